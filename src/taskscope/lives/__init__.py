@@ -1,0 +1,1 @@
+"""What became of each task: birth, execs, state intervals, wakeups, signals, death, its cause, reaping."""

@@ -1,0 +1,82 @@
+"""The tasks that existed at one moment of a recording, as a `Snapshot`.
+
+What ftrace does not record (uid, memory, terminal …) is None, with the reason under its name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from taskscope.lives.life import STATE_LETTERS, Life, State, TaskRef
+from taskscope.snapshot.snapshot import Snapshot, TaskRow
+
+if TYPE_CHECKING:
+    from taskscope.lives.build import Built
+
+_NOT_RECORDED = "ftrace's process events do not carry it"
+UNAVAILABLE = {
+    "uid": _NOT_RECORDED, "pgid": _NOT_RECORDED, "sid": _NOT_RECORDED, "tty": _NOT_RECORDED, "tpgid": _NOT_RECORDED,
+    "rss_kib": _NOT_RECORDED, "size_kib": _NOT_RECORDED,
+    "wchan": "only a call stack at the switch-out tells it",
+    "start": "tasks that were there before the recording began have no birth in it",
+    "ppid": "the parent of a task that was there before the recording began is not recorded",
+    "prio": "only tasks that the scheduler switched show their priority",
+}
+
+
+def snapshot_at(built: Built, time: int) -> Snapshot:
+    """Return the tasks that exist at `time` (ns of the recording's clock)."""
+    rows = [row for life in built.lives for row in [_row(built, life, time)] if row is not None]
+    rows.sort(key=lambda r: (r.pid, r.generation or 0))
+    name = Path(built.trace.path).name or built.trace.path
+    return Snapshot(tuple(rows), time, f"{name} at {time / 1e9:.6f}", UNAVAILABLE)
+
+
+def _row(built: Built, life: Life, time: int) -> TaskRow | None:
+    if life.born is not None and time < life.born.at:
+        return None
+    k = built.number[life.ref]
+    s = built.spans
+    a, b = int(s.bounds[k]), int(s.bounds[k + 1])
+    i = a + int(np.searchsorted(s.at[a:b], time, "right")) - 1
+    if i < a:
+        i = a
+    state, cpu = State(int(s.state[i])), int(s.cpu[i])
+    if state is State.DEAD and s.at[i] <= time:
+        return None
+    runtime = _runtime(built, a, b, time)
+    return TaskRow(
+        pid=life.pid, generation=life.generation, tgid=life.tgid, ppid=_ppid(life, time), kind=life.kind,
+        comm=_comm(life, time), state=STATE_LETTERS[state], cpu=cpu if cpu >= 0 else None, prio=life.prio,
+        nice=life.prio - 120 if life.prio is not None and life.prio >= 100 else None, pgid=None, sid=None, tty=None,
+        tpgid=None, uid=None, rss_kib=None, size_kib=None, wchan=None,
+        start=life.born.at if life.born is not None else None, runtime=runtime,
+        forked=not any(e.at <= time for e in life.execs) if life.born is not None else None)
+
+
+def _runtime(built: Built, a: int, b: int, time: int) -> int:
+    s = built.spans
+    running = np.flatnonzero((s.state[a:b] == State.RUNNING) & (s.at[a:b] < time)) + a
+    return int((np.minimum(s.end[running], time) - s.at[running]).sum())
+
+
+def _ppid(life: Life, time: int) -> int | None:
+    parent: TaskRef | None = life.parent
+    if life.orphaned_at is not None and life.orphaned_at <= time:
+        parent = None       # the adopter, if the recording shows one
+    for adoption in life.adopted:
+        if adoption.at is not None and adoption.at <= time:
+            parent = adoption.by
+    return parent.pid if parent is not None else None
+
+
+def _comm(life: Life, time: int) -> str:
+    name = life.comms[0].comm
+    for c in life.comms:
+        if c.at > time:
+            break
+        name = c.comm
+    return name

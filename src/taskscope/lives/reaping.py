@@ -1,0 +1,252 @@
+"""After death: who adopted a task's children, who reaped a zombie, when its task_struct was freed.
+
+Follows forget_original_parent(), wait_task_zombie(), release_task() and delayed_put_task_struct() in kernel/exit.c
+(6.1).  Only the parent's thread group can reap; a thread, and a child whose parent ignores SIGCHLD, releases itself.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from taskscope.lives.deaths import Death
+from taskscope.lives.family import Family
+from taskscope.lives.functions import RELEASE, Functions, syscall_number
+from taskscope.lives.life import Adoption, Freed, Reaped, State
+from taskscope.lives.records import Rec, chosen_rows, records
+from taskscope.lives.timeline import Timeline
+
+
+@dataclass(slots=True)
+class WaitReturn:
+    """A wait4() or waitpid() that returned a child's pid."""
+
+    rec: Rec
+    pid: int
+
+
+class Reaping:
+    """Adoption, reaping and release of every life."""
+
+    def __init__(self, timeline: Timeline, family: Family, deaths: dict[int, Death], functions: Functions,
+                 signals_recorded: bool) -> None:
+        self.signals_recorded = signals_recorded
+        self.tl, self.family, self.deaths, self.functions = timeline, family, deaths, functions
+        self.ids = timeline.ids
+        self.freed: dict[int, Freed] = {}
+        self.reaped: dict[int, Reaped] = {}
+        self.adopted: dict[int, list[Adoption]] = {}
+        self.orphaned: dict[int, int] = {}          # when its parent's thread group ended, adopted by whomever
+        self._freed()
+        self._adopted()
+        self._reaped()
+
+    # ---- the last reference ------------------------------------------------------------------------------------
+
+    def _freed(self) -> None:
+        """Give each sched_process_free to the oldest dead life of its pid that was not freed yet.
+
+        It comes from an RCU callback, so its pid may have a new owner by then, and its current task means nothing.
+        """
+        replaced = {h.old: h.rec.ts for h in self.tl.handovers}
+        for rec in records(self.tl.trace, "sched_process_free", "pid"):
+            pid = rec.f["pid"]
+            if not isinstance(pid, int):
+                continue
+            for life in self.ids.generations(pid):
+                if life in self.freed:
+                    continue
+                death = self.deaths.get(life)
+                dead = death.at if death is not None else replaced.get(life)
+                birth = self.ids.birth_of[life]
+                if dead is None and birth is not None and birth.first.ts > rec.ts:
+                    continue
+                if dead is None or dead <= rec.ts:
+                    self.freed[life] = Freed(rec.ts, rec.cpu)
+                    break
+
+    # ---- new parents -------------------------------------------------------------------------------------------
+
+    def _group_end(self, life: int) -> int | None:
+        """Return when the last thread of a life's group exited; None while one lives."""
+        ends = []
+        for member in self.family.members.get(self.family.group[life], [life]):
+            death = self.deaths.get(member)
+            if death is None:
+                if any(h.old == member for h in self.tl.handovers):
+                    continue
+                return None
+            ends.append(death.at)
+        return max(ends, default=None)
+
+    def _adopted(self) -> None:
+        for life, parent in enumerate(self.family.parent):
+            if parent is None or self.family.kind[life] not in ("process", "kthread"):
+                continue
+            death = self.deaths.get(life)
+            told = death.notice.target if death is not None and death.notice is not None else None
+            gone = self._group_end(parent)
+            if gone is not None and death is not None and death.at < gone:
+                gone = None
+            if told is not None and self.family.group[told] != self.family.group[parent]:
+                self.adopted[life] = [Adoption(gone, self.ids.ref(told), (
+                    *(("adopted.at: when its parent exited",) if gone is not None else ()),
+                    "adopted.by: it got the exit signal"))]
+            if gone is not None and (told is None or life in self.adopted):
+                self.orphaned[life] = gone
+
+    def parent_at_end(self, life: int) -> int | None:
+        """Return the parent that a life had last, None if unknown."""
+        if life in self.adopted:
+            by = self.adopted[life][-1].by
+            return self.ids.number(by) if by is not None else None
+        return self.family.parent[life] if life not in self.orphaned else None
+
+    # ---- wait() ------------------------------------------------------------------------------------------------
+
+    def _wait_returns(self) -> list[WaitReturn]:
+        trace = self.tl.trace
+        found: list[WaitReturn] = []
+        for event in ("sys_exit_wait4", "sys_exit_waitpid"):
+            found += [WaitReturn(r, r.f["ret"]) for r in records(trace, event, "ret") if isinstance(r.f["ret"], int)]
+        found += [WaitReturn(r, v) for r, v in self.functions.probes("wait4", "pid", "ret", "arg1")]
+        type_ = trace.type("sys_exit")
+        if type_ is not None and type_.field("id") is not None:
+            number = syscall_number(trace.kernel.machine, "wait4")
+            rows = chosen_rows(trace, "sys_exit")
+            if number is not None and len(rows):
+                rows = rows[trace.column("sys_exit", "id", rows) == number]
+                found += [WaitReturn(r, r.f["ret"]) for r in records(trace, "sys_exit", "ret", rows=rows)]
+        found = [w for w in found if w.pid > 0]
+        found.sort(key=lambda w: w.rec.key)
+        return found
+
+    def _dead_children(self) -> dict[int, list[int]]:
+        """Return the dead children of each thread group, by its leader."""
+        found: dict[int, list[int]] = {}
+        for life in self.deaths:
+            parent = self.parent_at_end(life)
+            if parent is not None:
+                found.setdefault(self.family.group[parent], []).append(life)
+        return found
+
+    def _reaped(self) -> None:
+        self._children = self._dead_children()
+        releases: dict[int, list[Rec]] = {}
+        for call in self.functions.calls(*RELEASE):
+            caller = self.ids.one(call.pid, call.ts, call.cpu, call.row)
+            if caller is not None:
+                releases.setdefault(caller, []).append(call)
+        self._by_returns(releases)
+        for life, death in self.deaths.items():
+            if life not in self.reaped:
+                reaped = self._by_itself(life, death, releases) or self._by_release(life, death, releases) \
+                    or self._by_waiting(life, death)
+                if reaped is not None:
+                    self.reaped[life] = reaped
+
+    def _by_returns(self, releases: dict[int, list[Rec]]) -> None:
+        """A wait4() that returned the pid; release_task() before it, if traced, is the moment itself."""
+        for w in self._wait_returns():
+            for life in self.ids.generations(w.pid):
+                death = self.deaths.get(life)
+                if life in self.reaped or death is None or death.at > w.rec.ts:
+                    continue
+                freed = self.freed.get(life)
+                by = self.ids.one(w.rec.pid, w.rec.ts, w.rec.cpu, w.rec.row)
+                if by is None or (freed is not None and freed.at < death.at):
+                    continue
+                at = w.rec.ts
+                notes: tuple[str, ...] = ("reaped.at: when wait() returned",)
+                calls = releases.get(by, [])
+                k = bisect_right(calls, w.rec.key, key=lambda c: c.key) - 1
+                if k >= 0 and calls[k].ts >= death.at:
+                    at, notes = calls[k].ts, ()
+                self.reaped[life] = Reaped(at, self.ids.ref(by), notes)
+                break
+
+    def _by_itself(self, life: int, death: Death, releases: dict[int, list[Rec]]) -> Reaped | None:
+        """A thread, or a child that nobody waits for, calls release_task() on its own way out (EXIT_DEAD)."""
+        if death.last_out is None or death.last_out[2] != State.DEAD:
+            return None
+        call = next((c for c in releases.get(life, ()) if c.ts >= death.at), None)
+        if call is not None:
+            return Reaped(call.ts, self.ids.ref(life))
+        if self.family.group[life] == life and (death.notice is not None or not self.signals_recorded):
+            return None         # a parent that is faster than the last switch-out leaves the same trace
+        return Reaped(None, self.ids.ref(life), ("reaped: it left the cpu in EXIT_DEAD, so it released itself",))
+
+    def _zombies_of(self, reaper: int, at: int) -> list[int]:
+        """Find the dead children that a thread group could reap at a time."""
+        found = []
+        for life in self._children.get(self.family.group[reaper], ()):
+            death = self.deaths[life]
+            if death.at > at:
+                continue
+            if self.family.kind[life] == "thread" or (death.last_out is not None and death.last_out[2] == State.DEAD):
+                continue
+            freed, reaped = self.freed.get(life), self.reaped.get(life)
+            if (freed is not None and freed.at < at) or (reaped is not None and (reaped.at or 0) <= at):
+                continue
+            found.append(life)
+        return found
+
+    def _by_release(self, life: int, death: Death, releases: dict[int, list[Rec]]) -> Reaped | None:
+        """A release_task() of the parent while this was its only zombie."""
+        parent = self.parent_at_end(life)
+        if parent is None:
+            return None
+        freed = self.freed.get(life)
+        for member in self.family.members.get(self.family.group[parent], [parent]):
+            calls = releases.get(member, [])
+            for call in calls[bisect_left(calls, (death.at, -1), key=lambda c: c.key):]:
+                if freed is not None and call.ts > freed.at:
+                    break
+                own = self.deaths.get(member)
+                if own is not None and call.ts >= own.at:
+                    break       # its own release
+                if self._zombies_of(member, call.ts) == [life]:
+                    return Reaped(call.ts, self.ids.ref(member))
+        return None
+
+    def _by_waiting(self, life: int, death: Death) -> Reaped | None:
+        """Nobody else than its parent can have reaped a zombie that was freed."""
+        if life not in self.freed or death.last_out is None or death.last_out[2] != State.ZOMBIE:
+            return None
+        parent = self.parent_at_end(life)
+        if parent is None or len(self.family.members.get(self.family.group[parent], [parent])) > 1:
+            return None
+        gone = self._group_end(parent)
+        if gone is not None and gone <= self.freed[life].at:
+            return None         # whoever adopted the zombie may have reaped it
+        return Reaped(None, self.ids.ref(parent), (
+            "reaped.by: it was a zombie and was freed, and only its parent can have waited for it",))
+
+    # ---- ends of zombies ---------------------------------------------------------------------------------------
+
+    def ends(self) -> dict[int, int]:
+        """Return when each zombie ceased to be one: reaped, else freed."""
+        found: dict[int, int] = {}
+        for life, death in self.deaths.items():
+            if death.last_out is not None and death.last_out[2] == State.DEAD:
+                continue
+            reaped, freed = self.reaped.get(life), self.freed.get(life)
+            if reaped is not None and reaped.at is not None:
+                found[life] = reaped.at
+            elif freed is not None:
+                found[life] = freed.at
+        return found
+
+
+def migration_counts(timeline: Timeline, lives: int) -> npt.NDArray[np.int64]:
+    """Count sched_migrate_task records by life."""
+    trace = timeline.trace
+    rows = chosen_rows(trace, "sched_migrate_task")
+    if not len(rows):
+        return np.zeros(lives, np.int64)
+    pid = trace.column("sched_migrate_task", "pid", rows)
+    life = timeline.ids.of(pid, trace.ts(rows), np.full(len(rows), -1, np.int32))
+    return np.bincount(life[life >= 0], minlength=lives).astype(np.int64, copy=False)
