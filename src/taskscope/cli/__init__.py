@@ -1,0 +1,1 @@
+"""The commands, one file each: parse, call a view, print.  Nothing but this room prints."""

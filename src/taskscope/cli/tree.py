@@ -1,0 +1,51 @@
+"""``taskscope tree``: who created whom."""
+
+from __future__ import annotations
+
+import click
+
+from taskscope.cli.choose import lives_of, one_life
+from taskscope.cli.options import Common, missing_source, verb
+from taskscope.cli.output import paint_for, progress, put_bytes, put_lines
+from taskscope.errors import UsageError
+
+
+@verb(
+    "tree",
+    takes=("at", "json"),
+    file=False,
+    default=False,
+    examples=(
+        ("taskscope tree -i trace.dat", "everyone in the recording, the dead too, under who created them"),
+        ("taskscope tree -i trace.dat --at +2.5", "who was whose child 2.5 s into it"),
+        ("taskscope tree -i trace.dat bash", "one task and what came from it"),
+    ),
+)
+@click.argument("task", required=False, metavar="[TASK]")
+def command(common: Common, task: str | None) -> None:
+    """Show who created whom.
+
+    Without --at all tasks of the recording, living and dead (X), under the parent that they were given at
+    creation; with --at those that existed then, under the parent they had then.  {name} is a thread, [name] a
+    kernel thread.
+    """
+    if common.input is None:
+        raise missing_source("tree")
+    from taskscope.views.tree import life_nodes, link, pick, tree_json, tree_table
+
+    trace = common.open()
+    at = common.moment(trace)
+    lives = lives_of(trace, common)
+    with progress("growing the tree", common):
+        snapshot = None if at is None else lives.at(at)
+        nodes = life_nodes(lives, at, snapshot)
+        roots = link(nodes)
+        if task is not None:
+            life = one_life(lives, task)
+            roots = pick(nodes, {life.ref})
+            if not roots:
+                raise UsageError(f"{task} does not exist at --at {common.at}")
+    if common.json:
+        put_bytes(tree_json(roots, lives), common)
+    else:
+        put_lines(tree_table(roots, paint=paint_for(common)), common)

@@ -1,0 +1,455 @@
+"""The command line's manners: exit codes, errors, what goes to stdout and what to stderr, colour, pager."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Ran
+from lives_json import run_inside
+from taskscope import __version__
+from taskscope.cli.main import VERBS
+from world import World
+
+Cli = Callable[..., Ran]
+Make = Callable[..., World]
+
+OWN = [v for v in VERBS if v != "decode"]
+ENV = dict(os.environ, PYTHONPATH=str(ROOT / "src"), TERM="xterm", PYTHONDONTWRITEBYTECODE="1")
+COMMAND = [sys.executable, "-m", "taskscope.cli.main"]
+
+
+@pytest.fixture
+def small(data: Path) -> Path:
+    """A small real recording."""
+    return data / "d05-zombie.dat"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_ends_in_three_examples(verb: str) -> None:
+    """Every command's help fits 80 columns and ends in three examples, each a command and what it is for."""
+    code, out, err = run_inside(verb, "--help")
+    assert (code, err) == (0, "")
+    lines = out.decode().rstrip("\n").splitlines()
+    assert max(map(len, lines)) <= 80
+    at = lines.index("Examples:")
+    examples = [x for x in lines[at + 1 :] if x.strip().startswith(f"taskscope {verb}")]
+    assert len(examples) == 3
+    assert len(lines) - at - 1 == 6
+
+
+def test_overview_is_quick_and_imports_nothing_heavy() -> None:
+    """``taskscope --help`` lists all commands in under 0.1 s of cpu time beyond Python's own, without numpy."""
+    script = (
+        "import sys, time; t = time.process_time(); from taskscope.cli.main import run; code = run(['--help']); "
+        "assert code == 0; assert not {'numpy', 'polars', 'rich', 'taskscope.recording'} & set(sys.modules); "
+        "print(time.process_time() - t, file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], env=ENV, capture_output=True, text=True, check=True)
+    for verb, (_, what) in VERBS.items():
+        assert re.search(rf"^  {verb} +{re.escape(what)}$", ran.stdout, re.MULTILINE)
+    assert float(ran.stderr) < 0.1
+
+
+def test_every_verb_is_there() -> None:
+    """The overview's table names modules that have the command of that name."""
+    import importlib
+
+    for verb, (module, _) in VERBS.items():
+        assert importlib.import_module(module).command.name == verb
+
+
+def test_version() -> None:
+    """--version says the version."""
+    assert run_inside("--version") == (0, f"taskscope {__version__}\n".encode(), "")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["liev"], "there is no command 'liev'; did you mean life"),
+        (["zzzz"], "it is one of report, lives"),
+        (["lives", "--kind", "dog"], "dog"),
+        (["lives", "--nonsense"], "--nonsense"),
+        (["lives", "a", "-i", "b"], "two recordings were named: b and a"),
+        (["report", "-p", "x"], "'x' is no list of numbers"),
+        (["report", "-C", "5-1"], "'5-1' is no list of numbers"),
+        (["report", "-F", "a==1 b"], "-F: 'a==1 b' is no filter"),
+        (["life"], "TASK"),
+        (["ps"], "taskscope ps -i FILE"),
+        (["tree"], "taskscope tree -i FILE"),
+        (["ps", "-i", "x", "axu"], "-ely, -ejH and axjf"),
+        (["ps", "-i", "x", "-elH"], "-ely, -ejH and axjf"),
+        (["kills", "--all", "--deaths"], "exclude each other"),
+        (["export", "--to", "csv"], "-o"),
+        (["export", "--to", "xml", "-o", "x"], "xml"),
+    ],
+)
+def test_usage_errors(args: list[str], said: str) -> None:
+    """A wrong call is exit code 2, said on stderr in a line that begins with the program's name; stdout is empty."""
+    code, out, err = run_inside(*args)
+    assert (code, out) == (2, b"")
+    assert err.startswith("taskscope: ")
+    assert said in err
+    assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--from", "x"], "--from: 'x' is no time"),
+        (["--from", "+2", "--to", "+1"], "--to +1 is before --from +2"),
+        (["-p", "99999"], "no task has pid 99999"),
+    ],
+)
+def test_wrong_choices(small: Path, args: list[str], said: str) -> None:
+    """What cannot be chosen is a usage error that says why."""
+    code, out, err = run_inside("lives", "-i", str(small), *args)
+    assert (code, out) == (2, b"")
+    assert said in err
+
+
+@pytest.mark.parametrize("at", ["0", "+99999", "99999999"])
+def test_moments_outside(small: Path, at: str) -> None:
+    """--at outside the recording is refused, and the error says what it covers."""
+    code, out, err = run_inside("ps", "-i", str(small), "--at", at)
+    assert (code, out) == (2, b"")
+    assert "the recording covers 64.6" in err
+
+
+def test_no_recording_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without -i it is trace.dat here; without that, the error says what to do."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_inside("lives")
+    assert (code, out) == (2, b"")
+    assert "-i FILE" in err
+
+
+def test_the_default_recording(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """trace.dat in the current folder is read when none is named; the hints do not name it then."""
+    shutil.copy(small, tmp_path / "trace.dat")
+    monkeypatch.chdir(tmp_path)
+    named = run_inside("lives", "trace.dat")
+    assert run_inside("lives") == named
+    assert named[0] == 0
+    assert b"Next: taskscope report -p 159" in run_inside("life", "159")[1]
+
+
+def test_stdin(cli: Cli, small: Path) -> None:
+    """``-i -`` reads the recording from a pipe and gives the same answer."""
+    ran = cli("lives", "--json", "-i", "-", stdin=small.read_bytes())
+    assert ran.code == 0
+    assert ran.out == cli("lives", "--json", "-i", small).out
+    bad = cli("lives", "-i", "-", stdin=b"nothing")
+    assert bad.code == 3
+    assert b"<stdin>" in bad.err
+    assert b"/tmp" not in bad.err
+
+
+def test_an_ambiguous_name_lists_the_candidates(small: Path) -> None:
+    """A name that fits several lives is exit code 2, and the candidates are listed with what tells them apart."""
+    code, out, err = run_inside("life", "-i", str(small), "wl")
+    assert (code, out) == (2, b"")
+    lines = err.splitlines()
+    assert "'wl' fits 3 lives; name one as PID.GEN" in lines[0]
+    assert lines[1].split()[:3] == ["PID", "GEN", "K"]
+    assert [x.split()[0] for x in lines[2:]] == ["157", "158", "159"]
+    assert run_inside("life", "-i", str(small), "159.0")[0] == 0
+    assert run_inside("tree", "-i", str(small), "wl")[0] == 2
+
+
+def test_notes_go_to_stderr(data: Path) -> None:
+    """What a recording lacks is said on stderr, and not with -q; stdout is the answer alone."""
+    code, out, err = run_inside("lives", "-i", str(data / "d12-overrun.dat"))
+    assert code == 0
+    assert re.fullmatch(r"taskscope: note: the kernel lost .* events in 2 places; .*\n", err)
+    quiet = run_inside("lives", "-q", "-i", str(data / "d12-overrun.dat"))
+    assert quiet == (0, out, "")
+
+
+def test_a_bug_is_one_line_unless_asked(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected exception is one line and exit code 70; -vv or TASKSCOPE_DEBUG shows the traceback."""
+    from taskscope.recording import Recording
+
+    def broken(*_args: object, **_named: object) -> Recording:
+        raise ZeroDivisionError("oops\x1b[2J")
+
+    monkeypatch.setattr(Recording, "open", broken)
+    monkeypatch.delenv("TASKSCOPE_DEBUG", raising=False)
+    code, out, err = run_inside("lives", "-i", str(small))
+    assert (code, out) == (70, b"")
+    assert len(err.splitlines()) == 1
+    assert "ZeroDivisionError" in err
+    assert "\x1b" not in err
+    assert "Traceback" in run_inside("lives", "-vv", "-i", str(small))[2]
+    monkeypatch.setenv("TASKSCOPE_DEBUG", "1")
+    assert "Traceback" in run_inside("lives", "-i", str(small))[2]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves(data: Path, unbuffered: str) -> None:
+    """When the reader of a pipe leaves, the command ends quietly, with 128 + SIGPIPE."""
+    with subprocess.Popen(
+        [*COMMAND, "report", "-i", str(data / "d12-overrun.dat"), "-q"],
+        env=ENV | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.read(100)
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(60) == 128 + signal.SIGPIPE
+
+
+def test_a_full_disk(data: Path) -> None:
+    """When the answer cannot be written, one line says why, and the exit code is 1."""
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [*COMMAND, "report", "-i", str(data / "d12-overrun.dat"), "-q"],
+            env=ENV,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (ran.returncode, ran.stderr) == (1, b"taskscope: No space left on device\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_gets_everything(data: Path, unbuffered: str) -> None:
+    """A reader that takes little at a time gets the whole answer."""
+    args = [*COMMAND, "report", "-i", str(data / "d12-overrun.dat"), "-q"]
+    whole = subprocess.run(args, env=ENV, stdout=subprocess.PIPE, check=True).stdout
+    with subprocess.Popen(args, env=ENV | {"PYTHONUNBUFFERED": unbuffered}, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        parts = []
+        while part := child.stdout.read1(30_000):
+            parts.append(part)
+    assert b"".join(parts) == whole
+
+
+def test_interrupt() -> None:
+    """Ctrl-C ends it with 130 and one line, not a traceback."""
+    with subprocess.Popen(
+        [*COMMAND, "lives", "-i", "-"], env=ENV, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stderr is not None
+        deadline = time.monotonic() + 5
+        # It reads stdin, which never ends, once it has put its temporary copy there.
+        while time.monotonic() < deadline and "pipe_read" not in _wchan(child.pid):
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        assert child.stderr.read() == b"taskscope: interrupted\n"
+        assert child.wait(30) == 130
+
+
+def _wchan(pid: int) -> str:
+    return Path(f"/proc/{pid}/wchan").read_text()
+
+
+def on_terminal(args: list[str], keys: bytes = b"", columns: int = 100, **more: str) -> tuple[int, str]:
+    """Run the command with a terminal as stdin, stdout and stderr; return exit code and what the terminal got."""
+    import fcntl
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {k: v for k, v in ENV.items() if k not in ("NO_COLOR", "FORCE_COLOR", "PAGER", "LESS")} | more
+    child = subprocess.Popen(
+        [*COMMAND, *args], env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
+    if keys:
+        os.write(master, keys)
+    got = b""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if select.select([master], [], [], 0.2)[0]:
+            try:
+                part = os.read(master, 65536)
+            except OSError:
+                break
+            if not part:
+                break
+            got += part
+        elif child.poll() is not None:
+            break
+    code = child.wait(10)
+    os.close(master)
+    return code, got.decode().replace("\r\n", "\n")
+
+
+def test_colour_on_a_terminal(small: Path) -> None:
+    """A terminal gets colour, unless NO_COLOR, --color=never or a dumb terminal says otherwise."""
+    args = ["lives", "-i", str(small), "--no-pager"]
+    code, shown = on_terminal(args)
+    assert code == 0
+    assert "\x1b[31mSIGKILL by 157\x1b[0m" in shown
+    assert "\x1b[" not in on_terminal(args, NO_COLOR="1")[1]
+    assert "\x1b[" not in on_terminal([*args, "--color", "never"])[1]
+    assert "\x1b[" not in on_terminal(args, TERM="dumb")[1]
+    assert "\x1b[31m" in on_terminal([*args, "--color", "always"], NO_COLOR="1")[1]
+
+
+def test_colour_in_a_pipe(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe gets none, unless FORCE_COLOR or --color=always asks for it."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    assert b"\x1b[" not in run_inside("lives", "-i", str(small))[1]
+    assert b"\x1b[31m" in run_inside("lives", "-i", str(small), "--color", "always")[1]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert b"\x1b[31m" in run_inside("lives", "-i", str(small))[1]
+    assert b"\x1b[" not in run_inside("lives", "-i", str(small), "--color=never")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert b"\x1b[" not in run_inside("lives", "-i", str(small))[1]
+
+
+def test_the_pager(small: Path, tmp_path: Path) -> None:
+    """On a terminal the answer goes through $PAGER; not with --no-pager, and errors never."""
+    pager = f"cat > {tmp_path}/paged"
+    code, shown = on_terminal(["lives", "-i", str(small)], PAGER=pager)
+    assert (code, shown) == (0, "")
+    assert "SIGKILL by 157" in (tmp_path / "paged").read_text()
+    assert "SIGKILL by 157" in on_terminal(["lives", "-i", str(small), "--no-pager"], PAGER=pager)[1]
+    (tmp_path / "paged").unlink()
+    code, shown = on_terminal(["lives", "-i", str(tmp_path / "absent")], PAGER=pager)
+    assert code == 3
+    assert "absent" in shown
+    assert not (tmp_path / "paged").exists()
+
+
+def test_a_pager_that_is_left(data: Path) -> None:
+    """Leaving the pager early is no error."""
+    code, shown = on_terminal(["report", "-i", str(data / "d12-overrun.dat"), "-q"], PAGER="head -1")
+    assert code == 0
+    assert len(shown.splitlines()) == 1
+
+
+def test_terminal_width(small: Path) -> None:
+    """On a terminal the process table is cut to its width, as ps does, and a story keeps to it."""
+    _, shown = on_terminal(["ps", "-i", str(small), "--no-pager", "--color=never"], columns=75)
+    assert max(map(len, shown.splitlines())) == 75
+    _, story = on_terminal(["life", "-i", str(small), "159", "--no-pager", "--color=never"], columns=100)
+    assert max(len(x) for x in story.splitlines() if "taskscope" not in x) > 90
+
+
+def test_progress_only_on_a_terminal_and_after_a_second(cli: Cli, small: Path) -> None:
+    """Quick work says nothing on stderr, on a terminal or not."""
+    assert cli("lives", "-i", small).err == b""
+    assert "…" not in on_terminal(["lives", "-i", str(small), "--no-pager"])[1]
+
+
+def test_progress_of_long_work() -> None:
+    """Long work shows one line that is taken away before the answer."""
+    script = (
+        "import time; from taskscope.cli.options import Common; from taskscope.cli.output import progress\n"
+        "c = Common(input=None, buffer=None, color='auto', pager=False, quiet=False, verbose=0)\n"
+        "with progress('reading x', c): time.sleep(1.4)\n"
+        "print('answer')\n"
+    )
+    master, slave = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-c", script], env=ENV, stdout=slave, stderr=slave)
+    child.wait(30)
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert re.fullmatch(r"\r\x1b\[Ktaskscope: reading x … 1 s\r\x1b\[Kanswer\r\n", shown), repr(shown)
+
+
+@pytest.mark.parametrize("verb", OWN)
+def test_json_is_lines_of_objects(small: Path, verb: str) -> None:
+    """--json prints one object a line, in pure ASCII."""
+    args = {"life": ["159", "--json"], "export": ["--to", "jsonl", "-o", "-"]}.get(verb, ["--json"])
+    code, out, err = run_inside(verb, "-i", str(small), *args)
+    assert (code, err) == (0, "")
+    lines = out.decode("ascii").splitlines()
+    assert lines
+    assert all(isinstance(json.loads(x), dict) for x in lines)
+
+
+def test_report_json_keys(small: Path) -> None:
+    """An event is ts, cpu, comm, pid, flags, event, fields, stack, in this order."""
+    _, out, _ = run_inside("report", "-i", str(small), "--json")
+    rows = [json.loads(x) for x in out.splitlines()]
+    assert {tuple(r) for r in rows} == {("ts", "cpu", "comm", "pid", "flags", "event", "fields", "stack")}
+    switch = next(r for r in rows if r["event"] == "sched_switch")
+    assert isinstance(switch["fields"]["prev_pid"], int)
+    assert isinstance(switch["fields"]["prev_comm"], str)
+
+
+def test_report_names_tasks_as_of_then(data: Path) -> None:
+    """The name column has the name that a task bore then; --last-comm the last one known, as the kernel does."""
+    path = str(data / "d31-shellexec-612.dat")
+    name = re.compile(r"^ *(.+?)-(\d+) +\[")
+
+    def names(*args: str) -> list[tuple[str, int]]:
+        out = run_inside("report", "-i", path, "--no-stacks", *args)[1].decode()
+        return [(m[1], int(m[2])) for m in map(name.match, out.splitlines()) if m]
+
+    then, last = names(), names("--last-comm")
+    rows = [json.loads(x) for x in run_inside("report", "-i", path, "--no-stacks", "--json")[1].splitlines()]
+    assert then == [(r["comm"], r["pid"]) for r in rows]
+    assert [pid for _, pid in last] == [pid for _, pid in then]
+    assert last != then
+    assert all(len({n for n, p in last if p == pid}) == 1 for _, pid in last)
+
+
+def test_lives_window_and_kind(small: Path) -> None:
+    """--from and --to leave the tasks that lived then, --kind those of a kind."""
+
+    def pids(*args: str) -> list[int]:
+        return [json.loads(x)["pid"] for x in run_inside("lives", "-i", str(small), "--json", *args)[1].splitlines()]
+
+    everybody = pids()
+    assert {158, 159} <= set(everybody)
+    assert 158 not in pids("--from", "+2.55", "--to", "+2.6") or 159 in pids("--from", "+2.55", "--to", "+2.6")
+    assert 159 not in pids("--to", "+1")
+    assert set(pids("--kind", "kthread")) < set(everybody)
+    assert 157 not in pids("--kind", "kthread")
+    assert pids("-p", "158,159") == [158, 159]
+
+
+def test_export_files(small: Path, tmp_path: Path) -> None:
+    """Export says on stderr what it wrote; it makes a folder that ends in a slash, and replaces nothing unasked."""
+    folder = f"{tmp_path}/out/"
+    code, out, err = run_inside("export", "-i", str(small), "--to", "csv", "-o", folder)
+    assert (code, out) == (0, b"")
+    assert [x.split()[2] for x in err.splitlines()] == ["lives", "spans"]
+    assert sorted(p.name for p in Path(folder).iterdir()) == ["lives.csv", "spans.csv"]
+    code, _, err = run_inside("export", "-i", str(small), "--to", "csv", "-o", folder)
+    assert code == 2
+    assert "--force" in err
+    assert run_inside("export", "-q", "-i", str(small), "--to", "csv", "-o", folder, "--force") == (0, b"", "")
+    code, _, err = run_inside("export", "-i", str(small), "--to", "csv", "-o", f"{tmp_path}/absent/x.csv")
+    assert code == 2
+    assert "no folder" in err
+
+
+def test_korean_on_the_command_line(world: Make) -> None:
+    """A Korean name can be asked for, and is shown as it is."""
+    w = world()
+    w.switch(0, 0, "R", ("데몬", 77))
+    w.fork(10, 0, ("데몬", 2042))
+    w.switch(500, 0, "S", ("swapper/0", 0))
+    path = str(w.write())
+    code, out, _ = run_inside("life", "-i", path, "데몬", "-q")
+    assert code == 2
+    code, out, _ = run_inside("life", "-i", path, "77:데몬", "-q")
+    assert code == 0
+    assert out.decode().startswith("데몬 77   seen for")
+    _, out, _ = run_inside("report", "-i", path, "-F", 'sched_switch:prev_comm=="데몬"')
+    assert len(out.splitlines()) == 1
