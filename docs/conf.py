@@ -1,0 +1,70 @@
+"""Sphinx configuration: the manual, with the help pages and the outputs that it shows taken from runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import taskscope
+from taskscope.cli.main import VERBS
+
+project = "taskscope"
+author = "the taskscope authors"
+project_copyright = author
+version = release = taskscope.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "benchmarks-figures.md"]   # the latter is part of a page
+default_role = "code"
+
+html_theme = "furo"
+html_title = f"taskscope {release}"
+html_extra_path = ["lives.schema.json", "report.schema.json"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_preserve_defaults = True
+
+HERE = Path(__file__).resolve().parent
+RECORDING = "examples/recordings/raspbian_proc.dat"
+
+#: file in _build/generated -> the command whose output it is; pages include them
+OUTPUTS = {
+    "lives.txt": ["lives", "-i", RECORDING, "--kind", "process"],
+    "life.txt": ["life", "-i", RECORDING, "raspbian_proc"],
+    "ps.txt": ["ps", "-i", RECORDING, "--at", "+5"],
+    "tree.txt": ["tree", "-i", RECORDING, "bash"],
+    "sched.txt": ["sched", "-i", RECORDING, "--worst", "3"],
+    "kills.txt": ["kills", "-i", RECORDING],
+    "forks.txt": ["forks", "-i", RECORDING],
+    "decode.txt": ["decode", "clone", "0x01200011"],
+    "report.txt": ["report", "-i", RECORDING, "--no-stacks", "-F", "signal"],
+}
+
+
+def generate(_app: Sphinx) -> None:
+    """Write the help page of every command, and the outputs that the pages show."""
+    folder = HERE / "_build" / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = {"help.txt": ["--help"], **{f"help-{verb}.txt": [verb, "--help"] for verb in VERBS}, **OUTPUTS}
+    env = dict(os.environ, COLUMNS="80", NO_COLOR="1")
+    for name, arguments in runs.items():
+        command = [sys.executable, "-m", "taskscope.cli.main", *arguments]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=HERE.parent, env=env)
+        text = done.stdout.decode()
+        file = folder / name
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect `generate`."""
+    app.connect("builder-inited", generate)
