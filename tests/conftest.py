@@ -130,7 +130,7 @@ def run_cli(
             resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-    command = [*prefix, sys.executable, "-m", "taskscope.cli.main", *map(os.fspath, args)]
+    command = [*prefix, sys.executable, "-m", "taskscope.cli.main", *(os.fspath(a) for a in args)]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as inp:
         inp.write(stdin or b"")
         inp.seek(0)

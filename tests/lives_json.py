@@ -30,7 +30,7 @@ def run_inside(*args: str) -> tuple[int, bytes, str]:
     argv, sys.argv = sys.argv, ["taskscope", *args]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(list(args))
+            main(list(args))
     except SystemExit as stop:
         code = stop.code
     finally:
@@ -68,12 +68,12 @@ def cached_lives(recording: Path) -> tuple[Row, ...]:
 
 
 def recordings(folder: Path) -> list[Path]:
-    """Return every recording of a folder: trace.dat files, raw folders, texts."""
+    """Return every numbered recording (d05-zombie.dat …) of a folder: trace.dat files, raw folders, texts."""
     found = [
-        *folder.glob("*.dat"),
-        *folder.glob("*.dat.xz"),
-        *folder.glob("*.trace.txt"),
-        *(p for p in folder.iterdir() if (p / "header_page").exists()),
-        *(p for p in folder.glob("*perf-script*.txt") if "facts" not in p.name),
+        *folder.glob("d[0-9]*.dat"),
+        *folder.glob("d[0-9]*.dat.xz"),
+        *folder.glob("d[0-9]*.trace.txt"),
+        *(p for p in folder.glob("d[0-9]*") if (p / "header_page").exists()),
+        *(p for p in folder.glob("d[0-9]*perf-script*.txt") if "facts" not in p.name),
     ]
     return sorted(found)

@@ -169,25 +169,36 @@ def ordered(text: Text) -> Text:
     """Order the events of a binary recording by time; equal stamps of several cpus as cause and effect demand."""
     events: list[Event] = []
     on: dict[int, int] = {}  # pid -> the cpu that it runs on
+    asleep: set[int] = set()
     for _, group in groupby(sorted(text.events, key=lambda e: (e.ts, e.cpu)), key=lambda e: e.ts):
         queues: dict[int, list[Event]] = defaultdict(list)
         for e in group:
             queues[e.cpu].append(e)
         while queues:
             heads = [q[0] for q in queues.values()]
-            ready = (h for h in heads if not any(_before(o, h, on) for c in queues if c != h.cpu for o in queues[c]))
+            ready = (
+                h for h in heads if not any(_before(o, h, on, asleep) for c in queues if c != h.cpu for o in queues[c])
+            )
             e = next(ready, heads[0])
             events.append(e)
             if e.name == "sched_switch":
-                on.pop(int(e.words["prev_pid"]), None)
-                on[int(e.words["next_pid"])] = e.cpu
+                off, into = int(e.words["prev_pid"]), int(e.words["next_pid"])
+                on.pop(off, None)
+                on[into] = e.cpu
+                asleep.discard(into)
+                if _bits(e) not in (0, 0x100):
+                    asleep.add(off)
+            elif e.name in ("sched_wakeup", "sched_wakeup_new"):
+                asleep.discard(int(e.words["pid"]))
+            elif e.name == "sched_process_fork":
+                asleep.add(int(e.words["child_pid"]))  # until its sched_wakeup_new
             del queues[e.cpu][0]
             if not queues[e.cpu]:
                 del queues[e.cpu]
     return Text(events, text.gaps)
 
 
-def _before(o: Event, e: Event, on: dict[int, int]) -> bool:
+def _before(o: Event, e: Event, on: dict[int, int], asleep: set[int]) -> bool:
     # Must o, on another cpu and with the same stamp, have happened before e?
     woken = int(e.words["pid"]) if e.name in ("sched_wakeup", "sched_wakeup_new") else None
     into = int(e.words["next_pid"]) if e.name == "sched_switch" else None
@@ -196,8 +207,9 @@ def _before(o: Event, e: Event, on: dict[int, int]) -> bool:
         return child in (e.pid, woken, into)
     if o.name == "sched_switch":
         off = int(o.words["prev_pid"])
-        leaves = off != 0 and on.get(off) == o.cpu
-        return leaves and (off == into or (off == woken and _bits(o) not in (0, 0x100)))
+        if woken is not None and woken not in asleep and woken in (off, int(o.words["next_pid"])):
+            return True  # a wakeup of a task that is awake says nothing: it was woken from the sleep to come
+        return off != 0 and on.get(off) == o.cpu and off == into
     if o.name in ("sched_wakeup", "sched_wakeup_new"):
         return into == int(o.words["pid"]) and into not in on
     return False

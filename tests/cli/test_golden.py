@@ -30,7 +30,7 @@ COMMANDS = {
     "lives-cycles": "lives d34-tsc-612.dat",
     "lives-wide": "lives d06-threads.dat -v",
     "life-killed": "life -i d05-zombie.dat 159",
-    "life-exit-function-stacks": "life -i d02-exit0-v6.dat 122",
+    "life-exit-function-stacks": "life -i d02-exit0-v6.dat 126",
     "life-thread-group": "life -i d06-threads.dat 168",
     "life-stopped": "life -i d08-signals.dat 201",
     "life-orphan": "life -i d04-orphan-v6.dat 149",
@@ -52,7 +52,7 @@ COMMANDS = {
     "forks-verbose": "forks d13-clones.dat -v",
     "report-signals": "report d05-zombie.dat -F signal",
     "report-json": "report d05-zombie.dat -F signal_generate -F sched_process_exec --json",
-    "report-stacks": "report d31-shellexec-612.dat -F sched_process_exec",
+    "report-stacks": "report -q d15-text-stack.trace.txt -F sched_process_exit",
 }
 
 

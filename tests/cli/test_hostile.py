@@ -246,7 +246,7 @@ def test_a_file_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["fifo", "/dev/null", "/dev/zero", "/proc/self/mem"])
 def test_what_is_no_regular_file(cli: Cli, tmp_path: Path, kind: str) -> None:
-    """Devices and pipes are refused at once: no read without an end, no wait for a writer."""
+    """Devices and pipes are refused soon: no read without an end, no wait without an end."""
     path = Path(kind)
     if kind == "fifo":
         path = tmp_path / "fifo"

@@ -20,9 +20,16 @@ def need_tracefs() -> None:
         pytest.skip("no tracefs with events is mounted at /sys/kernel/tracing")
 
 
-def record(folder: Path, events: Iterable[str], work: Callable[[], None], *, options: dict[str, str] | None = None,
-           filters: dict[str, str] | None = None, triggers: dict[str, str] | None = None,
-           buffer_kb: int = 4096) -> bytes:
+def record(
+    folder: Path,
+    events: Iterable[str],
+    work: Callable[[], None],
+    *,
+    options: dict[str, str] | None = None,
+    filters: dict[str, str] | None = None,
+    triggers: dict[str, str] | None = None,
+    buffer_kb: int = 4096,
+) -> bytes:
     """Record events while `work` runs.
 
     :param folder: where a copied tracefs is left

@@ -55,7 +55,7 @@ def pack(fmt: EventFormat, e: Event, big_endian: bool) -> bytes:
         if f.location == "fixed" and f.count == 0:
             tail += raw
         elif f.location == "fixed":
-            data[f.offset:f.offset + f.size] = raw[:f.size].ljust(f.size, b"\0")
+            data[f.offset : f.offset + f.size] = raw[: f.size].ljust(f.size, b"\0")
         else:
             at = fixed + len(tail) - (f.offset + 4 if f.location == "rel_loc" else 0)
             struct.pack_into(order + "I", data, f.offset, len(raw) << 16 | at)
@@ -70,9 +70,16 @@ def _numbers(value: int | Sequence[int], size: int, signed: bool, order: str) ->
     return b"".join((v & ((1 << 8 * size) - 1)).to_bytes(size, name) for v in values)  # type: ignore[arg-type]
 
 
-def make(formats: Sequence[tuple[str, bytes]], events: Sequence[Event], *, big_endian: bool = False,
-         long_size: int = 8, start: int = 1_000_000_000, lost: Mapping[int, int | None] | None = None,
-         **more: object) -> RingSource:
+def make(
+    formats: Sequence[tuple[str, bytes]],
+    events: Sequence[Event],
+    *,
+    big_endian: bool = False,
+    long_size: int = 8,
+    start: int = 1_000_000_000,
+    lost: Mapping[int, int | None] | None = None,
+    **more: object,
+) -> RingSource:
     """Make a recording.
 
     :param formats: (system, text of a format file)
@@ -91,8 +98,17 @@ def make(formats: Sequence[tuple[str, bytes]], events: Sequence[Event], *, big_e
         missed = lost is not None and cpu in lost
         cpus.append(CpuPages(cpu, len(data), page.size))
         data += page.bytes(missed, (lost or {}).get(cpu))
-    recorded = Recorded("made", "raw pages", np.frombuffer(data, np.uint8), big_endian, long_size, b"", b"",
-                        list(formats), [Buffer("", 65536, cpus)])
+    recorded = Recorded(
+        "made",
+        "raw pages",
+        np.frombuffer(data, np.uint8),
+        big_endian,
+        long_size,
+        b"",
+        b"",
+        list(formats),
+        [Buffer("", 65536, cpus)],
+    )
     for name, value in more.items():
         setattr(recorded, name, value)
     return RingSource(recorded)

@@ -1,4 +1,4 @@
-"""C expressions: parsed and computed over columns, against an interpreter of single values that is written in C's words."""
+"""C expressions: parsed and computed over columns, against an interpreter of single values in ctypes' numbers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,25 @@ from taskscope.ftrace.printfmt.records import GivenRecords
 FIELDS = {f"{'s' if signed else 'u'}{8 * size}": (size, signed) for size in (1, 2, 4, 8) for signed in (True, False)}
 RAW = {n: RawField(n, n, 0, s, g, "fixed", False, s, 1) for n, (s, g) in FIELDS.items()}
 C = {(s, g): getattr(ctypes, f"c_{'' if g else 'u'}int{8 * s}") for s in (1, 2, 4, 8) for g in (True, False)}
-TYPES = {"int": (4, True), "unsigned int": (4, False), "unsigned long": (8, False), "long": (8, True),
-         "u8": (1, False), "s8": (1, True), "unsigned short": (2, False), "s16": (2, True), "u64": (8, False),
-         "unsigned long long": (8, False), "s64": (8, True), "pid_t": (4, True)}
+TYPES = {
+    "int": (4, True),
+    "unsigned int": (4, False),
+    "unsigned long": (8, False),
+    "long": (8, True),
+    "u8": (1, False),
+    "s8": (1, True),
+    "unsigned short": (2, False),
+    "s16": (2, True),
+    "u64": (8, False),
+    "unsigned long long": (8, False),
+    "s64": (8, True),
+    "pid_t": (4, True),
+}
 
 
 def kernel(long_size: int = 8) -> Kernel:
     """Return a kernel without symbols."""
-    return Kernel(long_size, False, lambda addresses, style: [b"0x%x" % a for a in addresses], {})
+    return Kernel(long_size, False, lambda addresses, _style: [b"0x%x" % a for a in addresses], {})
 
 
 def compute(text: str, columns: dict[str, list[int]] | None = None, long_size: int = 8) -> tuple[CInt, list[int]]:
@@ -97,20 +108,21 @@ def apply(op: str, a: V, b: V) -> V:
     return V(a.size, a.signed, r).to(a.size, a.signed)
 
 
-Tree = tuple[str, object]       # text, and a function from the record to a value
+Tree = tuple[str, object]  # text, and a function from the record to a value
 
 
 def trees() -> st.SearchStrategy[Tree]:
     """Draw expressions: their text, and what the reference interpreter makes of them."""
+
     def field(name: str) -> Tree:
         return f"REC->{name}", lambda r: V(*FIELDS[name], r[name])
 
     def literal(value: int) -> Tree:
         # An unsigned long constant, so that C's choice of a literal's type is tested elsewhere.
-        return f"{value}UL", lambda r: V(8, False, value)
+        return f"{value}UL", lambda _r: V(8, False, value)
 
     def small(value: int) -> Tree:
-        return str(value), lambda r: V(4, True, value)
+        return str(value), lambda _r: V(4, True, value)
 
     def binary(args: tuple[Tree, str, Tree]) -> Tree:
         (ta, fa), op, (tb, fb) = args
@@ -141,16 +153,27 @@ def trees() -> st.SearchStrategy[Tree]:
 
         return f"({tc} ? {ta} : {tb})", run
 
-    leaves = st.sampled_from(list(FIELDS)).map(field) | st.integers(0, (1 << 64) - 1).map(literal) \
+    leaves = (
+        st.sampled_from(list(FIELDS)).map(field)
+        | st.integers(0, (1 << 64) - 1).map(literal)
         | st.integers(0, 70).map(small)
+    )
     operators = ["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>", "==", "!=", "<", ">", "<=", ">=", "&&", "||"]
-    return st.recursive(leaves, lambda t: st.one_of(
-        st.tuples(t, st.sampled_from(operators), t).map(binary), st.tuples(st.sampled_from("-~!+"), t).map(unary),
-        st.tuples(st.sampled_from(list(TYPES)), t).map(cast), st.tuples(t, t, t).map(ternary)), max_leaves=12)
+    return st.recursive(
+        leaves,
+        lambda t: st.one_of(
+            st.tuples(t, st.sampled_from(operators), t).map(binary),
+            st.tuples(st.sampled_from("-~!+"), t).map(unary),
+            st.tuples(st.sampled_from(list(TYPES)), t).map(cast),
+            st.tuples(t, t, t).map(ternary),
+        ),
+        max_leaves=12,
+    )
 
 
 def rows() -> st.SearchStrategy[dict[str, int]]:
     """Draw the fields of a record."""
+
     def whole(size: int, signed: bool) -> st.SearchStrategy[int]:
         low, high = (-(1 << 8 * size - 1), (1 << 8 * size - 1) - 1) if signed else (0, (1 << 8 * size) - 1)
         return st.integers(low, high) | st.integers(max(low, -3), 3)
@@ -169,21 +192,51 @@ def test_expressions_are_those_of_c(tree: Tree, records: list[dict[str, int]]) -
     assert (type_.size, type_.signed) == (expected[0].size, expected[0].signed), text
 
 
-@pytest.mark.parametrize(("text", "value", "size", "signed"), [
-    ("1", 1, 4, True), ("4294967295", 4294967295, 8, True), ("0xffffffff", 0xFFFFFFFF, 4, False),
-    ("0x80000000", 0x80000000, 4, False), ("2147483648", 2147483648, 8, True), ("1u", 1, 4, False), ("1UL", 1, 8, False),
-    ("-9ULL", (1 << 64) - 9, 8, False), ("0x8000000000000000", 1 << 63, 8, False), ("017", 15, 4, True), ("'A'", 65, 4, True),
-    (r"'\n'", 10, 4, True), (r"'\xff'", -1, 4, True), ("sizeof(u64)", 8, 8, False), ("sizeof(unsigned long)", 8, 8, False),
-    ("sizeof(void *)", 8, 8, False), ("-1 / 2", 0, 4, True), ("-7 % 3", -1, 4, True), ("5 / 0", 0, 4, True),
-    ("1 << 40", 0, 4, True), ("1UL << 40", 1 << 40, 8, False), ("-1 < 1u", 0, 4, True), ("-1 < 1", 1, 4, True),
-    ("2 ?: 3", 2, 4, True), ("0 ?: 3", 3, 4, True), ("((unsigned int) ((0x900003) >> 20))", 9, 4, False),
-    ("( gfp_t)((((1UL))) << (10))|((((1UL))) << (11))", 0xC00, 8, False), ("1 ? 2 : 3 ? 4 : 5", 2, 4, True),
-    ("__builtin_expect(!!(3), 0)", 1, 4, True), ("true", 1, 4, True), ("SCHED_SOFTIRQ", 7, 4, True),
-    ("({ int __x = (7); int __y = (5); ((__x) < (__y) ? (__x) : (__y)); })", 5, 4, True),
-    ("({ typeof(REC->u8) a = 300; a + 1; })", 301, 4, True), ("(1, 2)", 2, 4, True), ("be16_to_cpu(0x1234)", 0x3412, 2, False),
-    ("le16_to_cpu(0x1234)", 0x1234, 2, False), ("MAJOR(0x900003)", 9, 4, False), ("__print_ns_to_secs(7999999999)", 7, 8, False),
-    ("__print_ns_without_secs(7999999999)", 999999999, 4, False), ("HRTIMER_MODE_REL_PINNED_HARD", 11, 4, True),
-])
+@pytest.mark.parametrize(
+    ("text", "value", "size", "signed"),
+    [
+        ("1", 1, 4, True),
+        ("4294967295", 4294967295, 8, True),
+        ("0xffffffff", 0xFFFFFFFF, 4, False),
+        ("0x80000000", 0x80000000, 4, False),
+        ("2147483648", 2147483648, 8, True),
+        ("1u", 1, 4, False),
+        ("1UL", 1, 8, False),
+        ("-9ULL", (1 << 64) - 9, 8, False),
+        ("0x8000000000000000", 1 << 63, 8, False),
+        ("017", 15, 4, True),
+        ("'A'", 65, 4, True),
+        (r"'\n'", 10, 4, True),
+        (r"'\xff'", -1, 4, True),
+        ("sizeof(u64)", 8, 8, False),
+        ("sizeof(unsigned long)", 8, 8, False),
+        ("sizeof(void *)", 8, 8, False),
+        ("-1 / 2", 0, 4, True),
+        ("-7 % 3", -1, 4, True),
+        ("5 / 0", 0, 4, True),
+        ("1 << 40", 0, 4, True),
+        ("1UL << 40", 1 << 40, 8, False),
+        ("-1 < 1u", 0, 4, True),
+        ("-1 < 1", 1, 4, True),
+        ("2 ?: 3", 2, 4, True),
+        ("0 ?: 3", 3, 4, True),
+        ("((unsigned int) ((0x900003) >> 20))", 9, 4, False),
+        ("( gfp_t)((((1UL))) << (10))|((((1UL))) << (11))", 0xC00, 8, False),
+        ("1 ? 2 : 3 ? 4 : 5", 2, 4, True),
+        ("__builtin_expect(!!(3), 0)", 1, 4, True),
+        ("true", 1, 4, True),
+        ("SCHED_SOFTIRQ", 7, 4, True),
+        ("({ int __x = (7); int __y = (5); ((__x) < (__y) ? (__x) : (__y)); })", 5, 4, True),
+        ("({ typeof(REC->u8) a = 300; a + 1; })", 301, 4, True),
+        ("(1, 2)", 2, 4, True),
+        ("be16_to_cpu(0x1234)", 0x3412, 2, False),
+        ("le16_to_cpu(0x1234)", 0x1234, 2, False),
+        ("MAJOR(0x900003)", 9, 4, False),
+        ("__print_ns_to_secs(7999999999)", 7, 8, False),
+        ("__print_ns_without_secs(7999999999)", 999999999, 4, False),
+        ("HRTIMER_MODE_REL_PINNED_HARD", 11, 4, True),
+    ],
+)
 def test_constants(text: str, value: int, size: int, signed: bool) -> None:
     """Literals, casts, promotions, blocks and the functions of numbers have C's values and types."""
     type_, values = compute(text)
@@ -199,24 +252,42 @@ def test_long_is_the_kernels() -> None:
     assert result("0xffffffffUL + 1", 4) == 0
 
 
-@pytest.mark.parametrize(("text", "why"), [
-    ("", "an expression expected"), ("1 +", "an expression expected"), ("(1", "'\\)' expected"), ("1 2", "the end"),
-    ("REC->nothing", "no field nothing"), ("jiffies - 1", "jiffies is not known"), ("ilog2(8)", "function ilog2"),
-    ("*REC->u64", "a pointer is followed"), ("REC->u8.x", "the member x"), ("1 ? ", "an expression expected"),
-    ("sizeof(struct page)", "sizeof of a type"), ("089", "octal"), ("@", "unexpected '@'"), ("a[", "an expression"),
-    ('"text" / 2 + "x"', ""), ("{1}", "an expression"), ("({ })", "without a value"), ("({ int a; a; })", "'=' expected"),
-])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "an expression expected"),
+        ("1 +", "an expression expected"),
+        ("(1", "'\\)' expected"),
+        ("1 2", "the end"),
+        ("REC->nothing", "no field nothing"),
+        ("jiffies - 1", "jiffies is not known"),
+        ("ilog2(8)", "function ilog2"),
+        ("*REC->u64", "a pointer is followed"),
+        ("REC->u8.x", "the member x"),
+        ("1 ? ", "an expression expected"),
+        ("sizeof(struct page)", "sizeof of a type"),
+        ("089", "octal"),
+        ("@", "unexpected '@'"),
+        ("a[", "an expression"),
+        ('"text" / 2 + "x"', ""),
+        ("{1}", "an expression"),
+        ("({ })", "without a value"),
+        ("({ int a; a; })", "'=' expected"),
+    ],
+)
 def test_what_cannot_be_computed(text: str, why: str) -> None:
     """What is no expression, or needs what a record does not hold, raises a FormatError that says why."""
     if not why:
-        assert result(text) == 1        # pointers to text are not null: nonsense, but no crash
+        assert result(text) == 1  # pointers to text are not null: nonsense, but no crash
         return
     with pytest.raises(FormatError, match=why):
         compute(text)
 
 
-@pytest.mark.parametrize("text", ["(" * 5000 + "1" + ")" * 5000, "-" * 5000 + "1", "1?" * 5000 + "1", "f(" * 5000,
-                                  "1+" * 50 + "1", "{" * 3000])
+@pytest.mark.parametrize(
+    "text",
+    ["(" * 5000 + "1" + ")" * 5000, "-" * 5000 + "1", "1?" * 5000 + "1", "f(" * 5000, "1+" * 50 + "1", "{" * 3000],
+)
 def test_nesting_is_bounded(text: str) -> None:
     """Absurd nesting is refused, not followed into the ground; a long flat sum is computed."""
     if text.startswith("1+"):
@@ -227,7 +298,7 @@ def test_nesting_is_bounded(text: str) -> None:
         parse_expression(text, 8)
 
 
-@given(st.text(alphabet='"%dsxp REC->u8,(){}[]?:&|+-*/<>!~=0123abc_;\\\'.', max_size=60))
+@given(st.text(alphabet="\"%dsxp REC->u8,(){}[]?:&|+-*/<>!~=0123abc_;\\'.", max_size=60))
 def test_no_text_does_more_than_format_error(text: str) -> None:
     """Arbitrary text is parsed and computed, or refused with a FormatError; nothing else is raised."""
     try:

@@ -17,8 +17,9 @@ from taskscope.ftrace.printfmt.spec import Spec, format_number, format_text, par
 
 LIBC = ctypes.CDLL(None)
 LENGTHS = {1: "hh", 2: "h", 4: "", 8: "ll"}
-C_TYPES = {(s, signed): getattr(ctypes, f"c_{'' if signed else 'u'}int{8 * s}") for s in LENGTHS
-           for signed in (True, False)}
+C_TYPES = {
+    (s, signed): getattr(ctypes, f"c_{'' if signed else 'u'}int{8 * s}") for s in LENGTHS for signed in (True, False)
+}
 
 
 def c_number(fmt: str, size: int, signed: bool, value: int) -> bytes:
@@ -60,17 +61,29 @@ def test_single_numbers_are_those_of_c(data: st.DataObject) -> None:
     signed = spec.kind == "d"
     value = data.draw(values(size, signed))
     if "#" in spec.flags and (value == 0 or spec.kind == "o"):
-        return          # the kernel prints 0x0, and 0 in front of any octal number
+        return  # the kernel prints 0x0, and 0 in front of any octal number
     if spec.precision is not None and (spec.zero or (spec.precision == 0 and value == 0)):
-        return          # the kernel pads with zeros in front of a precision, too, and never prints nothing
+        return  # the kernel pads with zeros in front of a precision, too, and never prints nothing
     assert format_number(spec, value) == c_number(text, size, signed, value)
 
 
-@pytest.mark.parametrize(("fmt", "value", "text"), [
-    ("%#x", 0, b"0x0"), ("%#lx", 0x1F, b"0x1f"), ("%#X", 0x1F, b"0X1F"), ("%#o", 8, b"010"), ("%#o", 0, b"0"),
-    ("%.0d", 0, b"0"), ("%#010x", 0x1F, b"0x0000001f"), ("%08.3d", 7, b"00000007"), ("%-08d|", 7, b"7       "),
-    ("%+d", 7, b"+7"), ("% d", 7, b" 7"), ("%+u", 7, b"7"),
-])
+@pytest.mark.parametrize(
+    ("fmt", "value", "text"),
+    [
+        ("%#x", 0, b"0x0"),
+        ("%#lx", 0x1F, b"0x1f"),
+        ("%#X", 0x1F, b"0X1F"),
+        ("%#o", 8, b"010"),
+        ("%#o", 0, b"0"),
+        ("%.0d", 0, b"0"),
+        ("%#010x", 0x1F, b"0x0000001f"),
+        ("%08.3d", 7, b"00000007"),
+        ("%-08d|", 7, b"7       "),
+        ("%+d", 7, b"+7"),
+        ("% d", 7, b" 7"),
+        ("%+u", 7, b"7"),
+    ],
+)
 def test_where_the_kernel_is_not_c(fmt: str, value: int, text: bytes) -> None:
     """The kernel's own ways (number() in lib/vsprintf.c) are kept."""
     spec = parse_spec(fmt.rstrip("|").encode())[0]
@@ -113,12 +126,26 @@ def test_conversions_are_split() -> None:
     """Literal text, %%, and letters behind %p that choose what is printed are told apart."""
     parts = parse_spec(b"100%% %pISpc:%-8s [%03d] %*pbl %hhu %Lu%zx %p.")
     assert parts == [
-        b"100% ", Spec("p", extension="ISpc"), b":", Spec("s", "-", 8), b" [", Spec("d", "0", 3), b"] ",
-        Spec("p", "", -1, extension="bl"), b" ", Spec("u", length="hh"), b" ", Spec("u", length="L"),
-        Spec("x", length="z"), b" ", Spec("p"), b"."]
+        b"100% ",
+        Spec("p", extension="ISpc"),
+        b":",
+        Spec("s", "-", 8),
+        b" [",
+        Spec("d", "0", 3),
+        b"] ",
+        Spec("p", "", -1, extension="bl"),
+        b" ",
+        Spec("u", length="hh"),
+        b" ",
+        Spec("u", length="L"),
+        Spec("x", length="z"),
+        b" ",
+        Spec("p"),
+        b".",
+    ]
 
 
-@pytest.mark.parametrize("fmt", [b"%", b"%y", b"%5", b"%n", b"%99999d", b"%.99999s", b"%ll"])
+@pytest.mark.parametrize("fmt", [b"%", b"%y", b"%5", b"%n", b"%99999d", b"%.99999d", b"%ll"])
 def test_what_is_no_conversion(fmt: bytes) -> None:
     """A conversion that the kernel does not have, or an absurd width, is refused."""
     with pytest.raises(FormatError):

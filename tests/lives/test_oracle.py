@@ -19,10 +19,10 @@ from oracle import Oracle, Text, Told, ordered, read
 from taskscope.lives.life import TaskRef
 
 REPORT = ".report-R.txt.xz"
-SHIPPED = sorted(DATA.glob("*" + REPORT))
+SHIPPED = sorted(DATA.glob("d[0-9]*" + REPORT))
 _folder = sweep_folder()
 SWEPT = [p for p in sorted(_folder.glob("*" + REPORT)) if not (DATA / p.name).exists()] if _folder else []
-TRACEFS = sorted(p for p in [*DATA.glob("*.trace.txt"), *DATA.glob("*/trace.txt")])
+TRACEFS = sorted(p for p in [*DATA.glob("d[0-9]*.trace.txt"), *DATA.glob("d[0-9]*/trace.txt")])
 #: Only the workload's own tree was recorded there: what other tasks did between is not in the text.
 FILTERED = {"d70-host618-kill9-stack", "d71-host618-orphan"}
 #: The text counts from 0 and names no stamps (latency format), or has lost its first half.

@@ -327,3 +327,27 @@ def test_each_cpu_has_its_own_idle_task(world: Make) -> None:
     assert by_comm["swapper/0"]["time"]["running"] == 160_000
     assert by_comm["swapper/1"]["time"]["running"] == 100_000
     assert by_comm["swapper/0"]["cpus"] == [0]
+
+
+def test_the_last_switch_may_come_after_the_pid_is_given_again(world: Make) -> None:
+    """A task is released before its last switch-out: what leaves in X then is the old life, not the new one."""
+    w = world()
+    w.switch(0, 0, "R", BASH)
+    w.fork(10, 0, KID)
+    w.switch(20, 1, "R", KID)
+    w.exit(30, 1)
+    w.fork(40, 0, KID)  # cpu 0 gets the same pid while the old task switches off
+    w.switch(45, 1, "X", IDLE1)
+    w.switch(60, 1, "R", KID)
+    w.switch(80, 1, "S", IDLE1)
+    w.free(90, 0, KID)
+    w.switch(100, 0, "S", IDLE0)
+    lives = w.lives()
+    old, new = lives(200, 0), lives(200, 1)
+    assert old["time"]["running"] == 25_000
+    assert old["freed"] == {"at": w.ns(90)}
+    assert old["switches"] == {"voluntary": 1, "involuntary": 0}
+    assert new["exit"] is None
+    assert new["freed"] is None
+    assert new["time"] == dict.fromkeys(new["time"], 0) | {"runnable": 20_000, "running": 20_000, "sleeping": 20_000}
+    assert new["switches"] == {"voluntary": 1, "involuntary": 0}

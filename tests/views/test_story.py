@@ -208,7 +208,7 @@ def test_a_task_found_running_says_so(world: Make) -> None:
     w.switch(900, 1, "S", IDLE1)
     text = tell(w, "daemon")
     assert text.startswith("daemon 50   seen for ")
-    assert "running when the recording ended" in text
+    assert "alive when the recording ended" in text
     told = entries(text)
     assert told["FOUND"].startswith("was there before the recording [sched_switch]")
     assert told["END"] == "of the recording; the task is still there, in state S"

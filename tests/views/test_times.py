@@ -101,6 +101,23 @@ def test_what_is_shown_is_read_back(ns: int) -> None:
     assert NS.parse(NS.stamp(ns, 9)) == ns
 
 
+@given(st.integers(0, 10**15))
+def test_a_stamp_from_a_report_includes_its_records(ns: int) -> None:
+    """Between the edges of a six-decimal stamp lie exactly the times that are shown as it."""
+    shown = NS.stamp(ns)
+    first, last = NS.parse(shown, edge="first"), NS.parse(shown, edge="last")
+    assert first <= ns <= last
+    assert {NS.stamp(first), NS.stamp(last)} == {shown}
+    assert NS.stamp(last + 1) != shown
+    assert first == 0 or NS.stamp(first - 1) != shown
+
+
+@pytest.mark.parametrize("text", ["6.644967123", "+1.5", "6644967123ns", "5ms"])
+def test_other_times_are_exact_at_both_edges(text: str) -> None:
+    """Nine decimals, a unit, or a time from the start mean themselves."""
+    assert NS.parse(text, edge="first") == NS.parse(text, edge="last") == NS.parse(text)
+
+
 @pytest.mark.parametrize("text", ["", "abc", "-1", "1e3", "1:30", ".", "+", "5 h", "٣", "1.2.3", "nan"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     """Anything else is a usage error that names the option."""

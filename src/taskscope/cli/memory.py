@@ -6,7 +6,7 @@ recordings of a gigabyte that took a third of the time.  Keeping the heap avoids
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
@@ -17,7 +17,7 @@ _LARGE = 8 << 20
 def keep_heap(path: str) -> None:
     """Tell malloc (glibc's mallopt(3)) to keep freed memory, if the recording at `path` is large; else do nothing."""
     try:
-        if os.stat(path).st_size < _LARGE:
+        if Path(path).stat().st_size < _LARGE:
             return
         import ctypes
 

@@ -73,8 +73,8 @@ class Common:
         :raises UsageError: one is no time, or the window is empty
         """
         times = self.times(trace)
-        after = None if self.after is None else times.parse(self.after, "--from")
-        before = None if self.before is None else times.parse(self.before, "--to")
+        after = None if self.after is None else times.parse(self.after, "--from", "first")
+        before = None if self.before is None else times.parse(self.before, "--to", "last")
         if after is not None and before is not None and before < after:
             raise UsageError(f"--to {self.before} is before --from {self.after}")
         return after, before
@@ -87,13 +87,14 @@ class Common:
         if self.at is None:
             return None
         times = self.times(trace)
-        at = times.parse(self.at, "--at")
-        if not trace.start <= at <= trace.end:
+        first, last = times.parse(self.at, "--at", "first"), times.parse(self.at, "--at", "last")
+        if last < trace.start or first > trace.end:
             raise UsageError(
                 f"--at {self.at}: the recording covers {times.stamp(trace.start)} to "
                 f"{times.stamp(trace.end)} (or +0 to +{times.stamp(trace.end - trace.start)})"
             )
-        return at
+        # After what was recorded at that stamp.
+        return min(max(last, trace.start), trace.end)
 
 
 class Verb(click.Command):

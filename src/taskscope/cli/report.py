@@ -30,12 +30,14 @@ from taskscope.cli.output import progress, put_bytes
     "filter grammar (== != < <= > >= & ~, && || !, parentheses). Several are joined by or.",
 )
 @click.option(
-    "--last-comm",
-    is_flag=True,
-    help="Show the last name known of a pid, as the kernel does, instead of the one that the task bore at that time.",
+    "--comm",
+    type=click.Choice(["last", "then"]),
+    default="last",
+    show_default=True,
+    help="The name in front: the last one known of the pid, as the kernel prints it, or the one that it bore then.",
 )
 @click.option("--no-stacks", is_flag=True, help="Leave out call stacks.")
-def command(common: Common, filters: tuple[str, ...], last_comm: bool, no_stacks: bool) -> None:
+def command(common: Common, filters: tuple[str, ...], comm: str, no_stacks: bool) -> None:
     """Print the events of a recording, in order of time.
 
     With -p, the events that these tasks wrote and those that name them.  Call stacks stand behind their
@@ -56,4 +58,4 @@ def command(common: Common, filters: tuple[str, ...], last_comm: bool, no_stacks
     if common.json:
         put_bytes(report_json(trace, rows, stacks=not no_stacks), common)
     else:
-        put_bytes(report_text(trace, rows, then=not last_comm), common)
+        put_bytes(report_text(trace, rows, then=comm == "then"), common)

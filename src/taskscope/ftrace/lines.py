@@ -28,7 +28,7 @@ from taskscope.ftrace.lines_symbols import SymbolTexts
 from taskscope.ftrace.lines_values import FieldTexts, by_field, fields_of
 from taskscope.ftrace.printfmt.evaluate import Kernel
 from taskscope.ftrace.printfmt.parser import PrintFormat
-from taskscope.ftrace.printfmt.pieces import Piece, Sheet
+from taskscope.ftrace.printfmt.pieces import Literal, Piece, Sheet
 from taskscope.ftrace.printfmt.plain import escaped
 from taskscope.ftrace.printfmt.program import Program
 from taskscope.ftrace.printfmt.records import PageRecords, gather
@@ -42,6 +42,9 @@ Column = npt.NDArray[Any]
 
 #: rows that are written together
 BLOCK = 65536
+
+#: a longer line is left out, as in the kernel, whose limit is two pages
+LONGEST = 1 << 16
 
 
 class LineWriter:
@@ -116,8 +119,17 @@ class LineWriter:
             text = probe_format(fmt) or fmt.print_fmt
             return self._program(fmt, text, escaped(fmt.name.encode()) + b": ")
         except ValueError as e:              # FormatError, and what special bodies miss
-            self._reasons[f"{fmt.system}:{fmt.name}"] = str(e)
-            return self._program(fmt, by_field(fmt), escaped(fmt.name.encode()) + b": ")
+            return self._by_field(fmt, str(e))
+
+    def _by_field(self, fmt: EventFormat, reason: str) -> Program:
+        """Show a type field by field, and say why."""
+        self._reasons[f"{fmt.system}:{fmt.name}"] = reason
+        head = escaped(fmt.name.encode()) + b": "
+        try:
+            return self._program(fmt, by_field(fmt), head)
+        except ValueError:
+            # More fields than a line can hold.
+            return self._program(fmt, PrintFormat(b"", ()), head)
 
     def _program(self, fmt: EventFormat, text: str | PrintFormat, head: bytes) -> Program:
         return Program(self.kernel, fields_of(fmt), text, head)
@@ -184,6 +196,13 @@ class LineWriter:
         bodies = self._bodies_of(rows, types, heads, at)
         for which, pieces in bodies:
             length[which] += _total(pieces)
+        if int(length.max()) > LONGEST:
+            bodies = self._cut(rows, types, heads, at, length > LONGEST)
+            length = np.zeros(len(rows), np.int64) + before
+            for k, text in lost:
+                length[k] += len(text)
+            for which, pieces in bodies:
+                length[which] += _total(pieces)
         end = np.cumsum(length)
         start = end - length
         sheet = self.sheet
@@ -219,8 +238,20 @@ class LineWriter:
             records = PageRecords(self._fields_of(number), self._big_endian, self._long_size,
                                   data=source.recorded.data, at=at[which], sizes=partial(walker.sizes, here),
                                   reach=body.reach, rows=rows[which])
-            parts.append((which, body.pieces(records)))
+            try:
+                parts.append((which, body.pieces(records)))
+            except ValueError as e:
+                # What no record of zeros showed when the body was made.
+                body = self._bodies[number] = self._by_field(source.formats[number], str(e))
+                parts.append((which, body.pieces(records)))
         return parts
+
+    def _cut(self, rows: Rows, types: Column, heads: Column, at: Column,
+             long: Column) -> list[tuple[Column, list[Piece]]]:
+        """Make the bodies again, with a remark in place of those that are too long."""
+        short, cut = np.flatnonzero(~long), np.flatnonzero(long)
+        parts = self._bodies_of(rows[short], types[short], heads[short], at[short]) if len(short) else []
+        return [*((short[which], pieces) for which, pieces in parts), (cut, [Literal(b"[LINE TOO BIG]\n")])]
 
     def _common(self, rows: Rows, at: Column) -> tuple[Column, Column]:
         """Return pid and flags of rows; where they stand as they always have, from one word of each record."""

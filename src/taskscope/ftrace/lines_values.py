@@ -23,7 +23,10 @@ def by_field(fmt: EventFormat) -> PrintFormat:
     """Make a print format that shows all fields of a record: ``name=value``, arrays as ``{0x1,0x2}``."""
     parts: list[str] = []
     args: list[Node] = []
+    known = fields_of(fmt)
     for f in fmt.fields:
+        if known[f.name] is not f:
+            continue                 # a name that stands twice: only one of them can be asked for
         if f.is_string:
             parts.append(f"{f.name}=%s")
             args.append(Rec(f.name))

@@ -109,7 +109,8 @@ class PageWalker:
         """Return the bytes of records in each page, cut to what the page can hold (`limits`: bytes there are)."""
         length = (self.commits(offsets) & np.uint32(MISSED_STORED - 1)).astype(np.int64)
         room = np.minimum(limits, self.page_size) - self.layout.data
-        return np.minimum(length, np.maximum(room, 0)) & ~3
+        held: npt.NDArray[np.int64] = np.minimum(length, np.maximum(room, 0)) & ~3
+        return held
 
     def missed(self, offset: int, limit: int) -> tuple[bool, int | None]:
         """Tell whether events were lost before the page at `offset`, and how many if the page says so."""

@@ -20,6 +20,7 @@ from taskscope.ftrace.text_templates import Template, templates_of
 _SAMPLE, _MAX_KEYS = 256, 64
 
 _KEY = re.compile(rb"(?:^|(?<=[ \t\n,;(\[{]))([A-Za-z_][\w-]{0,63}(?:\[\d{1,4}\])?)=")
+_INNER_KEY = re.compile(rb"[ \t,;(\[{][A-Za-z_][\w-]{0,63}(?:\[\d{1,4}\])?=")
 _PROBE = rb"\(([^()<\n]{0,255}?)(?: <- ([^()\n]{0,255}))?\)"
 #: fields of which report -R prints addresses without 0x, and return values as unsigned
 _RAW_PROBE = {"__probe_ip": "p", "__probe_func": "p", "__probe_ret_ip": "p"}
@@ -121,7 +122,7 @@ class PairReading(Reading):
         text = b"\n".join(bodies)
         plain = text.count(b"\n") == len(bodies) - 1
         rows: list[tuple[bytes, ...]] = [] if not plain else self._rows(text)
-        if rows and all(r[0] for r in rows):
+        if rows and all(r[0] for r in rows) and not any(map(self._has_more, zip(*rows, strict=True), self._names)):
             found = list(zip(*rows, strict=True))[1:]
             for column, values in zip(self.columns, found, strict=False):
                 column.add([v if v[-1:].isalnum() else _clean(v) for v in values])
@@ -131,6 +132,16 @@ class PairReading(Reading):
             self._add_odd(bodies)
         self._count += len(bodies)
         return []
+
+    @property
+    def _names(self) -> list[bool]:
+        """For each group of the pattern: whether it is a name, which may hold anything."""
+        return [True, *(c.is_name or i < len(self._probe) for i, c in enumerate(self.columns))]
+
+    @staticmethod
+    def _has_more(values: tuple[bytes, ...], name: bool) -> bool:
+        """Tell whether values hold pairs of keys that are not among the usual ones."""
+        return not name and _INNER_KEY.search(b"\n".join(values)) is not None
 
     def _rows(self, text: bytes) -> list[tuple[bytes, ...]]:
         found = self._lines.findall(text)
@@ -145,7 +156,11 @@ class PairReading(Reading):
             if self._probe and (m := re.match(_PROBE, body)):
                 probe = [v for v in m.groups() if v is not None]
                 rest = body[m.end():]
-            pairs = _pairs(rest)
+            found = self._rows(body)[0] if b"\n" not in body else ()
+            if found and found[0] and not any(map(self._has_more, zip(found, strict=True), self._names)):
+                pairs = dict(zip(self._keys, found[1 + len(self._probe):], strict=True))
+            else:
+                pairs = _pairs(rest)
             for key in pairs:
                 self._column(key)
             rows.append((probe, pairs))

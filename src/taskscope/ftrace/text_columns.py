@@ -97,6 +97,11 @@ class FieldColumn:
         self._parts: list[Column] = []
         self._whole: Column | None = None
 
+    @property
+    def is_name(self) -> bool:
+        """Tell whether the values are names, which may hold anything."""
+        return self.name.endswith(("comm", "name", "path"))
+
     def add(self, values: Sequence[bytes]) -> None:
         """Append the values of further records."""
         kind = self.kind
@@ -135,7 +140,7 @@ class FieldColumn:
         values: list[bytes] = column.tolist()
         lines = b"\n".join(values) + b"\n"
         # A name may be made of digits, but is no number for that.
-        name = kind == "g" and self.name.endswith(("comm", "name", "path"))
+        name = kind == "g" and self.is_name
         if kind in "pn" or name:
             numbers = _ADDRESSES if name else _HEXES
             if not numbers.match(lines):

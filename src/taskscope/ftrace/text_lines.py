@@ -36,15 +36,15 @@ _CYCLES = rb"(?P<sec>[0-8]?\d{1,18})"                # < 2**63
 _FLAGS = rb"(?P<flags>[.\w]{4,8})"
 _NAME = rb"(?:(?P<name>[^\s:(]{1,255}+):(?: |$))?"
 _WIDE_NAME = rb"(?:(?P<name>[^\s:(]{1,255}+):(?: ++|$))?"
-_TGID = rb"(?:\( {0,12}(?P<tgid>\d{1,10}|-{1,10})\) {1,12})?"
+_TGID = rb"\( {0,12}(?P<tgid>\d{1,10}|-{1,10})\) {1,12}"
 
 
 _ARROW = rb" {0,2}=> .*"
 
 
-def _task(stamp: bytes, name: bytes) -> bytes:
-    return (_COMM_DASH + _PID + rb" {1,12}" + _TGID + rb"\[(?P<cpu>\d{1,4})\] {0,12}(?:" + _FLAGS + rb" {1,24})?"
-            + stamp + b": " + name)
+def _task(stamp: bytes, name: bytes, before: bytes = b"(?:" + _TGID + b")?", behind: bytes = b"") -> bytes:
+    return (_COMM_DASH + _PID + rb" {1,12}" + before + rb"\[(?P<cpu>\d{1,4})\] {0,12}" + behind + b"(?:" + _FLAGS
+            + rb" {1,24})?" + stamp + b": " + name)
 
 
 def _latency(stamp: bytes, name: bytes) -> bytes:
@@ -99,6 +99,8 @@ class Grammar:
 _GRAMMARS = (
     Grammar("tracefs", _task(_SECONDS, _NAME), "ns", "sec"),
     Grammar("tracefs", _task(_CYCLES, _NAME), "cycles", "sec"),
+    # 4.13 to 4.17 have the thread group behind the cpu.
+    Grammar("tracefs", _task(_SECONDS, _NAME, b"", _TGID), "ns", "sec"),
     Grammar("latency", _latency(_US, _NAME), "ns", "us"),
     Grammar("latency", _latency(_CYCLES, _NAME), "cycles", "sec"),
     Grammar("verbose", _VERBOSE, "ns", "hexus"),

@@ -25,6 +25,8 @@ from taskscope.ftrace.text_types import TextType, Types
 
 #: bytes read at a time; a line longer than this is no line of a recording
 _BLOCK = 1 << 20
+#: after a line this long nothing more is read
+_ENDLESS = 64 << 20
 #: lines that one comm or one body may be broken into by newlines in names
 _PIECES = 16
 #: bytes that the line of a record has at least
@@ -60,6 +62,7 @@ class Scan:
     records: Block = field(init=False)
     digits: int = 0                      # decimal places of the finest stamp
     no_cpu: bool = False
+    endless: int | None = None           # number of a line so long that what follows it was not read
     _count: int = 0
     _line: int = 1
 
@@ -78,6 +81,8 @@ class Scan:
             while at < end:
                 stop = self._block_end(at, end)
                 if stop - at > _BLOCK + (1 << 20):
+                    if stop - at > _ENDLESS:
+                        self.endless = self._line
                     self.unread.add(self._line)
                     self._line += 1
                 else:
@@ -95,7 +100,7 @@ class Scan:
             return end
         cut = self.data.rfind(b"\n", at, stop)
         if cut < 0:
-            cut = self.data.find(b"\n", stop, end)
+            cut = self.data.find(b"\n", stop, min(end, at + _ENDLESS))
             return end if cut < 0 else cut + 1
         first = cut + 1
         place = first
@@ -105,7 +110,7 @@ class Scan:
                 return place
             place = self.data.find(b"\n", place, min(end, first + (1 << 20))) + 1
             if not place:
-                break
+                return end if end - first <= 1 << 20 else first
         return first
 
     # ---- one block ---------------------------------------------------------------------------------------------
@@ -176,20 +181,22 @@ class Scan:
 
     def _columns(self, columns: list[Any], comms: list[bytes]) -> Block:
         group, n = self._group, len(comms)
-        for comm in set(comms):
+        for comm in dict.fromkeys(comms):
             self.comms.setdefault(comm, len(self.comms))
         flags = np.zeros(n, np.uint16)
         if "flags" in group:
             found = columns[group["flags"]]
-            for token in set(found):
+            for token in dict.fromkeys(found):
                 self._token(token)
-            flags = np.array([self.tokens.get(t, 0) for t in found], np.uint16)
+            flags = np.fromiter([self.tokens.get(t, 0) for t in found], np.uint16, n)
         elif "rawflags" in group:
             raw = zip(columns[group["rawflags"]], columns[group["rawcount"]], strict=True)
             flags = np.array([self._raw_token(a, b) for a, b in raw], np.uint16)
         tgid = np.full(n, -1, np.int32)
         if "tgid" in group and any(columns[group["tgid"]]):
-            tgid = np.array([int(t) if t.isdigit() and len(t) < 10 else -1 for t in columns[group["tgid"]]], np.int32)
+            found = columns[group["tgid"]]
+            number = {t: int(t) if t.isdigit() and len(t) < 10 else -1 for t in set(found)}
+            tgid = np.fromiter(map(number.__getitem__, found), np.int32, n)
         cpus = columns[group["cpu"]]
         if b"" in cpus:
             self.no_cpu = True
@@ -197,7 +204,7 @@ class Scan:
         empty = np.empty(0, np.int64)
         return Block(self._stamps(columns), decimals(cpus).astype(np.uint16), np.empty(0, np.uint16),
                      decimals(columns[group["pid"]]).astype(np.int32), tgid,
-                     np.array([self.comms[c] for c in comms], np.int32), flags, empty,
+                     np.fromiter(map(self.comms.__getitem__, comms), np.int32, n), flags, empty,
                      np.empty(0, np.int32), np.zeros(n, np.int8))
 
     def _token(self, token: bytes) -> int:
@@ -260,15 +267,18 @@ class Scan:
         before = np.searchsorted(lines.events, [i for i, _ in lines.others]).tolist()
         taken = -1
         for (i, text), k in zip(lines.others, before, strict=True):
-            if i <= taken or text.startswith(b"#") or self.header.other(text, self._count + k):
+            if i <= taken or text.startswith(b"#"):
+                continue
+            blank = text.isspace()
+            if not blank and self.header.other(text, self._count + k):
                 continue
             last = self._continuation(lines, i, k - 1, rests, types) if k else None
             if last is None:
                 last = self._comm_piece(lines, i, k, comms)
-            if last is None:
-                self.unread.add(int(lines.number[i]))
-            else:
+            if last is not None:
                 taken = last
+            elif not blank:
+                self.unread.add(int(lines.number[i]))
 
     def _continuation(self, lines: _Lines, i: int, k: int, rests: list[bytes], types: list[TextType]) -> int | None:
         """Append line `i` and those behind it to the body of record `k`, if they are its rest.

@@ -193,13 +193,14 @@ class Template:
     def _source(self) -> bytes:
         literals = _SLOT.split(self.text)[::3]
         out = re.escape(literals[0].encode())
-        last = len(self._slots) - 1
+        last = max((i for i, (_, kind) in enumerate(self._slots) if kind == "S"), default=-1)
         for i, ((_, kind), after) in enumerate(zip(self._slots, literals[1:], strict=True)):
             part = _PATTERNS[kind]
-            if kind == "S" and i == last and not after:
+            if i == last:
+                # Up to the last place where what follows it stands.
                 part = rb"(.*)"
-            elif kind == "S" and i < last:
-                # Up to the first place where what follows it stands; never tried again.
+            elif kind == "S":
+                # Up to the first such place, which is never given up: two that may end anywhere would take for ever.
                 out += b"(?>" + part + re.escape(after.encode()) + b")"
                 continue
             out += part + re.escape(after.encode())

@@ -14,7 +14,7 @@ from taskscope.ftrace.text_bodies import Reading, choose_reading
 from taskscope.trace.source import EventType, Field
 
 #: more names than this are no events; what comes after them is kept without being taken apart
-_MAX_TYPES = 4096
+MAX_TYPES = 4096
 
 _STACK, _USER_STACK = b"<stack trace>", b"<user stack trace>"
 _ENTER = re.compile(rb"sys_(\w{1,200})\(")
@@ -85,6 +85,8 @@ class Types:
         """
         if not name:
             return self._unnamed(rest), False
+        if len(self.all) >= MAX_TYPES:
+            return self.get(UNKNOWN, "unknown", True), not (self._perf or self._wide)
         found = self._name(name)
         if found is None:
             return self.get("ftrace", "print", True), True
@@ -92,8 +94,6 @@ class Types:
         return found, False
 
     def _name(self, name: bytes) -> TextType | None:
-        if len(self.all) >= _MAX_TYPES:
-            return self.get(UNKNOWN, "unknown", True)
         text = name.decode("utf-8", "backslashreplace")
         if self._perf:
             system, _, event = text.rpartition(":")
@@ -114,7 +114,7 @@ class Types:
             return self.get("ftrace", "function", True)
         if _MARK.match(rest):
             return self.get("ftrace", "print", True)
-        if len(self.all) < _MAX_TYPES:
+        if len(self.all) < MAX_TYPES:
             if m := _ENTER.match(rest):
                 return self.get("syscalls", f"sys_enter_{m[1].decode()}", True)
             if m := _EXIT.match(rest):

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from taskscope.lives.causes import Causes
-from taskscope.lives.deaths import Death, Deaths
+from taskscope.lives.deaths import Death, Deaths, unseen_ends
 from taskscope.lives.family import Family, FamilyBuilder
 from taskscope.lives.functions import Functions
 from taskscope.lives.life import Birth, Exec, Life, Span, State, Switches, TaskRef
 from taskscope.lives.names import Names
 from taskscope.lives.reaping import Reaping, migration_counts
-from taskscope.lives.records import chosen_rows, records
+from taskscope.lives.records import chosen_rows, ints, records
 from taskscope.lives.signals import Signals
 from taskscope.lives.spans import COUNTED, Spans, build_spans, fold_wakeups, with_ends
 from taskscope.lives.timeline import WAKE, Timeline
@@ -49,22 +49,17 @@ class Built:
     def spans_of(self, ref: TaskRef) -> tuple[Span, ...]:
         """Return the intervals of one life; those of no length are left out unless a wakeup began them."""
         k = self.number[TaskRef(*ref)]
-        a, b = int(self.spans.bounds[k]), int(self.spans.bounds[k + 1])
         s = self.spans
-        out: list[Span] = []
-        for i in range(a, b):
-            at, end, state = int(s.at[i]), int(s.end[i]), State(int(s.state[i]))
-            row = int(s.wake_row[i])
-            if state is State.DEAD or (at == end and row < 0):
-                continue
-            waker, irq, woken = None, False, None
-            if row >= 0:
-                life, irq = self.timeline.wakers(row)
-                waker = self.timeline.ids.ref(life)
-                woken = int(self.trace.source.index.ts[row])
-            cpu = int(s.cpu[i])
-            out.append(Span(at, end, state, cpu if cpu >= 0 else None, waker, woken, irq, bool(s.preempted[i])))
-        return tuple(out)
+        which = np.arange(s.bounds[k], s.bounds[k + 1])
+        which = which[(s.state[which] != State.DEAD) & ((s.end[which] > s.at[which]) | (s.wake_row[which] >= 0))]
+        rows = s.wake_row[which]
+        life, irq, woken = self.timeline.wakers(np.maximum(rows, 0))
+        columns = (s.at[which], s.end[which], s.state[which], s.cpu[which], rows, life, irq, woken, s.preempted[which])
+        return tuple(
+            Span(at, end, State(state), cpu if cpu >= 0 else None, self.timeline.ids.ref(by) if row >= 0 else None,
+                 at_waking if row >= 0 else None, row >= 0 and from_irq, preempted)
+            for at, end, state, cpu, row, by, from_irq, at_waking, preempted in zip(
+                *(c.tolist() for c in columns), strict=True))
 
     def latencies(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
         """See `Lives.latencies`."""
@@ -73,7 +68,7 @@ class Built:
         woken[:-1] &= (s.life[1:] == s.life[:-1]) & (s.state[1:] == State.RUNNING)
         woken[-1:] = False
         at = np.flatnonzero(woken)
-        position = np.empty(len(self.order), np.int64)
+        position = np.full(len(self.number), -1, np.int64)
         position[np.array(self.order, np.int64)] = np.arange(len(self.order))
         return position.take(s.life[at]), s.at[at], s.end[at] - s.at[at]
 
@@ -93,7 +88,8 @@ def build(trace: Trace, owner: Lives) -> Built:
     causes = Causes(timeline, family, signals, deaths)
     reaping = Reaping(timeline, family, deaths, functions, signals.recorded)
     rows, wake_row = fold_wakeups(timeline.rows)
-    rows, wake_row = with_ends(rows, wake_row, reaping.ends())
+    rows, wake_row = with_ends(rows, wake_row, unseen_ends(timeline, deaths), State.UNKNOWN)
+    rows, wake_row = with_ends(rows, wake_row, reaping.ends(), State.DEAD)
     if not len(timeline.switch_rows):
         # Without switches nothing shows when a task ran or slept.
         rows.code = np.where(rows.code == State.DEAD, rows.code, np.uint8(State.UNKNOWN))
@@ -148,7 +144,7 @@ class _Maker:
             total += np.bincount(self.tl.rows.life[self.tl.rows.code == WAKE], minlength=n)
         new = chosen_rows(self.trace, "sched_wakeup_new")
         if len(new):
-            life = self.ids.of(self.trace.column("sched_wakeup_new", "pid", new), self.trace.ts(new),
+            life = self.ids.of(ints(self.trace, "sched_wakeup_new", "pid", new), self.trace.ts(new),
                                np.full(len(new), -1))
             total += np.bincount(life[life >= 0], minlength=n)
         counts: list[int] = total.tolist()
@@ -170,7 +166,7 @@ class _Maker:
         found: dict[int, list[Exec]] = {}
         for rec in records(self.trace, "sched_process_exec", "filename", "pid", "old_pid"):
             life = self.ids.one(rec.f["pid"], rec.ts, row=rec.row)
-            if life is not None:
+            if life is not None and rec.f["filename"] is not None:
                 old = rec.f["old_pid"] if rec.f["old_pid"] is not None else rec.f["pid"]
                 found.setdefault(life, []).append(Exec(rec.ts, rec.cpu, rec.f["filename"], old))
         return found
@@ -187,9 +183,9 @@ class _Maker:
         last[rows.life[left]] = rows.row[left]       # the last assignment wins
         out: list[int | None] = [None] * n
         has = np.flatnonzero(last >= 0)
-        prio = self.trace.column("sched_switch", "prev_prio", last[has])
+        prio = ints(self.trace, "sched_switch", "prev_prio", last[has])
         for k, p in zip(has.tolist(), prio.tolist(), strict=True):
-            out[k] = int(p)
+            out[k] = int(p) if p >= 0 else None
         return out
 
     def _gap_times(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 from taskscope.lives.family import Family
 from taskscope.lives.functions import EXIT, Functions, syscall_number
 from taskscope.lives.life import State
-from taskscope.lives.records import Rec, chosen_rows, records
+from taskscope.lives.records import Rec, chosen_rows, ints, records
 from taskscope.lives.signals import CLD_DUMPED, CLD_EXITED, Delivered, Sent, Signals
 from taskscope.lives.timeline import Timeline
 
@@ -152,7 +152,7 @@ class Deaths:
         rows = chosen_rows(trace, "sys_enter")
         if not len(rows) or not numbers:
             return []
-        number = trace.column("sys_enter", "id", rows)
+        number = ints(trace, "sys_enter", "id", rows)
         hit = rows[np.isin(number, np.array(list(numbers), np.int64))]
         return [ExitCall(rec, int(rec.f["args"][0]) & 0xFF, numbers[rec.f["id"]])
                 for rec in records(trace, "sys_enter", "id", "args", rows=hit)
@@ -166,7 +166,10 @@ class Deaths:
                     death.fatal = d
 
     def _notices(self) -> None:
-        """Find do_notify_parent(): sent by the dying leader, or for it by the last thread of its group."""
+        """Find do_notify_parent(): sent by the dying leader, or for it by the last thread of its group.
+
+        exit_notify() first tells the new parents of zombies that the task leaves behind: its own signal is the last.
+        """
         for s in self.signals.sent:
             if s.sender is None or not CLD_EXITED <= s.code <= CLD_DUMPED or s.sender == s.target:
                 continue
@@ -174,7 +177,7 @@ class Deaths:
             if dying is None or (s.rec.ts < dying.at and (dying.exit is not None or s.sig != 17)):
                 continue
             leader = self.by_life.get(self.family.group[s.sender])
-            if leader is not None and leader.notice is None:
+            if leader is not None:
                 leader.notice = s
 
     def _stacks(self) -> None:
@@ -201,3 +204,22 @@ class Deaths:
             death = self._latest(life, rec)
             if death is not None:
                 death.victim = rec
+
+
+def unseen_ends(timeline: Timeline, deaths: dict[int, Death]) -> dict[int, int]:
+    """Return the exits after which a task left its cpu unseen, by life: its state from then on is unknown.
+
+    So it is where only some tasks were recorded: perf's events of a task end with it.  That it left is shown by a later
+    record of another task on its cpu, or by its having come there unseen.
+    """
+    index, source = timeline.trace.source.index, timeline.trace.source
+    found: dict[int, int] = {}
+    for life, death in deaths.items():
+        if death.exit is None or death.last_out is not None:
+            continue
+        rec = death.exit
+        after = np.arange(rec.row + 1, min(rec.row + 257, len(index)), dtype=np.int64)
+        after = after[index.cpu[after] == rec.cpu]
+        if bool((source.pids(after) != rec.pid).any()) or timeline.state_at(life, rec.key) != State.RUNNING:
+            found[life] = rec.ts
+    return found

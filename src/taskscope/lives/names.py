@@ -82,7 +82,7 @@ class Names:
         """Return the places in the sorted rows that sched_switch records made."""
         type_ = self.trace.type("sched_switch")
         rows = self.tl.rows
-        if type_ is None or type_.field("next_comm") is None:
+        if type_ is None or type_.field("next_comm") is None or type_.field("prev_comm") is None:
             return np.empty(0, np.int64)
         # Births, handovers and first records have no row of their own.
         return np.flatnonzero((rows.row >= 0) & (rows.code < WAKE))

@@ -16,7 +16,7 @@ from taskscope.lives.deaths import Death
 from taskscope.lives.family import Family
 from taskscope.lives.functions import RELEASE, Functions, syscall_number
 from taskscope.lives.life import Adoption, Freed, Reaped, State
-from taskscope.lives.records import Rec, chosen_rows, records
+from taskscope.lives.records import Rec, chosen_rows, ints, records
 from taskscope.lives.timeline import Timeline
 
 
@@ -118,8 +118,9 @@ class Reaping:
             number = syscall_number(trace.kernel.machine, "wait4")
             rows = chosen_rows(trace, "sys_exit")
             if number is not None and len(rows):
-                rows = rows[trace.column("sys_exit", "id", rows) == number]
-                found += [WaitReturn(r, r.f["ret"]) for r in records(trace, "sys_exit", "ret", rows=rows)]
+                rows = rows[ints(trace, "sys_exit", "id", rows) == number]
+                found += [WaitReturn(r, r.f["ret"]) for r in records(trace, "sys_exit", "ret", rows=rows)
+                          if isinstance(r.f["ret"], int)]
         found = [w for w in found if w.pid > 0]
         found.sort(key=lambda w: w.rec.key)
         return found
@@ -247,6 +248,6 @@ def migration_counts(timeline: Timeline, lives: int) -> npt.NDArray[np.int64]:
     rows = chosen_rows(trace, "sched_migrate_task")
     if not len(rows):
         return np.zeros(lives, np.int64)
-    pid = trace.column("sched_migrate_task", "pid", rows)
+    pid = ints(trace, "sched_migrate_task", "pid", rows)
     life = timeline.ids.of(pid, trace.ts(rows), np.full(len(rows), -1, np.int32))
     return np.bincount(life[life >= 0], minlength=lives).astype(np.int64, copy=False)

@@ -93,11 +93,11 @@ def _doubt_unseen_runs(rows: Rows, wake_row: npt.NDArray[np.int64]) -> None:
     wake_row[doubtful] = -1
 
 
-def with_ends(rows: Rows, wake_row: npt.NDArray[np.int64], ends: dict[int, int]
+def with_ends(rows: Rows, wake_row: npt.NDArray[np.int64], ends: dict[int, int], state: State
               ) -> tuple[Rows, npt.NDArray[np.int64]]:
-    """Add the end of lives that a record tells apart from a last switch: zombies that were released.
+    """Add a last change that no switch tells: a zombie that was released (DEAD), an exit never left (UNKNOWN).
 
-    :param ends: life -> time of the release
+    :param ends: life -> time of it
     """
     if not ends:
         return rows, wake_row
@@ -109,7 +109,7 @@ def with_ends(rows: Rows, wake_row: npt.NDArray[np.int64], ends: dict[int, int]
     has_rows = (at > 0) & (rows.life.take(np.maximum(at - 1, 0)) == lives)
     times = np.where(has_rows, np.maximum(times, last), times)
     merged = Rows(
-        np.insert(rows.life, at, lives), np.insert(rows.ts, at, times), np.insert(rows.code, at, np.uint8(State.DEAD)),
+        np.insert(rows.life, at, lives), np.insert(rows.ts, at, times), np.insert(rows.code, at, np.uint8(state)),
         np.insert(rows.cpu, at, np.int16(-1)), np.insert(rows.row, at, -1),
         np.insert(rows.involuntary, at, values=False))
     return merged, np.insert(wake_row, at, np.int64(-1))

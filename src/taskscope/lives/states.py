@@ -52,7 +52,11 @@ def decode_outs(trace: Trace, rows: npt.NDArray[np.int64]) -> Outs:
     """Decode prev_state of sched_switch records."""
     type_ = trace.type("sched_switch")
     assert type_ is not None, "sched_switch is declared where it has rows"
+    if type_.field("prev_state") is None:
+        return Outs(np.full(len(rows), np.uint8(State.UNKNOWN)), np.zeros(len(rows), bool))
     raw = trace.column("sched_switch", "prev_state", rows)
+    if raw.dtype.kind == "O":
+        raw = np.array([x if isinstance(x, bytes) else b"" for x in raw.tolist()])
     if raw.dtype.kind in "iu":
         raw = raw.astype(np.int64, copy=False)
         present: npt.NDArray[Any]

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from taskscope.lives.life import Life, State, TaskRef
-from taskscope.lives.records import IRQ_FLAGS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,16 +58,10 @@ def spans_frame(built: Built, ref: TaskRef | None = None) -> pl.DataFrame:
     generations = np.array([r.generation for r in tl.ids.refs], np.int64)
     row = s.wake_row[which]
     woken = np.flatnonzero(row >= 0)
-    source = built.trace.source
     waker = np.full(len(which), -1, np.int64)
     irq = np.zeros(len(which), bool)
     woken_at = np.full(len(which), -1, np.int64)
-    if len(woken):
-        rows = row[woken]
-        irq[woken] = (source.flags(rows) & IRQ_FLAGS) != 0
-        woken_at[woken] = source.index.ts[rows]
-        by = tl.ids.of(source.pids(rows), source.index.ts[rows], source.index.cpu[rows])
-        waker[woken] = np.where(irq[woken], -1, by)
+    waker[woken], irq[woken], woken_at[woken] = tl.wakers(row[woken])
     names = np.array([State(k).name.lower() for k in range(len(State))])
 
     def nullable(values: npt.NDArray[Any], known: npt.NDArray[Any]) -> pl.Series:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from taskscope.lives.identity import Identities, collect_births
 from taskscope.lives.life import State
-from taskscope.lives.records import IRQ_FLAGS, Rec, chosen_rows, records
+from taskscope.lives.records import IRQ_FLAGS, Rec, chosen_rows, ints, records
 from taskscope.lives.states import Outs, decode_outs
 from taskscope.trace.source import Gap, Index
 from taskscope.trace.trace import Trace
@@ -100,8 +100,8 @@ class Timeline:
         with ThreadPoolExecutor(2) as pool:
             if len(rows):
                 outs = pool.submit(decode_outs, trace, rows)
-                prev = pool.submit(trace.column, _SWITCH, "prev_pid", rows)
-                next_ = pool.submit(trace.column, _SWITCH, "next_pid", rows)
+                prev = pool.submit(ints, trace, _SWITCH, "prev_pid", rows)
+                next_ = pool.submit(ints, trace, _SWITCH, "next_pid", rows)
             woken = pool.submit(self._wake_columns)
             self.switch_ts, self.switch_cpu = trace.ts(rows), trace.cpu(rows).astype(np.int16)
             self._wake_ts = trace.ts(self._wake_rows)
@@ -124,10 +124,8 @@ class Timeline:
             mine = np.flatnonzero(types == type_.index)
             if not len(mine):
                 continue
-            if type_.field("pid") is not None:
-                pid[mine] = self.trace.column(name, "pid", rows[mine])
-            if type_.field("target_cpu") is not None:
-                target[mine] = self.trace.column(name, "target_cpu", rows[mine]).astype(np.int16)
+            pid[mine] = ints(self.trace, name, "pid", rows[mine])
+            target[mine] = ints(self.trace, name, "target_cpu", rows[mine]).astype(np.int16)
         return pid, target
 
     def _first_records(self) -> list[Rec]:
@@ -158,13 +156,9 @@ class Timeline:
         for name in ("signal_generate", "task_rename", "sched_process_exit", "sched_process_exec",
                      "sched_migrate_task"):
             rows = chosen_rows(trace, name)
-            type_ = trace.type(name)
-            if type_ is None or not len(rows):
+            if not len(rows):
                 continue
-            if type_.field("pid") is not None:
-                pid = trace.column(name, "pid", rows)
-                if pid.dtype.kind in "iu":
-                    shown.append((pid, trace.ts(rows)))
+            shown.append((ints(trace, name, "pid", rows), trace.ts(rows)))
             shown.append((trace.source.pids(rows), trace.ts(rows)))
         shown.append((np.array([f.pid for f in self._cpu_firsts], np.int64),
                       np.array([f.ts for f in self._cpu_firsts], np.int64)))
@@ -361,14 +355,17 @@ class Timeline:
             k -= 1
         return int(self.rows.code[k]) if k >= a else -1
 
-    def wakers(self, row: int) -> tuple[int | None, bool]:
-        """Return the life that wrote a wakeup record (None: an interrupt did), and whether it was an interrupt."""
-        rows = np.array([row])
+    def wakers(self, rows: npt.NDArray[np.integer]
+               ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Return who wrote wakeup records: (life, or -1 for an interrupt; whether it was one; time of the record)."""
+        at = rows.astype(np.int64)
         source = self.trace.source
-        if int(source.flags(rows)[0]) & IRQ_FLAGS:
-            return None, True
-        pid = int(source.pids(rows)[0])
-        return self.ids.one(pid, int(source.index.ts[row]), int(source.index.cpu[row])), False
+        if not len(at) or not len(self.trace):
+            return np.empty(0, np.int32), np.empty(0, bool), np.empty(0, np.int64)
+        irq = (source.flags(at) & IRQ_FLAGS) != 0
+        ts = source.index.ts[at]
+        life = self.ids.of(source.pids(at), ts, source.index.cpu[at])
+        return np.where(irq, np.int32(-1), life), irq, ts
 
 
 def _rows_by_cpu(index: Index, buffer: int) -> list[tuple[int, slice | npt.NDArray[np.int64]]]:

@@ -6,7 +6,7 @@ Here task_rename, sched_switch, task_newtask and sched_process_fork say what a p
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Comms:
         self._collect(trace)
 
     def _collect(self, trace: Trace) -> None:
+        # Where every rename was recorded, switches tell no more than a first name, and there are millions of them.
+        complete = len(trace.rows("task_rename")) > 0 and not trace.lost
         parts: list[tuple[npt.NDArray[Any], ...]] = []
         number: dict[bytes, int] = {}
         for k, (event, pid_field, comm) in enumerate(_SAYS):
@@ -45,10 +47,15 @@ class Comms:
             t = trace.type(event)
             if not len(rows) or t is None or t.field(pid_field) is None or t.field(comm) is None:
                 continue
+            pid = trace.column(event, pid_field, rows)
+            if pid.dtype.kind not in "iu":
+                continue
+            if complete and event == "sched_switch":
+                pid, first = np.unique(pid, return_index=True)
+                rows = rows[first]
             unique, inverse = np.unique(trace.column(event, comm, rows), return_inverse=True)
             codes = np.array([number.setdefault(bytes(u), len(number)) for u in unique.tolist()], np.int64)
-            parts.append((trace.column(event, pid_field, rows).astype(np.int64), trace.ts(rows), rows * 8 + k,
-                          codes[inverse.reshape(-1)]))
+            parts.append((pid.astype(np.int64), trace.ts(rows), rows * 8 + k, codes[inverse.reshape(-1)]))
         if not parts:
             return
         names = list(number)
@@ -68,7 +75,8 @@ class Comms:
         times = self._times.get(pid)
         if times is None:
             return self._saved.get(pid, b"<...>")
-        return self._names[pid][max(bisect_right(times, ts) - 1, 0)]
+        # The record of a rename itself is still the work of the old name.
+        return self._names[pid][max(bisect_left(times, ts) - 1, 0)]
 
     def at(self, pids: npt.NDArray[np.int32], ts: npt.NDArray[np.int64]) -> list[bytes]:
         """Return the names of many pids, each at its time."""

@@ -77,7 +77,7 @@ def _ending(teller: Teller) -> str:
     if end is None:
         if life.kind == "idle":
             return f"idle task of cpu {','.join(map(str, life.cpus)) or '?'}"
-        return "running when the recording ended" if life.freed is None else "ended; how was not recorded"
+        return "alive when the recording ended" if life.freed is None else "ended; how was not recorded"
     if end.cause == "exec":
         return "ended by another thread's execve"
     if end.signal is not None:

@@ -9,6 +9,7 @@ kernel does.
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from taskscope.errors import UsageError
 from taskscope.trace.source import Clock
@@ -67,16 +68,18 @@ class Times:
                 return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{name}"
         return f"{ns}c" if self.cycles else f"{ns}ns"
 
-    def parse(self, text: str, option: str = "time") -> int:
+    def parse(self, text: str, option: str = "time", edge: Literal["exact", "first", "last"] = "exact") -> int:
         """Read a time: seconds of the recording's clock, ``+1.5`` from its start, or with a suffix ns, us, ms, s.
 
+        :param edge: what a stamp as `stamp` shows it (seconds, at most six decimals) stands for: itself, or the first
+            or the last ns that is shown so; records at a stamp that was copied from a report are then included
         :raises UsageError: the text is no time
         """
         found = _TIME.fullmatch(text.strip())
         if found is None or (found["whole"] is None and not found["part"]):
             raise UsageError(
-                f"{option}: {text!r} is no time; give seconds of the recording's clock (163.25), "
-                "a time from its start (+1.5), or either with ns, us, ms (163250000000ns)"
+                f"{option}: {text!r} is no time; give seconds of the recording's clock (163.25), a time from its start "
+                "(+1.5), or either with ns, us, ms (163250000000ns)"
             )
         if self.cycles and (found["unit"] or found["part"]):
             raise UsageError(
@@ -86,7 +89,11 @@ class Times:
         part = found["part"] or ""
         # Exact: digits beyond a nanosecond are dropped, never rounded through a float.
         ns = int(found["whole"] or 0) * unit + (int(part) * unit // 10 ** len(part) if part else 0)
-        return ns + self.start if found["rel"] else ns
+        if found["rel"]:
+            return ns + self.start
+        if unit != _S or len(part) > 6 or edge == "exact":
+            return ns
+        return max(ns - 500, 0) if edge == "first" else ns + 499
 
 
 _SHORT = (

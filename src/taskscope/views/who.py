@@ -42,10 +42,10 @@ def decorated(kind: str | None, comm: str) -> str:
 
 
 def end_text(life: Life) -> str:
-    """Say how a life ended: ``exit 0``, ``SIGKILL by 911``, ``running``; ``exit ?`` if the status is unknown."""
+    """Say how a life ended: ``exit 0``, ``SIGKILL by 911``, ``alive``; ``exit ?`` if the status is unknown."""
     end = life.exit
     if end is None:
-        return "running" if life.reaped is None and life.freed is None else "ended ?"
+        return "alive" if life.reaped is None and life.freed is None else "ended ?"
     if end.signal is None:
         if end.code is not None:
             return f"exit {end.code}"

@@ -54,6 +54,11 @@ def _named(node: Node) -> set[str]:
 
 Part = bytes | Conversion
 
+#: what a line may have besides its texts: conversions, and bytes of literal text and padding.  Linux 6.18 has at most
+#: 25 and 240; the limits keep a forged format from making gigabytes of a small recording.
+MAX_CONVERSIONS = 96
+MAX_FIXED = 4096
+
 
 def conversions(fmt: PrintFormat) -> list[Part]:
     """Give each conversion of a format string its arguments.
@@ -72,6 +77,9 @@ def conversions(fmt: PrintFormat) -> list[Part]:
             parts.append(Conversion(s, next(args), width, precision))
         except StopIteration:
             raise FormatError("more conversions than arguments") from None
+    fixed = sum(len(p) if isinstance(p, bytes) else p.spec.width or 0 for p in parts)
+    if sum(isinstance(p, Conversion) for p in parts) > MAX_CONVERSIONS or fixed > MAX_FIXED:
+        raise FormatError("a line longer than any that the kernel prints")
     return parts
 
 

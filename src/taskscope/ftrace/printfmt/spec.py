@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from taskscope.ftrace.printfmt.cint import CInt
 from taskscope.ftrace.printfmt.lexer import FormatError
 
-#: widths and precisions beyond this are no layout
-MAX_WIDTH = 4096
+#: widths beyond this are no layout (the widest of Linux 6.18 is 16)
+MAX_WIDTH = 256
 
 _CONVERSION = re.compile(
     rb"%(?P<flags>[-+ #0]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|-?\d*))?(?P<length>hh|h|ll|l|L|z|Z|t|q|j)?"
@@ -78,9 +78,12 @@ def parse_spec(fmt: bytes) -> list[bytes | Spec]:
         if m["kind"] == b"%":
             _literal(out, b"%")
             continue
+        width, precision = _size(m["width"]), _size(m["precision"])
+        if (width or 0) > MAX_WIDTH or (m["kind"] != b"s" and (precision or 0) > MAX_WIDTH):
+            raise FormatError(f"a width of {width or precision}")
         kind, extension = (m["kind"].decode(), "") if m["kind"] else ("p", m["pointer"][1:].decode())
-        out.append(Spec("d" if kind == "i" else kind, "".join(sorted(set(m["flags"].decode()))), _size(m["width"]),
-                        _size(m["precision"]), (m["length"] or b"").decode(), extension))
+        out.append(Spec("d" if kind == "i" else kind, "".join(sorted(set(m["flags"].decode()))), width, precision,
+                        (m["length"] or b"").decode(), extension))
     return out
 
 
@@ -96,10 +99,9 @@ def _size(text: bytes | None) -> int | None:
         return None
     if text == b"*":
         return -1
-    size = int(text or b"0") if text != b"-" else 0
-    if size > MAX_WIDTH:
-        raise FormatError(f"a width of {size}")
-    return max(size, 0)
+    if len(text) > 9:
+        raise FormatError("a width of many digits")
+    return max(int(text), 0) if text.strip(b"-") else 0
 
 
 def format_number(spec: Spec, value: int, width: int | None = None, precision: int | None = None) -> bytes:
@@ -122,7 +124,7 @@ def format_number(spec: Spec, value: int, width: int | None = None, precision: i
     if "#" in spec.flags:
         prefix = "0x" if spec.base == 16 else "0" if spec.base == 8 and value else ""
         prefix = prefix.upper() if spec.kind == "X" else prefix
-    digits = digits.rjust(precision, "0")
+    digits = digits.rjust(min(precision, MAX_WIDTH), "0")
     room = min(width or 0, MAX_WIDTH) - len(sign) - len(prefix)
     if zero:
         digits = digits.rjust(room, "0")

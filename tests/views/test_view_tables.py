@@ -38,7 +38,7 @@ def test_lives(world: Make) -> None:
     assert (prog["LIVED"], prog["RUN"], prog["SLEEP"]) == ("13.4ms", "697us", "12.5ms")
     assert (prog["COMM"], prog["END"]) == ("prog", "SIGKILL by 911")
     shell = rows["911"]
-    assert (shell["PPID"], shell["BORN"], shell["END"]) == ("-", "-", "running")
+    assert (shell["PPID"], shell["BORN"], shell["END"]) == ("-", "-", "alive")
     assert shell["LIVED"].startswith(">")
 
 
