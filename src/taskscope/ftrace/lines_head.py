@@ -135,8 +135,13 @@ class Heads:
     def _numbers(self, comms: Sequence[bytes]) -> Column:
         """Number comms; the numbers stay as long as the writer lives."""
         numbers = self._comms
-        found = [numbers.setdefault(c, len(numbers)) for c in comms]
-        self._comm_of += list(numbers)[len(self._comm_of):] if len(numbers) > len(self._comm_of) else []
+        try:
+            found = list(map(numbers.__getitem__, comms))
+        except KeyError:
+            for new in set(comms) - numbers.keys():
+                numbers[new] = len(self._comm_of)
+                self._comm_of.append(new)
+            found = list(map(numbers.__getitem__, comms))
         return np.array(found, np.uint64)
 
     def _make_places(self, keys: Column) -> list[bytes]:

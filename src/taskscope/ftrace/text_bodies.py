@@ -238,13 +238,13 @@ def choose_reading(system: str, name: str, bodies: Sequence[bytes], probe_first:
         name the function first
     """
     sample = bodies[:_SAMPLE]
-    best, most = None, 0
-    for candidate in templates_of(name):
-        count = sum(candidate.whole.match(b) is not None for b in sample)
-        if count > most:
-            best, most = candidate, count
-    if best is not None and most * 2 >= len(sample):
-        return TemplateReading(best)
+    if known := templates_of(name):
+        # No other reading: who asks for a field of a known event may rely on its type.
+        counts = [sum(t.whole.match(b) is not None for b in sample) for t in known]
+        if any(counts):
+            return TemplateReading(known[counts.index(max(counts))])
+        longer = (t.longer(b) for b in sample[:16] for t in known)
+        return TemplateReading(next((t for t in longer if t is not None), known[0]))
     if system == "syscalls":
         if name.startswith("sys_exit_"):
             if any(map(_RETURN.match, sample)):

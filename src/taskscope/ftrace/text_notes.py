@@ -37,8 +37,8 @@ def notes_of(found: Scan, types: tuple[EventType, ...], unknown_flags: list[byte
         notes.append("the call stacks are raw bytes, of which report -R prints the first 64: their frames are not read")
     state = next((f for t in types if t.name == "sched_switch" and (f := t.field("prev_state")) is not None), None)
     if state is not None and style.startswith("report") and state.shape == "string":
-        notes.append("trace-cmd may print the states of kernels before 4.14, where X and Z are the other way round (X is "
-                     "then a zombie, Z is dead), W for idle, and no +; the trace.dat tells more")
+        notes.append("trace-cmd may print the states of kernels before 4.14, where X and Z are the other way round (X "
+                     "is then a zombie, Z is dead), W for idle, and no +; the trace.dat tells more")
     elif state is not None and style.startswith("report"):
         notes.append("report -R prints prev_state as a number, whose bits the text does not explain: what a task did "
                      "after a switch is not known; give the trace.dat, or its report without -R")

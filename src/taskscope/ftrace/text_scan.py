@@ -19,32 +19,17 @@ from taskscope.ftrace.text_block import Block, Unread
 from taskscope.ftrace.text_columns import decimals
 from taskscope.ftrace.text_frames import perf_frames
 from taskscope.ftrace.text_header import Header
+from taskscope.ftrace.text_join import Lines, join_bodies, join_comm
 from taskscope.ftrace.text_lines import Grammar, Text
-from taskscope.ftrace.text_templates import templates_of
 from taskscope.ftrace.text_types import TextType, Types
 
 #: bytes read at a time; a line longer than this is no line of a recording
 _BLOCK = 1 << 20
 #: after a line this long nothing more is read
 _ENDLESS = 64 << 20
-#: lines that one comm or one body may be broken into by newlines in names
-_PIECES = 16
 #: bytes that the line of a record has at least
 _SHORTEST = 8
 _SCALE = [10 ** (9 - n) for n in range(10)]
-
-
-@dataclass
-class _Lines:
-    """One block of text, split: byte positions are those of the whole text."""
-
-    starts: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-    is_event: npt.NDArray[np.bool_]
-    events: npt.NDArray[np.int64]        # numbers of the lines that are records
-    others: list[tuple[int, bytes]]      # lines that are neither records nor frames, with their text
-    frames: npt.NDArray[np.int64]        # numbers of the lines that are frames of a call stack
-    number: npt.NDArray[np.int64]        # line numbers in the text, from 1
 
 
 @dataclass
@@ -129,7 +114,8 @@ class Scan:
         if any(r.endswith(b"\r") for r in rests[:1]):
             rests = [r.removesuffix(b"\r") for r in rests]
         types = self._types(columns, rests, starts)
-        self._others(lines, comms, rests, types)
+        join_bodies(self.data, self.grammar, lines, rests, types)
+        self._others(lines, comms)
         if not events:
             for i in lines.frames.tolist():
                 self.unread.add(int(lines.number[i]))
@@ -141,7 +127,7 @@ class Scan:
         self._bodies(block, rests, types, lines)
         return self._stacks(block, lines)
 
-    def _split(self, at: int, stop: int) -> tuple[_Lines, list[tuple[bytes, ...]]]:
+    def _split(self, at: int, stop: int) -> tuple[Lines, list[tuple[bytes, ...]]]:
         text = self.data[at:stop].removesuffix(b"\n")
         breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == 0x0A) + at
         starts, ends = np.concatenate(([at], breaks + 1)), np.concatenate((breaks, [at + len(text)]))
@@ -162,7 +148,7 @@ class Scan:
         others = [(i, rows[i][other]) for i in rest if rows[i][other]]
         frames = ~is_event & (ends > starts)
         frames[[i for i, _ in others]] = False
-        return _Lines(starts, ends, is_event, np.flatnonzero(is_event), others, np.flatnonzero(frames), number), rows
+        return Lines(starts, ends, is_event, np.flatnonzero(is_event), others, np.flatnonzero(frames), number), rows
 
     def _types(self, columns: list[Any], rests: list[bytes], starts: npt.NDArray[np.int64]) -> list[TextType]:
         """Find the types; bodies that begin with the name are given it back."""
@@ -243,7 +229,7 @@ class Scan:
         found: npt.NDArray[np.int64] = seconds * 1_000_000_000 + parts * scale
         return found
 
-    def _bodies(self, block: Block, rests: list[bytes], types: list[TextType], lines: _Lines) -> None:
+    def _bodies(self, block: Block, rests: list[bytes], types: list[TextType], lines: Lines) -> None:
         """Take the bodies of each type apart; those that cannot be go over to its odd type."""
         for index in np.unique(block.type).tolist():
             type_ = self.types.all[index]
@@ -262,7 +248,7 @@ class Scan:
 
     # ---- lines that are no records -----------------------------------------------------------------------------
 
-    def _others(self, lines: _Lines, comms: list[bytes], rests: list[bytes], types: list[TextType]) -> None:
+    def _others(self, lines: Lines, comms: list[bytes]) -> None:
         """Read the lines between the records; names with newlines are put together again."""
         before = np.searchsorted(lines.events, [i for i, _ in lines.others]).tolist()
         taken = -1
@@ -272,61 +258,15 @@ class Scan:
             blank = text.isspace()
             if not blank and self.header.other(text, self._count + k):
                 continue
-            last = self._continuation(lines, i, k - 1, rests, types) if k else None
-            if last is None:
-                last = self._comm_piece(lines, i, k, comms)
+            last = join_comm(self.data, self.grammar, lines, i, k, comms)
             if last is not None:
                 taken = last
             elif not blank:
                 self.unread.add(int(lines.number[i]))
 
-    def _continuation(self, lines: _Lines, i: int, k: int, rests: list[bytes], types: list[TextType]) -> int | None:
-        """Append line `i` and those behind it to the body of record `k`, if they are its rest.
-
-        :return: the last line that was appended, None if the line is not the rest of the body
-        """
-        have = int(lines.events[k]) + rests[k].count(b"\n")
-        if (lines.starts[have + 1:i] != lines.ends[have + 1:i]).any():
-            return None                 # something else stands between them
-        more = self.data[int(lines.ends[have]):int(lines.ends[i])]
-        if types[k].system == "ftrace" and types[k].name in ("print", "bputs", "bprint"):
-            rests[k] += more
-            return i
-        templates = templates_of(types[k].name)
-        if not templates or any(t.whole.match(rests[k]) for t in templates):
-            return None
-        joined = rests[k] + self.data[int(lines.ends[have]):int(lines.ends[i - 1])]
-        for j in range(i, min(i + _PIECES, len(lines.starts))):
-            if lines.is_event[j]:
-                break
-            joined += self.data[int(lines.ends[j - 1]):int(lines.ends[j])]
-            if any(t.whole.match(joined) for t in templates):
-                rests[k] = joined
-                return j
-        return None
-
-    def _comm_piece(self, lines: _Lines, i: int, k: int, comms: list[bytes]) -> int | None:
-        """Put line `i` before the comm of record `k`, if both together fill the comm's column exactly.
-
-        :return: the last line that belongs to the comm, None if the line does not
-        """
-        if k >= len(lines.events) or self._perf:
-            return None
-        event = int(lines.events[k])
-        if event - i > _PIECES:
-            return None
-        start = int(lines.starts[event])
-        line = self.data[start:int(lines.ends[event])]
-        m = self.grammar.pattern.match(line)
-        width = m.end("comm") if m is not None else 0
-        if start - int(lines.starts[i]) + width != self.grammar.comm_width:
-            return None
-        comms[k] = (self.data[int(lines.starts[i]):start] + line[:width]).lstrip(b" ")
-        return event - 1
-
     # ---- call stacks -------------------------------------------------------------------------------------------
 
-    def _stacks(self, block: Block, lines: _Lines) -> Block:
+    def _stacks(self, block: Block, lines: Lines) -> Block:
         """Give stack records the place of their frames; make records of the call chains of perf."""
         events = lines.events
         kinds = np.array([t.is_stack for t in self.types.all], bool)
@@ -346,7 +286,7 @@ class Scan:
             return block
         return self._chains(block, lines, np.unique(owner[owned]), following)
 
-    def _chains(self, block: Block, lines: _Lines, rows: npt.NDArray[np.int64],
+    def _chains(self, block: Block, lines: Lines, rows: npt.NDArray[np.int64],
                 following: npt.NDArray[np.int64]) -> Block:
         parts = [block]
         for order, name in ((1, "kernel_stack"), (2, "user_stack")):
@@ -366,7 +306,7 @@ class Scan:
         whole = Block.concat(parts)
         return whole.take(np.lexsort((whole.count, line)))
 
-    def _has_frames(self, lines: _Lines, row: int, following: npt.NDArray[np.int64], kernel: bool) -> bool:
+    def _has_frames(self, lines: Lines, row: int, following: npt.NDArray[np.int64], kernel: bool) -> bool:
         text = self.data[int(lines.ends[lines.events[row]]):int(following[row])]
         return any(f.kernel == kernel for f in perf_frames(text))
 

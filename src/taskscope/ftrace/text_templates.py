@@ -68,6 +68,7 @@ sched_skip_vma_numa
     numa_scan_offset={numa_scan_offset:x} vm_start={vm_start:x} vm_end={vm_end:x} reason={reason:w}
 sched_kthread_work_queue_work
     work struct={work:p} function={function:f} worker={worker:p}
+    work={work:p} function={function:f} worker={worker:p}
 sched_kthread_work_execute_start sched_kthread_work_execute_end
     work struct {work:p}: function {function:f}
 workqueue_activate_work workqueue_execute_start workqueue_execute_end
@@ -96,8 +97,10 @@ softirq_entry softirq_exit softirq_raise
     vec={vec:d}
 tasklet_entry tasklet_exit
     tasklet={tasklet:f} function={func:f}
+    tasklet={tasklet:f} func={func:f}
 workqueue_queue_work
     work struct={work:p} function={function:f} workqueue={workqueue:S} req_cpu={req_cpu:d} cpu={cpu:d}
+    work={work:p} function={function:f} workqueue={workqueue:S} req_cpu={req_cpu:d} cpu={cpu:d}
 mark_victim
     pid={pid:d}
     pid={pid:d} comm={comm:s} total-vm={total_vm:d}kB anon-rss={anon_rss:d}kB file-rss:{file_rss:d}kB \
@@ -109,9 +112,12 @@ oom_score_adj_update
 reclaim_retry_zone
     node={node:d} zone={zone_idx:w} {:S}order={order:d} reclaimable={reclaimable:d} available={available:d} \
 min_wmark={min_wmark:d} no_progress_loops={no_progress_loops:d} wmark_check={wmark_check:d}
+    node={node:d} zone_idx={zone_idx:v} order={order:d} reclaimable={reclaimable:d} available={available:d} \
+min_wmark={min_wmark:d} no_progress_loops={no_progress_loops:d} wmark_check={wmark_check:d}
 compact_retry
     order={order:d} priority={priority:w} compaction_result={result:w} retries={retries:d} \
 max_retries={max_retries:d} should_retry={ret:d}
+    order={order:d} priority={priority:v} result={result:v} retries={retries:d} max_retries={max_retries:d} ret={ret:d}
 timer_start
     timer={timer:p} function={function:f} expires={expires:d} [timeout={timeout:d}]
     timer={timer:p} function={function:f} expires={expires:d} [timeout={timeout:d}] \
@@ -119,6 +125,7 @@ bucket_expiry={bucket_expiry:d} cpu={cpu:d} idx={idx:d} flags={flags:S}
     timer={timer:p} function={function:f} expires={expires:d} [timeout={timeout:d}] cpu={cpu:d} idx={idx:d} \
 flags={flags:S}
     timer={timer:p} function={function:f} expires={expires:d} [timeout={timeout:d}] flags={flags:w}
+    timer={timer:p} function={function:f} expires={expires:d} now={now:v} flags={flags:v}
 hrtimer_start
     hrtimer={hrtimer:p} function={function:f} expires={expires:d} softexpires={softexpires:d}
     hrtimer={hrtimer:p} function={function:f} expires={expires:d} softexpires={softexpires:d} mode={mode:w}
@@ -127,8 +134,11 @@ was_armed={was_armed:d}
 itimer_state
     which={which:d} expires={expires:d} it_value={value_sec:d}.{value_usec:d} \
 it_interval={interval_sec:d}.{interval_usec:d}
+    which={which:d} expires={expires:d} value_sec={value_sec:d} value_nsec={value_nsec:d} \
+interval_sec={interval_sec:d} interval_nsec={interval_nsec:d}
 sys_enter
     NR {id:d} ({args:a})
+    id={id:d} args={args:S}
 sys_exit
     NR {id:d} = {ret:d}
     id={id:d} ret={ret:d}
@@ -166,6 +176,9 @@ def _parse(table: str) -> dict[str, tuple[str, ...]]:
 
 TEMPLATES = _parse(_TABLE)
 
+#: fields that a later kernel put behind the others
+_MORE = rb"((?: [A-Za-z_]\w{0,63}=\S{1,255}){1,16}) {0,8}\Z"
+_KEY = re.compile(rb" ([A-Za-z_]\w{0,63})=")
 _SLOT = re.compile(r"\{(\w*):(\w)\}")
 
 
@@ -220,6 +233,14 @@ class Template:
     def whole(self) -> re.Pattern[bytes]:
         """Pattern of one body, which may hold newlines."""
         return re.compile(b"()" + self._source + rb" {0,8}\Z", re.DOTALL)
+
+    def longer(self, body: bytes) -> Template | None:
+        """Return the template that also reads the ``key=value`` pairs behind what this one reads, None if none are."""
+        m = re.match(self._source + _MORE, body, re.DOTALL)
+        if m is None:
+            return None
+        keys = [k.decode() for k in _KEY.findall(m[m.re.groups])]
+        return template(self.text + "".join(f" {k}={{{k}:v}}" for k in dict.fromkeys(keys)))
 
 
 @lru_cache(maxsize=512)

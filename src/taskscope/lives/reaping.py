@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,10 @@ from taskscope.lives.functions import RELEASE, Functions, syscall_number
 from taskscope.lives.life import Adoption, Freed, Reaped, State
 from taskscope.lives.records import Rec, chosen_rows, ints, records
 from taskscope.lives.timeline import Timeline
+
+
+#: with more dead children than this, which one a wait() for any child took is not searched for
+_MANY = 4096
 
 
 @dataclass(slots=True)
@@ -39,6 +44,7 @@ class Reaping:
         self.freed: dict[int, Freed] = {}
         self.reaped: dict[int, Reaped] = {}
         self.adopted: dict[int, list[Adoption]] = {}
+        self._run_times: dict[int, npt.NDArray[np.int64]] = {}
         self.orphaned: dict[int, int] = {}          # when its parent's thread group ended, adopted by whomever
         self._freed()
         self._adopted()
@@ -145,7 +151,7 @@ class Reaping:
         for life, death in self.deaths.items():
             if life not in self.reaped:
                 reaped = self._by_itself(life, death, releases) or self._by_release(life, death, releases) \
-                    or self._by_waiting(life, death)
+                    or self._by_wait_calls(life, death) or self._by_waiting(life, death)
                 if reaped is not None:
                     self.reaped[life] = reaped
 
@@ -182,8 +188,11 @@ class Reaping:
 
     def _zombies_of(self, reaper: int, at: int) -> list[int]:
         """Find the dead children that a thread group could reap at a time."""
-        found = []
-        for life in self._children.get(self.family.group[reaper], ()):
+        found: list[int] = []
+        children = self._children.get(self.family.group[reaper], ())
+        if len(children) > _MANY:
+            return found
+        for life in children:
             death = self.deaths[life]
             if death.at > at:
                 continue
@@ -212,6 +221,64 @@ class Reaping:
                 if self._zombies_of(member, call.ts) == [life]:
                     return Reaped(call.ts, self.ids.ref(member))
         return None
+
+    def _by_wait_calls(self, life: int, death: Death) -> Reaped | None:
+        """Conclude from sched_process_wait: what its parent's wait() did with this child.
+
+        It returns at once with a child that is dead already; one that sleeps in it runs again because of the death.
+        """
+        parent = self.parent_at_end(life)
+        if parent is None or self.family.kind[life] == "thread" or life in self.orphaned:
+            return None
+        limit = self.freed[life].at if life in self.freed else self.tl.trace.end
+        for member in self.family.members.get(self.family.group[parent], [parent]):
+            calls = self._wait_calls.get(member, [])
+            k = bisect_right(calls, (death.at, 1 << 62), key=lambda c: c.key)
+            before = calls[k - 1] if k else None
+            if before is not None and before.f["pid"] in (0, self.ids.refs[life].pid) \
+                    and self.tl.state_at(member, (death.at, 1 << 62)) == State.SLEEPING \
+                    and self._last_ran(member, death.at) < before.ts:
+                again = self._runs_again(member, death.at)
+                if again is not None and again <= limit:
+                    return Reaped(again, self.ids.ref(member), (
+                        "reaped: its parent slept in wait() and ran again when it died",))
+            for call in calls[k:]:
+                if call.ts > limit:
+                    break
+                if call.f["pid"] == self.ids.refs[life].pid or (
+                        call.f["pid"] == 0 and self._zombies_of(member, call.ts) == [life]):
+                    return Reaped(call.ts, self.ids.ref(member), (
+                        "reaped: its parent called wait() for it when it was dead",))
+        return None
+
+    @cached_property
+    def _wait_calls(self) -> dict[int, list[Rec]]:
+        """Return the sched_process_wait records of each life; pid 0 waits for any child."""
+        found: dict[int, list[Rec]] = {}
+        for rec in records(self.tl.trace, "sched_process_wait", "pid"):
+            caller = self.ids.one(rec.pid, rec.ts, rec.cpu, rec.row)
+            if caller is not None:
+                found.setdefault(caller, []).append(rec)
+        return found
+
+    def _runs(self, life: int) -> npt.NDArray[np.int64]:
+        """Return when a life came to a cpu, in order."""
+        times = self._run_times.get(life)
+        if times is None:
+            a, b = self.tl.bounds(life)
+            rows = self.tl.rows
+            times = self._run_times[life] = rows.ts[a:b][rows.code[a:b] == State.RUNNING]
+        return times
+
+    def _last_ran(self, life: int, time: int) -> int:
+        runs = self._runs(life)
+        k = int(np.searchsorted(runs, time, "right"))
+        return int(runs[k - 1]) if k else self.tl.trace.start - 1
+
+    def _runs_again(self, life: int, time: int) -> int | None:
+        runs = self._runs(life)
+        k = int(np.searchsorted(runs, time, "left"))
+        return int(runs[k]) if k < len(runs) else None
 
     def _by_waiting(self, life: int, death: Death) -> Reaped | None:
         """Nobody else than its parent can have reaped a zombie that was freed."""
