@@ -262,8 +262,8 @@ def test_the_oom_killer_marks_its_victim(world: Make) -> None:
             71,
             cpu,
             "mark_victim",
-            "pid=200 comm=kid total-vm:108kB anon-rss:98kB file-rss:0kB shmem-rss:4kB "
-            "uid=0 pgtables:84kB oom_score_adj:0",
+            "pid=200 comm=kid total-vm=108kB anon-rss=98kB file-rss:0kB shmem-rss:4kB "
+            "uid=0 pgtables=84kB oom_score_adj=0",
         )
         w.deliver(75, 1, 9)
         w.die(80, 1, BASH, code=2)
