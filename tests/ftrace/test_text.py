@@ -217,7 +217,7 @@ def test_cycles_of_trace_cmd(data: Path) -> None:
 
 
 def test_latency_report_of_trace_cmd(data: Path) -> None:
-    """report -l has the flags, a cut comm, and the prefix of the buffer."""
+    """The report -l has the flags, a cut comm, and the prefix of the buffer."""
     trace, plain = read(data / "t08-report-latency.txt"), read(data / "d14-instances.report.txt.xz")
     n = len(trace)
     assert n == 59
@@ -231,7 +231,7 @@ def test_latency_report_of_trace_cmd(data: Path) -> None:
 
 
 def test_perf_script(data: Path) -> None:
-    """perf names the system of an event, and has the kernel's bodies."""
+    """A sample of perf names the system of an event, and has the kernel's bodies."""
     trace = read(data / "d80-perf-script-signals.txt")
     assert len(trace) == 212
     assert trace.counts["signal:signal_generate"] == len(
@@ -259,11 +259,12 @@ def test_call_chains_of_perf(data: Path) -> None:
         "sys_enter", "kernel_stack", "user_stack"]
     assert trace.source.frames(enter + 2) == ("brk", "_dl_start_user")
     assert trace.ts(np.array([enter, enter + 1])).tolist() == [2096_681_899_000] * 2
-    assert trace.column("sys_enter", "args", trace.rows("sys_enter")[:1])[0].tolist() == [0, 0x7ffd974193ec, 0, 0x37f, 0, 0]
+    arguments = trace.column("sys_enter", "args", trace.rows("sys_enter")[:1])[0].tolist()
+    assert arguments == [0, 0x7ffd974193ec, 0, 0x37f, 0, 0]
 
 
 def test_perf_with_header_and_nanoseconds(data: Path) -> None:
-    """perf's header tells the machine; pid/tid tells the thread group; nine decimals are nanoseconds."""
+    """The header of perf tells the machine; pid/tid tells the thread group; nine decimals are nanoseconds."""
     trace = read(data / "t06-perf-ns.txt")
     assert (trace.kernel.release, trace.kernel.machine, trace.kernel.hostname) == ("6.18.44-fc-v669", "x86_64", "vm")
     assert trace.cpus == (0, 1)
@@ -283,7 +284,8 @@ def test_names_with_newlines_and_all_that(data: Path) -> None:
     rows = trace.rows("task_rename")
     assert trace.column("task_rename", "oldcomm", rows).tolist() == [b"python3", FIRST_COMM]
     assert trace.column("task_rename", "newcomm", rows).tolist() == [FIRST_COMM, COMMS[16797]]
-    assert set(trace.column("sched_process_fork", "child_comm", trace.rows("sched_process_fork")).tolist()) == {FIRST_COMM}
+    children = trace.column("sched_process_fork", "child_comm", trace.rows("sched_process_fork")).tolist()
+    assert set(children) == {FIRST_COMM}
     report = b"".join(trace.report())
     assert b"prev_comm=a\\nb - [0] ==> x prev_pid=16798" in report
     assert b"\\xff\\x1b[31m\\n\\nq-16798 " in report
@@ -382,8 +384,8 @@ def test_this_host_s_trace(tmp_path: Path) -> None:
     except OSError as e:
         pytest.skip(f"no instance can be made: {e}")
     try:
-        for event in ("sched/sched_switch", "sched/sched_wakeup", "sched/sched_process_fork", "sched/sched_process_exec",
-                      "sched/sched_process_exit", "task", "signal"):
+        for event in ("sched/sched_switch", "sched/sched_wakeup", "sched/sched_process_fork",
+                      "sched/sched_process_exec", "sched/sched_process_exit", "task", "signal"):
             (instance / "events" / event / "enable").write_text("1")
         (instance / "events/sched/sched_process_exit/trigger").write_text("stacktrace")
         for _ in range(20):

@@ -25,7 +25,8 @@ BODIES: dict[str, list[tuple[bytes, dict[str, object]]]] = {
          {"prev_comm": b"kworker/u16:0", "prev_pid": 12, "prev_state": b"W", "next_comm": b"swapper/1", "next_pid": 0}),
         (b"prev_comm=x prev_state=1 prev_pid=5 prev_prio=6 prev_state=256 next_comm=y next_pid=7 next_prio=8",
          {"prev_comm": b"x prev_state=1", "prev_state": 256}),
-        (b"prev_comm=x prev_pid=5 prev_prio=6 prev_state=0x100 next_comm=y next_pid=7 next_prio=8", {"prev_state": 256})],
+        (b"prev_comm=x prev_pid=5 prev_prio=6 prev_state=0x100 next_comm=y next_pid=7 next_prio=8",
+         {"prev_state": 256})],
     "sched_wakeup": [
         (b"comm=rcu pid=9 prio=120 target_cpu=030", {"comm": b"rcu", "target_cpu": 30}),
         (b"comm=rcu pid=9 prio=120 success=1 target_cpu=008", {"success": 1, "target_cpu": 8}),
@@ -63,8 +64,8 @@ BODIES: dict[str, list[tuple[bytes, dict[str, object]]]] = {
                                 (b"work struct 00000000d2b5a1c3 function=f [m] ", {"function": b"f [m]"})],
     "mark_victim": [
         (b"pid=117", {"pid": 117}),
-        (b"pid=117 comm=hog total-vm=27176kB anon-rss=24516kB file-rss:0kB shmem-rss:1236kB uid=0 pgtables=84kB "
-         b"oom_score_adj=0", {"comm": b"hog", "total_vm": 27176, "file_rss": 0, "pgtables": 84})],
+        ((b"pid=117 comm=hog total-vm=27176kB anon-rss=24516kB file-rss:0kB shmem-rss:1236kB uid=0 pgtables=84kB "
+          b"oom_score_adj=0"), {"comm": b"hog", "total_vm": 27176, "file_rss": 0, "pgtables": 84})],
     "compact_retry": [
         (b"order=3 priority=COMPACT_PRIO_ASYNC compaction_result=failed retries=0 max_retries=16 should_retry=1",
          {"result": b"failed", "ret": 1})],
@@ -72,8 +73,8 @@ BODIES: dict[str, list[tuple[bytes, dict[str, object]]]] = {
         (b"node=0 zone=Normal   order=0 reclaimable=1 available=2 min_wmark=3 no_progress_loops=0 wmark_check=1",
          {"zone_idx": b"Normal", "order": 0, "wmark_check": 1})],
     "timer_start": [
-        (b"timer=00000000c3d4 function=process_timeout expires=4294938545 [timeout=-1] bucket_expiry=4294938546 cpu=0 "
-         b"idx=50 flags=", {"timer": 0xc3d4, "timeout": -1, "bucket_expiry": 4294938546, "flags": b""}),
+        ((b"timer=00000000c3d4 function=process_timeout expires=4294938545 [timeout=-1] bucket_expiry=4294938546 "
+          b"cpu=0 idx=50 flags="), {"timer": 0xc3d4, "timeout": -1, "bucket_expiry": 4294938546, "flags": b""}),
         (b"timer=0xff34 function=f expires=1 [timeout=1] cpu=0 idx=50 flags=D|P|I", {"idx": 50, "flags": b"D|P|I"}),
         (b"timer=0xff34 function=f expires=1 [timeout=1]", {"expires": 1})],
     "hrtimer_start": [
@@ -123,7 +124,8 @@ def test_shapes_and_shown_values() -> None:
     with pytest.raises(KeyError):
         trace.source.column(type_, "no_such_field", rows)
     wake = trace_of("sched_wakeup", b"comm=rcu pid=9 prio=120 target_cpu=030")
-    assert wake.source.field_text(wake.types[0], "target_cpu", wake.column("sched_wakeup", "target_cpu", rows)) == ["030"]
+    cpus = wake.column("sched_wakeup", "target_cpu", rows)
+    assert wake.source.field_text(wake.types[0], "target_cpu", cpus) == ["030"]
 
 
 def test_values_of_any_rows() -> None:

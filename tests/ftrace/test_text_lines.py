@@ -62,9 +62,11 @@ def test_columns_of_realtime_kernels() -> None:
     head = (b"# tracer: nop\n#\n# entries-in-buffer/entries-written: 3/3   #P:16\n#\n"
             b"#                              _-----=> irqs-off\n#                             / _----=> need-resched\n"
             b"#                            |/  _-----=> need-resched_lazy\n"
-            b"#                            || / _---=> hardirq/softirq\n#                            ||| / _--=> preempt-depth\n"
+            b"#                            || / _---=> hardirq/softirq\n"
+            b"#                            ||| / _--=> preempt-depth\n"
             b"#                            |||| / _-=> preempt-lazy-depth\n"
-            b"#                            ||||| / _-=> migrate-disable\n#                            |||||| /    delay\n")
+            b"#                            ||||| / _-=> migrate-disable\n"
+            b"#                            |||||| /    delay\n")
     trace = read(head + b"       automount-5999  [001] dNLh2.1   170.320000: " + SWITCH + b"\n")
     assert int(trace.source.flags(np.array([0]))[0]) == 0x01 | 0x24 | 0x02 | 0x08 | 0x12 << 8
     assert trace.cpus == tuple(range(16))
@@ -115,14 +117,15 @@ def test_graph_of_functions_is_refused() -> None:
 
 
 def test_probes() -> None:
-    """kprobes print their addresses before the arguments; tracefs names a return's two in the other order."""
+    """A kprobe prints its address before the arguments; tracefs names a return's two in the other order."""
     trace = read(lines(b"do_exit: (do_exit+0x0/0xb60) code=0xb", b"do_exit: (do_exit+0x0/0xb60) code=0x0",
                        b'opened: (do_sys_openat2+0x0/0x90) name="/etc/pass wd" n=-3 x={1,2}',
                        b"wait4_ret: (__do_sys_wait4+0x3/0x90 <- kernel_wait4) pid=135"))
     assert trace.column("do_exit", "code", trace.rows("do_exit")).tolist() == [0xb, 0]
     assert trace.column("do_exit", "__probe_ip", trace.rows("do_exit")).tolist()[0] == b"do_exit+0x0/0xb60"
     opened = trace.rows("opened")
-    assert [trace.column("opened", f, opened).tolist() for f in ("name", "n", "x")] == [[b"/etc/pass wd"], [-3], [b"{1,2}"]]
+    values = [trace.column("opened", f, opened).tolist() for f in ("name", "n", "x")]
+    assert values == [[b"/etc/pass wd"], [-3], [b"{1,2}"]]
     wait = trace.rows("wait4_ret")
     assert trace.column("wait4_ret", "__probe_func", wait).tolist() == [b"kernel_wait4"]
     assert trace.column("wait4_ret", "__probe_ret_ip", wait).tolist() == [b"__do_sys_wait4+0x3/0x90"]
@@ -196,7 +199,8 @@ def test_systrace_page() -> None:
             b'<script class="trace-data" type="application/text">\nUSER PID PPID\nroot 1 0\n</script>\n'
             b'<script class="trace-data" type="application/text">\n# tracer: nop\n#\n'
             b"          <idle>-0     (-----) [002] d..2 12345.678901: " + SWITCH + b"\n"
-            b"  Binder:12_3-99    (   12) [001] ...1 12345.678902: tracing_mark_write: B|12|frame\n  </script>\n</body></html>\n")
+            b"  Binder:12_3-99    (   12) [001] ...1 12345.678902: tracing_mark_write: B|12|frame\n  </script>\n"
+            b"</body></html>\n")
     assert looks_like_text(page[:256])
     trace = read(page)
     assert names(trace) == ["sched:sched_switch", "ftrace:print"]
@@ -267,16 +271,18 @@ def test_losses() -> None:
     s = 1_000_000_000
     assert trace.lost == (Gap(0, 1 * s, 4 * s, 7), Gap(1, 3 * s, None, None))
     assert trace.lost_count is None
-    perf = read(b"  a 7 [000] 1.0: x:foo: a=1\n  a 7 [000] 2.0: PERF_RECORD_LOST lost 17\n  a 7 [000] 3.0: x:foo: a=1\n")
+    perf = read(b"  a 7 [000] 1.0: x:foo: a=1\n  a 7 [000] 2.0: PERF_RECORD_LOST lost 17\n"
+                b"  a 7 [000] 3.0: x:foo: a=1\n")
     assert perf.lost == (Gap(0, 1 * s, 3 * s, 17),)
     assert perf.notes == ()
 
 
 def test_perf_without_cpus() -> None:
     """Where perf was told to print no cpu, the records stand on cpu 0 and a note says so."""
-    trace = read(b"  a b 7  1.000001:  sched:" + SWITCH + b"\n  :-1    -1  1.000002: cycles:u: 401234 main (/bin/x)\n")
+    trace = read(b"  a b 7  1.000001:  sched:" + SWITCH + b"\n"
+                 b"     :9     9  1.000002: cycles:u: 401234 main (/bin/x)\n")
     assert trace.source.cmdlines == {7: b"a b"}
-    assert trace.source.pids(np.arange(2)).tolist() == [7, -1]
+    assert trace.source.pids(np.arange(2)).tolist() == [7, 9]
     assert names(trace) == ["sched:sched_switch", "unknown:cycles:u"]
     assert any("no cpu" in n for n in trace.notes)
 
@@ -308,8 +314,8 @@ def test_head_and_frames_longer_than_a_block(monkeypatch: pytest.MonkeyPatch) ->
     """Where the blocks of reading end changes nothing."""
     import taskscope.ftrace.text_scan as text_scan
 
-    parts = [SWITCH, b"<stack trace>\n => schedule\n => do_exit", b"tracing_mark_write: one\ntwo\nthree", b"foo: a=1 b=x",
-             b"task_rename: pid=7 oldcomm=x\ny newcomm=z oom_score_adj=0"]
+    parts = [SWITCH, b"<stack trace>\n => schedule\n => do_exit", b"tracing_mark_write: one\ntwo\nthree",
+             b"foo: a=1 b=x", b"task_rename: pid=7 oldcomm=x\ny newcomm=z oom_score_adj=0"]
     text = b"# tracer: nop\n" + lines(*parts * 30)
     whole = read(text)
     assert whole.notes == ()

@@ -142,15 +142,12 @@ class PageWalker:
         page = np.arange(n, dtype=np.uint16)
         damaged: list[npt.NDArray[np.int64]] = []
         out_ts: list[Any] = []
-        out_head: list[Any] = []
-        out_words: list[Any] = []
+        out_pos: list[Any] = []
         out_page: list[Any] = []
-        live = pos < end
-        while True:
-            if not live.all():
-                pos, ts, end, page = pos[live], ts[live], end[live], page[live]
-            if not len(pos):
-                break
+        live = np.flatnonzero(pos < end)
+        if len(live) < n:
+            pos, ts, end, page = pos[live], ts[live], end[live], page[live]
+        while len(pos):
             head = words.take(pos)
             if big:
                 head = head.astype(np.uint32)
@@ -158,39 +155,40 @@ class PageWalker:
             else:
                 kind, delta = head & 31, head >> 5
             ts = ts + delta
-            size = kind.astype(np.int64)              # words of data
-            after = pos + size + 1
+            after = pos + kind
+            after += 1
             # All but plain data: a length in a second word (0), padding, time extends, absolute stamps.
             odd = np.flatnonzero(kind - np.uint32(1) >= np.uint32(28))
-            skip = self._odd_records(odd, kind, delta, pos, ts, size, after) if len(odd) else None
-            bad = after > end
-            if bad.any():
-                ended = np.flatnonzero(bad)
-                fills = (kind[ended] == TYPE_PADDING) & (delta[ended] == 0)
-                if not fills.all():
-                    damaged.append(page[ended[~fills]].astype(np.int64))
-                after[ended] = end[ended]
-                skip = ended if skip is None else np.union1d(skip, ended)
+            skip = self._odd_records(odd, kind, delta, pos, ts, after) if len(odd) else None
+            done = after >= end
+            any_done = bool(done.any())
+            if any_done:
+                over = np.flatnonzero(after > end)
+                if len(over):
+                    fills = (kind[over] == TYPE_PADDING) & (delta[over] == 0)
+                    if not fills.all():
+                        damaged.append(page[over[~fills]].astype(np.int64))
+                    skip = over if skip is None else np.union1d(skip, over)
             if skip is None or not len(skip):
                 out_ts.append(ts)
-                out_head.append(pos.astype(np.uint32))
-                out_words.append(np.minimum(size, 0xFFFF).astype(np.uint16))
+                out_pos.append(pos)
                 out_page.append(page)
             elif len(skip) < len(pos):
                 keep = np.ones(len(pos), bool)
                 keep[skip] = False
                 out_ts.append(ts[keep])
-                out_head.append(pos[keep].astype(np.uint32))
-                out_words.append(np.minimum(size[keep], 0xFFFF).astype(np.uint16))
+                out_pos.append(pos[keep])
                 out_page.append(page[keep])
             pos = after
-            live = pos < end
-        return self._in_order(n, out_ts, out_head, out_words, out_page, damaged)
+            if any_done:
+                live = np.flatnonzero(~done)
+                pos, ts, end, page = pos[live], ts[live], end[live], page[live]
+        return self._in_order(n, out_ts, out_pos, out_page, damaged)
 
     def _odd_records(self, odd: npt.NDArray[np.int64], kind: npt.NDArray[Any], delta: npt.NDArray[Any],
-                     pos: npt.NDArray[np.int64], ts: npt.NDArray[np.int64], size: npt.NDArray[np.int64],
+                     pos: npt.NDArray[np.int64], ts: npt.NDArray[np.int64],
                      after: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Correct time, size and end of records that are not plain data; return those that are no data at all."""
+        """Correct time and end of records that are not plain data; return those that are no data at all."""
         k, d, at = kind[odd], delta[odd].astype(np.int64), pos[odd]
         # In the last word of the data there is no second word; such a record does not fit its page anyway.
         arg = self.words.take(np.minimum(at + 1, len(self.words) - 1)).astype(np.int64)
@@ -202,12 +200,11 @@ class PageWalker:
         far = np.int64(1) << 40                       # beyond any page
         # A discarded event is padding with a length; padding without a delta fills the page.
         step = np.select([k == 0, k != TYPE_PADDING, d == 0], [np.where(words < 2, far, words + 1), 2, far], words + 1)
-        size[odd] = np.where(k == 0, words - 1, 1)
         after[odd] = at + step
         no_data: npt.NDArray[np.int64] = odd[k != 0]
         return no_data
 
-    def _in_order(self, n: int, out_ts: list[Any], out_head: list[Any], out_words: list[Any], out_page: list[Any],
+    def _in_order(self, n: int, out_ts: list[Any], out_pos: list[Any], out_page: list[Any],
                   damaged: list[npt.NDArray[np.int64]]) -> Walked:
         bad = np.unique(np.concatenate(damaged)) if damaged else np.empty(0, np.int64)
         if not out_ts:
@@ -215,17 +212,21 @@ class PageWalker:
                           np.empty(0, np.uint16), np.zeros(n + 1, np.int64), bad)
         page = np.concatenate(out_page)
         order = np.argsort(page, kind="stable")          # 16 bits: a radix sort
-        head = np.concatenate(out_head)[order]
-        words = np.concatenate(out_words)[order]
-        data = head.astype(np.int64) + 1
-        long_ = self._is_long(head)
-        if long_ is not None:
-            data += long_
+        pos = np.concatenate(out_pos)[order]
+        head = self.words.take(pos)
+        kind = ((head >> 27) if self.big_endian else (head & 31)).astype(np.uint16)
+        data = pos + 1
+        long_ = np.flatnonzero(kind == 0)
+        if len(long_):
+            # array[0] counts itself and the data, in bytes
+            size = (self.words.take(data[long_]).astype(np.int64) + 3) // 4 - 1
+            kind[long_] = np.minimum(size, 0xFFFF)
+            data[long_] += 1
         id_ = self.words.take(data)
         id_ = (id_ >> 16) if self.big_endian else (id_ & 0xFFFF)
         first = np.zeros(n + 1, np.int64)
         np.cumsum(np.bincount(page, minlength=n), out=first[1:])
-        return Walked(np.concatenate(out_ts)[order], head, id_.astype(np.uint16), words, first, bad)
+        return Walked(np.concatenate(out_ts)[order], pos.astype(np.uint32), id_.astype(np.uint16), kind, first, bad)
 
     def _is_long(self, head: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
         """Tell which records keep their length in a second word (type_len 0); None if none does."""

@@ -44,7 +44,7 @@ def join_bodies(data: Text, grammar: Grammar, lines: Lines, rests: list[bytes],
         first, end = int(lines.events[k]) + 1, int(following[k])
         if type_.system == "ftrace" and type_.name in ("print", "bputs", "bprint"):
             if k + 1 < len(lines.events):
-                end = comm_start(data, grammar, lines, k + 1)
+                end = comm_start(data, grammar, lines, k + 1)[0]
             last = _mark_end(data, lines, first, end)
         else:
             last = _body_end(data, lines, first, end, rests[k], templates_of(type_.name))
@@ -79,11 +79,11 @@ def _body_end(data: Text, lines: Lines, first: int, end: int, body: bytes, templ
     return first - 1
 
 
-def comm_start(data: Text, grammar: Grammar, lines: Lines, k: int) -> int:
-    """Return the line at which the comm of record `k` begins: its own, or one before it."""
+def comm_start(data: Text, grammar: Grammar, lines: Lines, k: int) -> tuple[int, int]:
+    """Return the line at which the comm of record `k` begins, its own or one before it, and the byte where it ends."""
     event = int(lines.events[k])
     if event == 0 or lines.is_event[event - 1] or grammar.style == "perf":
-        return event
+        return event, 0
     start = int(lines.starts[event])
     m = grammar.pattern.match(data[start:int(lines.ends[event])])
     width = m.end("comm") if m is not None else 0
@@ -91,8 +91,8 @@ def comm_start(data: Text, grammar: Grammar, lines: Lines, k: int) -> int:
         if lines.is_event[i] or start - int(lines.starts[i]) + width > grammar.comm_width:
             break
         if start - int(lines.starts[i]) + width == grammar.comm_width:
-            return i
-    return event
+            return i, start + width
+    return event, start + width
 
 
 def join_comm(data: Text, grammar: Grammar, lines: Lines, i: int, k: int, comms: list[bytes]) -> int | None:
@@ -100,8 +100,10 @@ def join_comm(data: Text, grammar: Grammar, lines: Lines, i: int, k: int, comms:
 
     :return: the last line that belongs to the comm, None if the line does not
     """
-    if k >= len(lines.events) or comm_start(data, grammar, lines, k) != i:
+    if k >= len(lines.events):
         return None
-    event = int(lines.events[k])
-    comms[k] = data[int(lines.starts[i]):int(lines.starts[event])].lstrip(b" ") + comms[k]
-    return event - 1
+    first, end = comm_start(data, grammar, lines, k)
+    if first != i:
+        return None
+    comms[k] = data[int(lines.starts[i]):end].lstrip(b" ")
+    return int(lines.events[k]) - 1

@@ -113,8 +113,8 @@ _GRAMMARS = (
 # A line of trace-cmd report also follows the grammar of tracefs, which reads its padding as text.
 _TRIED = tuple(g for g in _GRAMMARS if g.style != "report")
 
-#: what trace-cmd report writes: the name of the event in a column of 20
-_PADDED = re.compile(rb": [^\s:(]{1,19}: {2,}\S")
+#: columns that trace-cmd report gives the name of an event at least
+_NAME_WIDTH = 20
 _CPUS = re.compile(rb"^cpus=\d{1,6}\r?$", re.MULTILINE)
 #: only comments, as far as they show what follows them
 _HEADER = re.compile(rb"^# tracer: |^# [-a-z_]+ latency trace v1|^# ========\r?\n# captured on", re.MULTILINE)
@@ -149,6 +149,13 @@ def _count(grammar: Grammar, text: bytes) -> int:
     return sum(1 for _ in grammar.record.finditer(text))
 
 
+def _is_padded(grammar: Grammar, text: bytes) -> bool:
+    """Tell whether blanks fill the columns behind the names of events, as trace-cmd writes them."""
+    short = [text[m.end():m.end() + 1] == b" " for m in grammar.record.finditer(text)
+             if m["name"] and len(m["name"]) < _NAME_WIDTH]
+    return 2 * sum(short) > len(short)
+
+
 def choose_grammar(data: Text, start: int, end: int) -> Grammar | None:
     """Find out which program wrote a text, from the first piece of it that has records.
 
@@ -159,7 +166,7 @@ def choose_grammar(data: Text, start: int, end: int) -> Grammar | None:
         if not count:
             continue
         if best.style == "tracefs" and (_CPUS.search(data, start, min(end, start + WINDOW)) is not None
-                                        or len(_PADDED.findall(text)) * 2 > count):
+                                        or _is_padded(best, text)):
             return next(g for g in _GRAMMARS if g.style == "report" and g.unit == best.unit)
         return best
     return None

@@ -50,6 +50,7 @@ class Scan:
     endless: int | None = None           # number of a line so long that what follows it was not read
     _count: int = 0
     _line: int = 1
+    _crlf: bool = False                  # lines end as in texts of Windows
 
     def __post_init__(self) -> None:
         self.types = Types(self.grammar.style)
@@ -61,6 +62,7 @@ class Scan:
         blocks: list[Block] = []
         at = 0
         for start, end in regions:
+            self._crlf = self.data[start:start + (1 << 16)].partition(b"\n")[0].endswith(b"\r")
             self._line += _newlines(self.data, at, start)
             at = start
             while at < end:
@@ -111,7 +113,7 @@ class Scan:
         rests: list[bytes] = list(columns[self._group["rest"]])
         sizes = np.fromiter(map(len, rests), np.int64, len(rests))
         starts = lines.ends[lines.events] - sizes
-        if any(r.endswith(b"\r") for r in rests[:1]):
+        if self._crlf:
             rests = [r.removesuffix(b"\r") for r in rests]
         types = self._types(columns, rests, starts)
         join_bodies(self.data, self.grammar, lines, rests, types)

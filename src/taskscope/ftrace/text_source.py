@@ -27,6 +27,8 @@ _CONTAINERS = {"tracefs": "tracefs text", "latency": "tracefs text (latency form
                "verbose": "tracefs text (latency format, verbose)", "report": "trace-cmd report text",
                "report-latency": "trace-cmd report text (latency format)", "perf": "perf script text"}
 
+#: what stands for a comm that is not known; perf prints the pid
+_UNKNOWN, _UNKNOWN_PERF = re.compile(rb"<\.\.\.>\Z"), re.compile(rb":-?\d{1,10}\Z")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f-\xff]")
 _SHORT = {b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t"}
 
@@ -177,11 +179,8 @@ class TextSource(Source):
         return b"".join([title, *(b"\n => " + escape(f) for f in frames)])
 
     def _last_comms(self) -> dict[int, bytes]:
-        number = {c: i for i, c in enumerate(self._comms)}
-        known = np.ones(len(self._comms), bool)
-        for unknown in (b"<...>", b":-1"):
-            if unknown in number:
-                known[number[unknown]] = False
+        unknown = _UNKNOWN_PERF if self._grammar.style == "perf" else _UNKNOWN
+        known = np.array([not unknown.match(c) for c in self._comms], bool)
         records = self._records
         last = _last(records.pid, records.comm, known[records.comm])
         comms = {pid: self._comms[c] for pid, c in last.items()}

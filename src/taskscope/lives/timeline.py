@@ -201,7 +201,15 @@ class Timeline:
         """
         order = np.argsort(rows.ts, kind="stable")
         key = rows.life.astype(np.uint16) if len(self.ids) < 1 << 16 else rows.life
-        rows = rows.take(order[np.argsort(key[order], kind="stable")])
+        order = order.take(np.argsort(key.take(order), kind="stable"))
+        # Gathering in this order misses the cache at every row: three columns are carried instead of six.
+        packed = ((rows.cpu.astype(np.int32) + 1) << 8) | (rows.involuntary.astype(np.int32) << 7) | rows.code
+        columns: tuple[npt.NDArray[Any], ...] = (rows.ts, rows.row, packed)
+        with ThreadPoolExecutor(2) as pool:
+            ts, row, packed = pool.map(lambda c: c.take(order), columns)
+        counts = np.bincount(rows.life, minlength=len(self.ids))
+        rows = Rows(np.repeat(np.arange(len(counts), dtype=np.int32), counts), ts, (packed & 0x7F).astype(np.uint8),
+                    ((packed >> 8) - 1).astype(np.int16), row, (packed & 0x80) != 0)
         equal = (rows.ts[1:] == rows.ts[:-1]) & (rows.life[1:] == rows.life[:-1])
         wrong = np.flatnonzero(equal & (rows.row[1:] < rows.row[:-1]) & (rows.row[1:] >= 0))
         if len(wrong):
