@@ -170,7 +170,8 @@ def test_long_hostile_text(piece: bytes) -> None:
 @pytest.mark.parametrize("event", ["sched_switch", "sched_prepare_exec", "task_rename", "foo", "sys_enter_foo",
                                    "print"])
 @pytest.mark.parametrize("piece", [b" pid=1", b" filename=", b" a=1", b"a: 0x1, ",
-                                   b" prev_pid=1 prev_prio=2 prev_state=S ==> next_comm=", b"[", b" ", b"=", b" newcomm="])
+                                   b" prev_pid=1 prev_prio=2 prev_state=S ==> next_comm=",
+                                   b"[", b" ", b"=", b" newcomm="])
 def test_no_body_is_searched_back_and_forth(event: str, piece: bytes) -> None:
     """A body of a megabyte made to mislead its pattern takes no longer than another."""
     good = {"sched_switch": RECORD[len(HEAD) + 14:].rstrip(),

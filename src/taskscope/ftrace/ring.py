@@ -6,7 +6,7 @@ each record) is kept; a column is read from the pages when somebody asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: pages walked together: large enough that NumPy's overhead vanishes, small enough to stay in the cache
 _BLOCK = 4096
+
+#: bytes of the smallest record: a header word and a word of data
+_SMALLEST = 8
 
 #: clocks that count something else than ns
 _COUNTERS = frozenset({"x86-tsc", "counter", "ppc-tb"})
@@ -161,8 +164,7 @@ class RingSource(Source):
                 jobs += [_Job(b, buffer, c, walker, offsets[k:k + _BLOCK]) for k in range(0, len(offsets), _BLOCK)]
         _ = self._type_of_id, self._min_words          # made here, used in the threads
         with ThreadPoolExecutor(2 if len(jobs) > 2 else 1) as pool:
-            results = list(pool.map(self._walk, jobs))
-            return self._index(results, pool)
+            return self._index(jobs, pool.map(self._walk, jobs))
 
     def _walk(self, job: _Job) -> _Block:
         """Walk one block of pages and look its records' types up."""
@@ -177,34 +179,28 @@ class RingSource(Source):
         unknown = int(np.count_nonzero(types == UNKNOWN_TYPE))
         return _Block(job, w, self._to_ns(w.ts), types, commits, short, unknown)
 
-    def _index(self, blocks: list[_Block], pool: ThreadPoolExecutor
+    def _index(self, jobs: list[_Job], blocks: Iterator[_Block]
                ) -> tuple[Index, npt.NDArray[np.uint32], tuple[Gap, ...]]:
+        # Room for as many records as the pages could hold: what is not used is never touched, and costs nothing.
+        most = sum(len(j.offsets) * (j.buffer.page_size // _SMALLEST) for j in jobs)
+        ts, cpu = np.empty(most, np.int64), np.empty(most, np.uint16)
+        type_, buf, head = np.empty(most, np.uint16), np.empty(most, np.uint8), np.empty(most, np.uint32)
         gaps: list[Gap] = []
         previous: tuple[int, int] | None = None
         last_ts: int | None = None
+        damaged = short = unknown = at = 0
         for block in blocks:
-            if (block.job.number, block.job.cpu.cpu) != previous:
-                previous, last_ts = (block.job.number, block.job.cpu.cpu), None
+            job, here = block.job, slice(at, at + len(block.ts))
+            if (job.number, job.cpu.cpu) != previous:
+                previous, last_ts = (job.number, job.cpu.cpu), None
             gaps += self._gaps_of(block, last_ts)
+            ts[here], type_[here], head[here] = block.ts, block.types, block.walked.head
+            cpu[here], buf[here] = job.cpu.cpu, job.number
             if len(block.ts):
                 last_ts = int(block.ts[-1])
-        damaged = sum(len(b.walked.damaged) for b in blocks)
-        short, unknown = sum(b.short for b in blocks), sum(b.unknown for b in blocks)
-        starts = np.cumsum([0, *(len(b.ts) for b in blocks)])
-        n = int(starts[-1])
-        ts, cpu = np.empty(n, np.int64), np.empty(n, np.uint16)
-        type_, buf, head = np.empty(n, np.uint16), np.empty(n, np.uint8), np.empty(n, np.uint32)
-        left: list[_Block | None] = list(blocks)
-        blocks.clear()
-
-        def put(k: int) -> None:
-            block, here = left[k], slice(int(starts[k]), int(starts[k + 1]))
-            assert block is not None, "each block is put once"
-            ts[here], type_[here], head[here] = block.ts, block.types, block.walked.head
-            cpu[here], buf[here] = block.job.cpu.cpu, block.job.number
-            left[k] = None               # its memory is wanted for the next ones
-
-        list(pool.map(put, range(len(left))))
+            damaged, short, unknown = damaged + len(block.walked.damaged), short + block.short, unknown + block.unknown
+            at += len(block.ts)
+        ts, cpu, type_, buf, head = ts[:at], cpu[:at], type_[:at], buf[:at], head[:at]
         if damaged:
             self._notes.append(f"{damaged} ring-buffer page{'s' if damaged > 1 else ''} hold damaged records; "
                                "what stands before the damage was read, what follows in that page is lost")
