@@ -6,9 +6,10 @@ import struct
 
 import numpy as np
 import pytest
-from ftrace.pagewriter import Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ftrace.pagewriter import Page
 from taskscope.ftrace.fields import FieldReader, cut_at_nul
 from taskscope.ftrace.format import RawField
 from taskscope.ftrace.pages import PageLayout, PageWalker

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ftrace.pagewriter import Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ftrace.pagewriter import Page
 from taskscope.ftrace.pages import PageLayout, PageWalker, Walked, parse_header_page
 
 
-def walk(pages: list[bytes], *, big_endian: bool = False, long_size: int = 8, size: int = 4096) -> tuple[PageWalker, Walked]:
+def walk(pages: list[bytes], *, big_endian: bool = False, long_size: int = 8,
+         size: int = 4096) -> tuple[PageWalker, Walked]:
     data = np.frombuffer(b"".join(pages), np.uint8)
     walker = PageWalker(data, big_endian, PageLayout(8, long_size, 8 + long_size), size)
     offsets = np.arange(0, len(data), size, dtype=np.int64)
@@ -87,7 +89,7 @@ def test_record_beyond_its_page_ends_the_page_alone():
 def test_commit_beyond_the_page_is_cut():
     """A commit that exceeds the page is cut to it; the zeros behind the records are damage, not events."""
     walker, w = walk([Page(1).event(1, b"\1\0\0\0").bytes(commit=60000)])
-    assert [t for t, _ in found(walker, w)][0] == 2
+    assert next(t for t, _ in found(walker, w)) == 2
     assert w.damaged.tolist() == [0]
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 import taskscope
 
 
-@pytest.mark.parametrize(("recording", "pid", "zombie_ms"), [("d05-zombie.dat", 158, 2500), ("d05-zombie.dat", 159, 700),
-                                                             ("d33-zombie-612-v6.dat", 225, 2500)])
+@pytest.mark.parametrize(("recording", "pid", "zombie_ms"), [
+    ("d05-zombie.dat", 158, 2500), ("d05-zombie.dat", 159, 700), ("d33-zombie-612-v6.dat", 225, 2500)])
 def test_a_zombie_is_reaped_when_its_parent_waits(data: Path, recording: str, pid: int, zombie_ms: int):
-    """Only sched_process_wait shows the reaping: it took as long as the workload had the zombie lie (facts: 2.5, 0.7 s)."""
+    """Only sched_process_wait shows the reaping: as late as the workload had its zombies lie (2.5 and 0.7 s)."""
     trace = taskscope.open(data / recording)
     life = trace.life(pid)
     assert life.reaped.by == life.parent
     assert life.reaped.inferred
-    (wait,) = [ts for ts, who in trace.events("sched_process_wait").select("ts", "fields.pid").iter_rows() if who == pid]
+    waits = trace.events("sched_process_wait").select("ts", "fields.pid").iter_rows()
+    (wait,) = [ts for ts, who in waits if who == pid]
     assert life.reaped.at == wait
     assert zombie_ms * 0.99e6 <= life.time["zombie"] <= zombie_ms * 1.02e6
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from taskscope.lives.life import State
 from taskscope.lives.spans import Spans, build_spans, fold_wakeups, merged_gaps
 from taskscope.lives.timeline import WAKE, WAKING, Rows

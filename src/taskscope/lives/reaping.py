@@ -20,7 +20,6 @@ from taskscope.lives.life import Adoption, Freed, Reaped, State
 from taskscope.lives.records import Rec, chosen_rows, ints, records
 from taskscope.lives.timeline import Timeline
 
-
 #: with more dead children than this, which one a wait() for any child took is not searched for
 _MANY = 4096
 
