@@ -11,6 +11,8 @@ definitions:
   task that is current in the first record of a cpu runs there from that record on;
 - what spans lost events is unknown from their start to the task's next event, except for a zombie, and for
   a task that runs on another cpu;
+- where only some tasks were recorded, switches are missing: a task that leaves a cpu without having come there was
+  in an unknown state before, and one whose cpu another task leaves was gone at some time after its last record there;
 - a thread that calls execve() takes over the leader's pid at sched_process_exec, or at a moment since its last
   switch-in that `takeover` names; its own life ends there.
 """
@@ -271,6 +273,8 @@ class Oracle:
         self.now: dict[int, Told] = {}
         self.all: dict[int, list[Told]] = defaultdict(list)
         self.told_birth: dict[int, int] = {}
+        self.on: dict[int, Told] = {}  # who came to each cpu last
+        self.seen_there: dict[int, int] = {}  # and when it was last seen there
         seen: set[int] = set()
         after_gap = {(g.cpu, g.end) for g in text.gaps}
         for e in text.events:
@@ -281,6 +285,9 @@ class Oracle:
             handler = getattr(self, f"_{e.name}", None)
             if handler:
                 handler(e)
+            running = self.on.get(e.cpu)
+            if running is not None and running.pid == e.pid:
+                self.seen_there[e.cpu] = e.ts
         for life in self.lives.values():
             if life.state != "dead" and life.ended is None and life.freed is None:
                 life.to(text.end, "dead")
@@ -342,6 +349,12 @@ class Oracle:
             out.voluntary += 1
         out.cpus.add(e.cpu)
         into.cpus.add(e.cpu)
+        gone = self.on.get(e.cpu)
+        if gone is not None and gone is not out and (gone.state, gone.cpu) == ("running", e.cpu):
+            gone.to(self.seen_there[e.cpu], "unknown")
+        self.on[e.cpu], self.seen_there[e.cpu] = into, e.ts
+        if (out.state, out.cpu) != ("running", e.cpu):
+            out.state = "unknown"
         out.to(e.ts, state)
         if state in ("dead", "zombie"):
             out.final = e.ts

@@ -95,15 +95,9 @@ def comm_start(data: Text, grammar: Grammar, lines: Lines, k: int) -> tuple[int,
     return event, start + width
 
 
-def join_comm(data: Text, grammar: Grammar, lines: Lines, i: int, k: int, comms: list[bytes]) -> int | None:
-    """Put line `i` before the comm of record `k`, if that is where it begins.
-
-    :return: the last line that belongs to the comm, None if the line does not
-    """
+def join_comm(data: Text, grammar: Grammar, lines: Lines, i: int, k: int) -> bytes | None:
+    """Return the comm of record `k`, if it begins at line `i` before it; else None."""
     if k >= len(lines.events):
         return None
     first, end = comm_start(data, grammar, lines, k)
-    if first != i:
-        return None
-    comms[k] = data[int(lines.starts[i]):end].lstrip(b" ")
-    return int(lines.events[k]) - 1
+    return data[int(lines.starts[i]):end].lstrip(b" ") if first == i else None

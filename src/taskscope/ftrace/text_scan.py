@@ -8,8 +8,8 @@ bodies stay where they are, in the text.
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from taskscope.ftrace.text_block import Block, Unread
 from taskscope.ftrace.text_columns import decimals
+from taskscope.ftrace.text_fixed import Fixed, FixedHeads
 from taskscope.ftrace.text_frames import perf_frames
 from taskscope.ftrace.text_header import Header
 from taskscope.ftrace.text_join import Lines, join_bodies, join_comm
@@ -27,6 +28,8 @@ from taskscope.ftrace.text_types import TextType, Types
 _BLOCK = 1 << 20
 #: after a line this long nothing more is read
 _ENDLESS = 64 << 20
+#: lines in which the columns of a block's heads are looked for
+_SAMPLE = 64
 #: bytes that the line of a record has at least
 _SHORTEST = 8
 _SCALE = [10 ** (9 - n) for n in range(10)]
@@ -103,36 +106,59 @@ class Scan:
     # ---- one block ---------------------------------------------------------------------------------------------
 
     def _read(self, at: int, stop: int) -> Block | None:
-        lines, rows = self._split(at, stop)
+        lines, fixed, rows, slow = self._split(at, stop)
         for i, line in lines.others:
             if line.startswith(b"#"):
                 self.header.comment(line, self._count + int(np.searchsorted(lines.events, i)))
-        events = rows if len(lines.events) == len(rows) else list(compress(rows, lines.is_event.tolist()))
-        columns = list(zip(*events, strict=True)) if events else [()] * len(self._group)
-        comms: list[bytes] = list(columns[self._group["comm"]])
-        rests: list[bytes] = list(columns[self._group["rest"]])
-        sizes = np.fromiter(map(len, rests), np.int64, len(rests))
-        starts = lines.ends[lines.events] - sizes
-        if self._crlf:
-            rests = [r.removesuffix(b"\r") for r in rests]
-        types = self._types(columns, rests, starts)
+        stamp = self._group[self.grammar.stamp]
+        rows = [row for row in rows if row[stamp]]
+        parts: list[Block] = []
+        rests: list[bytes] = []
+        types: list[TextType] = []
+        if rows:
+            columns = list(zip(*rows, strict=True))
+            rests = list(columns[self._group["rest"]])
+            part = self._columns(columns)
+            part.start = lines.ends[slow] - np.fromiter(map(len, rests), np.int64, len(rests))
+            rests = self._plain(rests)
+            types = self._types(columns, rests, part.start)
+            parts.append(part)
+        if fixed is not None:
+            part = self._fixed_columns(fixed)
+            part.start = lines.ends[fixed.lines] - np.fromiter(map(len, fixed.rests), np.int64, len(fixed.rests))
+            parts.append(part)
+            rests += self._plain(fixed.rests)
+            types += fixed.types
+        block = Block.concat(parts)
+        if len(parts) == 2:
+            order = np.argsort(np.concatenate([slow, fixed.lines if fixed is not None else slow]), kind="stable")
+            block = block.take(order)
+            rests = [rests[i] for i in order.tolist()]
+            types = [types[i] for i in order.tolist()]
         join_bodies(self.data, self.grammar, lines, rests, types)
-        self._others(lines, comms)
-        if not events:
+        self._others(lines, block)
+        if not parts:
             for i in lines.frames.tolist():
                 self.unread.add(int(lines.number[i]))
             return None
-        block = self._columns(columns, comms)
         block.type = np.array([t.index for t in types], np.uint16)
-        block.start = starts
         block.size = np.fromiter(map(len, rests), np.int32, len(rests))
         self._bodies(block, rests, types, lines)
         return self._stacks(block, lines)
 
-    def _split(self, at: int, stop: int) -> tuple[Lines, list[tuple[bytes, ...]]]:
+    def _plain(self, bodies: list[bytes]) -> list[bytes]:
+        return [b.removesuffix(b"\r") for b in bodies] if self._crlf else bodies
+
+    def _split(self, at: int, stop: int) -> tuple[Lines, FixedHeads | None, list[tuple[bytes, ...]],
+                                                  npt.NDArray[np.int64]]:
+        """Split a block into lines and match them.
+
+        :return: the lines; the heads that stand in fixed columns; what the grammar found in the other lines; which
+            of those are records
+        """
         text = self.data[at:stop].removesuffix(b"\n")
-        breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == 0x0A) + at
-        starts, ends = np.concatenate(([at], breaks + 1)), np.concatenate((breaks, [at + len(text)]))
+        breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == 0x0A)
+        starts, ends = np.concatenate(([0], breaks + 1)), np.concatenate((breaks, [len(text)]))
         number = np.arange(self._line, self._line + len(starts))
         self._line += len(starts)
         short = ends - starts < _SHORTEST
@@ -142,15 +168,35 @@ class Scan:
             if len(junk):
                 self.unread.add(int(number[junk[0]]), len(junk))
             starts, ends, number = starts[~short], ends[~short], number[~short]
-            text = b"\n".join([self.data[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)])
-        rows = self.grammar.pattern.findall(text) if len(starts) else []
+        fixed = self._find_fixed(text, starts, ends)
+        slow = np.ones(len(starts), bool)
+        if fixed is not None:
+            slow[fixed.lines] = False
+        if fixed is not None or len(breaks) + 1 != len(starts):
+            places = zip(starts[slow].tolist(), ends[slow].tolist(), strict=True)
+            rows = self.grammar.pattern.findall(b"\n".join([text[a:b] for a, b in places])) if slow.any() else []
+        else:
+            rows = self.grammar.pattern.findall(text)
         stamp, other = self._group[self.grammar.stamp], self._group["other"]
-        is_event = np.array([row[stamp] != b"" for row in rows], bool)
-        rest = np.flatnonzero(~is_event).tolist()
-        others = [(i, rows[i][other]) for i in rest if rows[i][other]]
+        is_event = ~slow
+        slow_lines = np.flatnonzero(slow)
+        is_event[slow_lines] = [row[stamp] != b"" for row in rows]
+        others = [(i, row[other]) for i, row in zip(slow_lines.tolist(), rows, strict=True) if row[other]]
         frames = ~is_event & (ends > starts)
         frames[[i for i, _ in others]] = False
-        return Lines(starts, ends, is_event, np.flatnonzero(is_event), others, np.flatnonzero(frames), number), rows
+        lines = Lines(starts + at, ends + at, is_event, np.flatnonzero(is_event), others, np.flatnonzero(frames),
+                      number)
+        return lines, fixed, rows, slow_lines[is_event[slow_lines]]
+
+    def _find_fixed(self, text: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> FixedHeads | None:
+        """Read the heads in fixed columns; the columns are those of the first record whose event is known."""
+        if not self.types.known:
+            return None
+        for a, b in zip(starts[:_SAMPLE].tolist(), ends[:_SAMPLE].tolist(), strict=True):
+            fixed = Fixed.of(self.grammar, text[a:b])
+            if fixed is not None:
+                return fixed.read(text, starts, ends, self.types.known)
+        return None
 
     def _types(self, columns: list[Any], rests: list[bytes], starts: npt.NDArray[np.int64]) -> list[TextType]:
         """Find the types; bodies that begin with the name are given it back."""
@@ -167,16 +213,28 @@ class Scan:
                         rests[i] = body
         return types
 
-    def _columns(self, columns: list[Any], comms: list[bytes]) -> Block:
-        group, n = self._group, len(comms)
+    def _fixed_columns(self, fixed: FixedHeads) -> Block:
+        n = len(fixed.lines)
+        self.digits = max(self.digits, fixed.digits)
+        return Block(fixed.ts, fixed.cpu, np.zeros(n, np.uint16), fixed.pid, fixed.tgid, self._comms(fixed.comms),
+                     self._flags(fixed.flags), np.zeros(n, np.int64), np.zeros(n, np.int32), np.zeros(n, np.int8))
+
+    def _comms(self, comms: Sequence[bytes]) -> npt.NDArray[np.int32]:
         for comm in dict.fromkeys(comms):
             self.comms.setdefault(comm, len(self.comms))
+        return np.fromiter(map(self.comms.__getitem__, comms), np.int32, len(comms))
+
+    def _flags(self, tokens: Sequence[bytes]) -> npt.NDArray[np.uint16]:
+        for token in dict.fromkeys(tokens):
+            self._token(token)
+        return np.fromiter([self.tokens.get(t, 0) for t in tokens], np.uint16, len(tokens))
+
+    def _columns(self, columns: list[Any]) -> Block:
+        group, comms = self._group, columns[self._group["comm"]]
+        n = len(comms)
         flags = np.zeros(n, np.uint16)
         if "flags" in group:
-            found = columns[group["flags"]]
-            for token in dict.fromkeys(found):
-                self._token(token)
-            flags = np.fromiter([self.tokens.get(t, 0) for t in found], np.uint16, n)
+            flags = self._flags(columns[group["flags"]])
         elif "rawflags" in group:
             raw = zip(columns[group["rawflags"]], columns[group["rawcount"]], strict=True)
             flags = np.array([self._raw_token(a, b) for a, b in raw], np.uint16)
@@ -189,11 +247,9 @@ class Scan:
         if b"" in cpus:
             self.no_cpu = True
             cpus = [c or b"0" for c in cpus]
-        empty = np.empty(0, np.int64)
-        return Block(self._stamps(columns), decimals(cpus).astype(np.uint16), np.empty(0, np.uint16),
-                     decimals(columns[group["pid"]]).astype(np.int32), tgid,
-                     np.fromiter(map(self.comms.__getitem__, comms), np.int32, n), flags, empty,
-                     np.empty(0, np.int32), np.zeros(n, np.int8))
+        return Block(self._stamps(columns), decimals(cpus).astype(np.uint16), np.zeros(n, np.uint16),
+                     decimals(columns[group["pid"]]).astype(np.int32), tgid, self._comms(comms), flags,
+                     np.zeros(n, np.int64), np.zeros(n, np.int32), np.zeros(n, np.int8))
 
     def _token(self, token: bytes) -> int:
         if len(self.tokens) > 0xFFFF and token not in self.tokens:
@@ -250,7 +306,7 @@ class Scan:
 
     # ---- lines that are no records -----------------------------------------------------------------------------
 
-    def _others(self, lines: Lines, comms: list[bytes]) -> None:
+    def _others(self, lines: Lines, block: Block) -> None:
         """Read the lines between the records; names with newlines are put together again."""
         before = np.searchsorted(lines.events, [i for i, _ in lines.others]).tolist()
         taken = -1
@@ -260,9 +316,10 @@ class Scan:
             blank = text.isspace()
             if not blank and self.header.other(text, self._count + k):
                 continue
-            last = join_comm(self.data, self.grammar, lines, i, k, comms)
-            if last is not None:
-                taken = last
+            comm = join_comm(self.data, self.grammar, lines, i, k)
+            if comm is not None:
+                block.comm[k:k + 1] = self._comms([comm])
+                taken = int(lines.events[k]) - 1
             elif not blank:
                 self.unread.add(int(lines.number[i]))
 

@@ -152,7 +152,8 @@ class _Maker:
 
     def _cpus(self) -> dict[int, list[int]]:
         rows = self.tl.rows
-        ran = (rows.code == State.RUNNING) & (rows.cpu >= 0)
+        # Where it came to a cpu or left one; wakeups only say where it was to run.
+        ran = (rows.code < WAKE) & (rows.cpu >= 0)
         width = int(rows.cpu.max(initial=0)) + 1
         key = rows.life[ran].astype(np.int64) * width + rows.cpu[ran]
         size = len(self.ids) * width
