@@ -5,8 +5,13 @@ The lines are written after the format strings of the kernels and programs named
 
 from __future__ import annotations
 
+import lzma
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from taskscope.errors import TraceError
 from taskscope.ftrace.text import looks_like_text, open_text
@@ -129,7 +134,7 @@ def test_probes() -> None:
     wait = trace.rows("wait4_ret")
     assert trace.column("wait4_ret", "__probe_func", wait).tolist() == [b"kernel_wait4"]
     assert trace.column("wait4_ret", "__probe_ret_ip", wait).tolist() == [b"__do_sys_wait4+0x3/0x90"]
-    perf = read(b"  wl 195 [000] 96.1: probe:do_exit: (ffffffffa8a9a720) code=0x0\n")
+    perf = read(b"  wl 195 [000] 96.100000: probe:do_exit: (ffffffffa8a9a720) code=0x0\n")
     assert perf.column("probe:do_exit", "__probe_ip", np.array([0])).tolist() == [0xffffffffa8a9a720]
 
 
@@ -271,8 +276,8 @@ def test_losses() -> None:
     s = 1_000_000_000
     assert trace.lost == (Gap(0, 1 * s, 4 * s, 7), Gap(1, 3 * s, None, None))
     assert trace.lost_count is None
-    perf = read(b"  a 7 [000] 1.0: x:foo: a=1\n  a 7 [000] 2.0: PERF_RECORD_LOST lost 17\n"
-                b"  a 7 [000] 3.0: x:foo: a=1\n")
+    perf = read(b"  a 7 [000] 1.000000: x:foo: a=1\n  a 7 [000] 2.000000: PERF_RECORD_LOST lost 17\n"
+                b"  a 7 [000] 3.000000: x:foo: a=1\n")
     assert perf.lost == (Gap(0, 1 * s, 3 * s, 17),)
     assert perf.notes == ()
 
@@ -326,3 +331,71 @@ def test_head_and_frames_longer_than_a_block(monkeypatch: pytest.MonkeyPatch) ->
         assert cut.notes == ()
         assert cut.counts == whole.counts
         assert len(cut.stacks) == 30
+
+
+def everything(trace: Trace) -> list[object]:
+    """Return all that a recording says."""
+    source, rows = trace.source, np.arange(len(trace))
+    found: list[object] = [source.report(rows), source.notes, source.gaps, source.cmdlines, source.tgids, source.cpus,
+                           source.buffers, source.index.ts.tolist(), source.index.buffer.tolist(),
+                           source.flags(rows).tolist(), trace.counts]
+    for name in sorted(trace.counts):
+        type_ = trace.type(name)
+        assert type_ is not None
+        found += [(f.name, f.shape, [str(v) for v in trace.column(name, f.name, trace.rows(name))])
+                  for f in type_.fields]
+    return found
+
+
+@pytest.mark.parametrize("name", [
+    "d15-text-stack.trace.txt", "d16-text-tgid.trace.txt", "d37-raw16k-612/trace.txt", "d14-instances.report.txt.xz",
+    "d34-tsc-612.report.txt.xz", "d08-signals.report-R.txt.xz", "t01-comms.trace.txt", "t01-comms-noirq.trace.txt",
+    "t04-counter.trace.txt"])
+def test_heads_in_columns_are_read_as_by_the_grammar(data: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Reading the columns of all lines at once gives what the grammar gives line by line."""
+    import taskscope.ftrace.text_scan as text_scan
+
+    monkeypatch.setattr(text_scan, "_BLOCK", 700)
+    raw = (data / name).read_bytes()
+    text = lzma.decompress(raw) if name.endswith(".xz") else raw
+    text *= 1 + 12_000 // len(text)
+    used: list[int] = []
+    find = text_scan.Scan._find_fixed
+
+    def counted(self: text_scan.Scan, *args: object) -> object:
+        found = find(self, *args)  # type: ignore[arg-type]
+        used.append(0 if found is None else len(found.lines))
+        return found
+
+    monkeypatch.setattr(text_scan.Scan, "_find_fixed", counted)
+    fast = everything(read(text))
+    assert sum(used) > 10
+    monkeypatch.setattr(text_scan.Scan, "_find_fixed", lambda *_: None)
+    assert everything(read(text)) == fast
+
+
+_HEADS = st.tuples(
+    st.binary(max_size=15).map(lambda c: c.replace(b"\0", b"").replace(b"\n", b"")),
+    st.one_of(st.integers(0, 99), st.integers(0, 10**9)), st.integers(0, 1500), st.integers(0, 10**6),
+    st.sampled_from([b"d..2.", b".....", b"dNh2.", b"d..2", b""]),
+    st.sampled_from([b"(%7d) " % 5, b"(-------) ", b""]),
+    st.sampled_from([b"foo: a=1", b"foo:", b"foo:x", b"foo: ", SWITCH, b"new: b=2", b"sys_read -> 0x3", b""]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_HEADS, min_size=1, max_size=30), st.booleans())
+def test_heads_of_any_content_are_read_alike(heads: list[tuple[bytes, int, int, int, bytes, bytes, bytes]],
+                                             alike: bool) -> None:
+    """The same for lines made of anything, with their parts in one layout or in many."""
+    import taskscope.ftrace.text_scan as text_scan
+
+    if alike:
+        heads = [(*h[:4], heads[0][4], heads[0][5], h[6]) for h in heads]
+    first = HEAD % 1 + b"foo: a=1\n" + HEAD % 2 + SWITCH + b"\n"
+    text = first + b"".join(b"%16s-%-7d %s[%03d] %s %5d.%06d: %s\n" % (comm, pid, tgid, cpu, flags, sec, k, body)
+                            for k, (comm, pid, cpu, sec, flags, tgid, body) in enumerate(heads))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_scan, "_BLOCK", 200)
+        fast = everything(read(text))
+        patch.setattr(text_scan.Scan, "_find_fixed", lambda *_: None)
+        assert everything(read(text)) == fast

@@ -25,13 +25,14 @@ Style = Literal["tracefs", "latency", "verbose", "report", "report-latency", "pe
 _FIRST, WINDOW, HORIZON = 1 << 16, 1 << 20, 8 << 20
 
 # A comm has 15 bytes in the kernel, 16 columns in its text; other writers (Perfetto) print longer thread names, and
-# trace-cmd puts the name of a buffer before it.  Leading blanks are the column's padding.
+# trace-cmd puts the name of a buffer before it.  Leading blanks are the column's padding.  The first place where the
+# rest of a head follows ends the comm: with three digits of a cpu and six of a stamp, none fits into a comm.
 _COMM = rb" *+(?P<comm>.{0,79}?)"
 # The same before a dash, and before a blank: pieces between those are taken whole.
 _COMM_DASH = rb" *+(?P<comm>[^\n-]{0,79}+(?:-[^\n-]{0,79}+){0,15}?)-"
 _COMM_BLANK = rb" *+(?P<comm>[^\n ]{0,79}+(?: {1,79}+[^\n ]{1,79}+){0,15}?)"
 _PID = rb"(?P<pid>[01]?\d{1,9})"                     # < 2**31
-_SECONDS = rb"(?P<sec>[0-8]?\d{1,9})\.(?P<frac>\d{1,9})"     # < 2**63 ns
+_SECONDS = rb"(?P<sec>[0-8]?\d{1,9})\.(?P<frac>\d{6,9})"     # < 2**63 ns
 _CYCLES = rb"(?P<sec>[0-8]?\d{1,18})"                # < 2**63
 _FLAGS = rb"(?P<flags>[.\w]{4,8})"
 _NAME = rb"(?:(?P<name>[^\s:(]{1,255}+):(?: |$))?"
@@ -43,7 +44,7 @@ _ARROW = rb" {0,2}=> .*"
 
 
 def _task(stamp: bytes, name: bytes, before: bytes = b"(?:" + _TGID + b")?", behind: bytes = b"") -> bytes:
-    return (_COMM_DASH + _PID + rb" {1,12}" + before + rb"\[(?P<cpu>\d{1,4})\] {0,12}" + behind + b"(?:" + _FLAGS
+    return (_COMM_DASH + _PID + rb" {1,12}" + before + rb"\[(?P<cpu>\d{3,4})\] {0,12}" + behind + b"(?:" + _FLAGS
             + rb" {1,24})?" + stamp + b": " + name)
 
 
@@ -53,7 +54,7 @@ def _latency(stamp: bytes, name: bytes) -> bytes:
 
 _US = rb"(?P<us>\d{1,15})us."
 _PERF = (_COMM_BLANK + rb" {1,40}+(?:(?P<tgid>-1|[01]?\d{1,9})/)?(?P<pid>-1|[01]?\d{1,9}) {1,40}"
-         rb"(?:\[(?P<cpu>\d{1,4})\] {1,12})?(?:[.\w]{4,8} {1,12})?" + _SECONDS + rb": {1,80}(?:\d{1,20} {1,80})?"
+         rb"(?:\[(?P<cpu>\d{3,4})\] {1,12})?(?:[.\w]{4,8} {1,12})?" + _SECONDS + rb": {1,80}(?:\d{1,20} {1,80})?"
          rb"(?P<name>(?:[^\s:]{1,127}:)?[^\s:]{1,127}):(?: ++|$)")
 _VERBOSE = (_COMM + rb" {1,12}" + _PID + rb" {1,12}(?P<cpu>\d{1,4}) (?P<rawflags>\d{1,3}) (?P<rawcount>[0-9a-f]{8})"
             rb" [0-9a-f]{8,16} \[(?P<hexus>[0-9a-f]{8,13})\] \d{1,15}\.\d{3}ms \(\+\d{1,15}\.\d{3}ms\): " + _NAME)

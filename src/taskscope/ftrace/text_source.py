@@ -138,7 +138,7 @@ class TextSource(Source):
             return tuple(f.name for f in perf_frames(body) if f.kernel == kernel)
         return symbols(body)
 
-    # ---- helpers -----------------------------------------------------------------------------------------------
+    # ---- lookups and layout -------------------------------------------------------------------------------------
 
     def _ordinals(self, type: EventType, rows: Rows) -> npt.NDArray[np.int64]:
         """Return which of its type's records each row is."""

@@ -58,6 +58,12 @@ class Rows:
                 ts, row, life, cpu, code, involuntary = pool.map(lambda c: c.take(order), columns)
         return Rows(life, ts, code, cpu, row, involuntary)
 
+    def permute(self, at: int, order: npt.NDArray[np.integer]) -> None:
+        """Put the rows from `at` on into another order, in place."""
+        here = slice(at, at + len(order))
+        for column in (self.ts, self.row, self.life, self.cpu, self.code, self.involuntary):
+            column[here] = column[here][order]
+
     @staticmethod
     def concat(parts: list[Rows]) -> Rows:
         """Put parts behind each other."""
@@ -212,37 +218,32 @@ class Timeline:
                     ((packed >> 8) - 1).astype(np.int16), row, (packed & 0x80) != 0)
         equal = (rows.ts[1:] == rows.ts[:-1]) & (rows.life[1:] == rows.life[:-1])
         wrong = np.flatnonzero(equal & (rows.row[1:] < rows.row[:-1]) & (rows.row[1:] >= 0))
-        if len(wrong):
-            # Widen to whole runs of equal (life, time), and sort those few rows alone.
+        late = np.flatnonzero(equal[1:] & equal[:-1] & (rows.code[2:] == WAKE)) + 2
+        if len(wrong) or len(late):
+            # Whole runs of equal (life, time); few rows, except where a guest's clock stood still.
             starts = np.append(np.flatnonzero(np.concatenate([[True], ~equal])), len(rows.ts))
-            runs = np.unique(np.searchsorted(starts, wrong, "right") - 1)
-            order = np.arange(len(rows.ts))
-            for a, b in zip(starts[runs].tolist(), starts[runs + 1].tolist(), strict=True):
-                order[a:b] = a + np.argsort(rows.row[a:b], kind="stable")
-            rows = rows.take(order)
-        return self._wakeups_first(rows, equal)
+            for which, mend in ((wrong, self._as_written), (late, self._wakeup_first)):
+                runs = np.unique(np.searchsorted(starts, which, "right") - 1)
+                for first, end in zip(starts[runs].tolist(), starts[runs + 1].tolist(), strict=True):
+                    mend(rows, first, end)
+        return rows
 
     @staticmethod
-    def _wakeups_first(rows: Rows, equal: npt.NDArray[np.bool_]) -> Rows:
+    def _as_written(rows: Rows, first: int, end: int) -> None:
+        rows.permute(first, np.argsort(rows.row[first:end], kind="stable"))
+
+    @staticmethod
+    def _wakeup_first(rows: Rows, first: int, end: int) -> None:
         """Put a wakeup before the run that it began, where a coarse clock gives both the same stamp.
 
         The cpus' own order is kept; between cpus, a task that came and left at the time of its wakeup was woken first.
         """
-        late = np.flatnonzero(equal[1:] & equal[:-1] & (rows.code[2:] == WAKE))
-        if not len(late):
-            return rows
-        order = np.arange(len(rows.ts))
-        for at in (late + 2).tolist():
-            first = at
-            while first > 0 and equal[first - 1]:
-                first -= 1
-            came = [k for k in range(first, at) if rows.code[k] == State.RUNNING]
-            before = int(rows.code[first - 1]) if first > 0 and rows.life[first - 1] == rows.life[at] else -1
-            asleep = before not in (State.RUNNING, State.RUNNABLE, WAKE, WAKING)
-            woken = any(rows.code[k] == WAKE for k in range(first, at))
-            if came and asleep and not woken and rows.cpu[came[0]] != rows.cpu[at]:
-                order[first:at + 1] = [at, *range(first, at)]
-        return rows.take(order)
+        wake = int(np.argmax(rows.code[first:end] == WAKE))
+        came = np.flatnonzero(rows.code[first:first + wake] == State.RUNNING)
+        before = int(rows.code[first - 1]) if first > 0 and rows.life[first - 1] == rows.life[first] else -1
+        if len(came) and before not in (State.RUNNING, State.RUNNABLE, WAKE, WAKING) \
+                and rows.cpu[first + int(came[0])] != rows.cpu[first + wake]:
+            rows.permute(first, np.array([wake, *range(wake)]))
 
     def _unseen_switches(self, number: type[np.signedinteger]) -> Rows:
         """Make rows for tasks that left their cpu unseen: another one leaves it next.
