@@ -100,7 +100,8 @@ def on_terminal(args: list[str], keys: bytes = b"", columns: int = 100, **more: 
 
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    env = {k: v for k, v in ENV.items() if k not in ("NO_COLOR", "FORCE_COLOR", "PAGER", "LESS", "COLUMNS", "LINES")} | more
+    own = ("NO_COLOR", "FORCE_COLOR", "PAGER", "LESS", "COLUMNS", "LINES")
+    env = {k: v for k, v in ENV.items() if k not in own} | more
     child = subprocess.Popen(
         [*COMMAND, *args], env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
     )

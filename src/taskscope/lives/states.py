@@ -73,6 +73,21 @@ def decode_outs(trace: Trace, rows: npt.NDArray[np.int64]) -> Outs:
         present, inverse = np.unique(raw, return_inverse=True)
         texts = [bytes(x).decode("ascii", "replace") for x in present.tolist()]
     parsed = [parse_letters(t) for t in texts]
+    if trace.source.container.startswith("trace-cmd"):
+        parsed = [_of_plugin(t, p, "W" in texts) for t, p in zip(texts, parsed, strict=True)]
     states = np.array([s for s, _ in parsed], np.uint8)
     involuntary = np.array([i for _, i in parsed], bool)
     return Outs(states.take(inverse.reshape(-1)), involuntary.take(inverse.reshape(-1)))
+
+
+def _of_plugin(text: str, parsed: tuple[State, bool], since_414: bool) -> tuple[State, bool]:
+    """Read a letter of trace-cmd's sched_switch plugin, which still means the bits of before 4.14.
+
+    ``W`` stands for bit 128, which can only be TASK_IDLE: where it occurs the kernel is newer, and ``X`` and ``Z`` are
+    each other's.  Where it does not, which of the two they are is unknown.
+    """
+    if text == "W":
+        return State.IDLE, False
+    if text in ("X", "Z"):
+        return (State.ZOMBIE if text == "X" else State.DEAD) if since_414 else State.UNKNOWN, False
+    return parsed

@@ -2,8 +2,9 @@
 
 A reader (ring-buffer pages, ftrace text, the executable kernel's pages through the same door) implements
 `Source`; everything above speaks to `Trace`, which wraps one.  A *row* is the number of a record in storage
-order: buffer by buffer, cpu by cpu, and within a cpu in the order in which the kernel wrote them.  So
-(ts, row) orders records of equal time stamps as the kernel wrote them on each cpu.
+order: buffer by buffer and cpu by cpu for ring-buffer pages, in the order of the lines for text (a stack directly
+behind its record); within a cpu always in the order in which the kernel wrote them.  So (ts, row) orders records of
+equal time stamps as the kernel wrote them on each cpu.
 """
 
 from __future__ import annotations
