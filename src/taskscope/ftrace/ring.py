@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 #: pages walked together: large enough that NumPy's overhead vanishes, small enough to stay in the cache
 _BLOCK = 4096
 
-#: bytes of the smallest record: a header word and a word of data
-_SMALLEST = 8
+#: bytes of a small but common record, its header included
+_COMMON = 24
 
 #: clocks that count something else than ns
 _COUNTERS = frozenset({"x86-tsc", "counter", "ppc-tb"})
@@ -181,10 +181,10 @@ class RingSource(Source):
 
     def _index(self, jobs: list[_Job], blocks: Iterator[_Block]
                ) -> tuple[Index, npt.NDArray[np.uint32], tuple[Gap, ...]]:
-        # Room for as many records as the pages could hold: what is not used is never touched, and costs nothing.
-        most = sum(len(j.offsets) * (j.buffer.page_size // _SMALLEST) for j in jobs)
-        ts, cpu = np.empty(most, np.int64), np.empty(most, np.uint16)
-        type_, buf, head = np.empty(most, np.uint16), np.empty(most, np.uint8), np.empty(most, np.uint32)
+        # Room for as many records as pages commonly hold: what is not used is never touched, and costs nothing.
+        room = sum(len(j.offsets) * (j.buffer.page_size // _COMMON + 1) for j in jobs)
+        columns: list[npt.NDArray[Any]] = [np.empty(room, d) for d in ("i8", "u2", "u2", "u1", "u4")]
+        ts, cpu, type_, buf, head = columns
         gaps: list[Gap] = []
         previous: tuple[int, int] | None = None
         last_ts: int | None = None
@@ -194,6 +194,9 @@ class RingSource(Source):
             if (job.number, job.cpu.cpu) != previous:
                 previous, last_ts = (job.number, job.cpu.cpu), None
             gaps += self._gaps_of(block, last_ts)
+            if here.stop > len(ts):
+                columns = [_grown(c, at, 2 * here.stop) for c in columns]
+                ts, cpu, type_, buf, head = columns
             ts[here], type_[here], head[here] = block.ts, block.types, block.walked.head
             cpu[here], buf[here] = job.cpu.cpu, job.number
             if len(block.ts):
@@ -335,6 +338,13 @@ class RingSource(Source):
                 break
             names.append(self.symbols.name(address) or f"0x{address:x}")
         return tuple(names)
+
+
+def _grown(column: npt.NDArray[Any], used: int, size: int) -> npt.NDArray[Any]:
+    """Return a longer column with the same beginning."""
+    longer = np.empty(size, column.dtype)
+    longer[:used] = column[:used]
+    return longer
 
 
 def _tsc_to_ns(ts: npt.NDArray[np.int64], tsc: TscConversion) -> npt.NDArray[np.int64]:

@@ -35,6 +35,9 @@ class Stacks:
     def __len__(self) -> int:
         return len(self._of)
 
+    def __repr__(self) -> str:
+        return f"<Stacks of {len(self)} records>"
+
     def _attach(self) -> dict[int, int]:
         index = self._source.index
         kinds = [t.index for t in self._source.types if is_stack(t)]
