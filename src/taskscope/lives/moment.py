@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from taskscope.abi.sched import prio_to_nice
 from taskscope.lives.life import STATE_LETTERS, Life, State, TaskRef
+from taskscope.lives.records import ints
+from taskscope.lives.timeline import WAKE
 from taskscope.snapshot.snapshot import Snapshot, TaskRow
 
 if TYPE_CHECKING:
@@ -23,19 +26,36 @@ UNAVAILABLE = {
     "wchan": "only a call stack at the switch-out tells it",
     "start": "tasks that were there before the recording began have no birth in it",
     "ppid": "the parent of a task that was there before the recording began is not recorded",
-    "prio": "only tasks that the scheduler switched show their priority",
+    "prio": "only a switch of the task shows its priority, and it had none yet",
 }
 
 
 def snapshot_at(built: Built, time: int) -> Snapshot:
     """Return the tasks that exist at `time` (ns of the recording's clock)."""
-    rows = [row for life in built.lives for row in [_row(built, life, time)] if row is not None]
+    prios = _prios(built, time)
+    rows = [row for life in built.lives for row in [_row(built, life, time, prios)] if row is not None]
     rows.sort(key=lambda r: (r.pid, r.generation or 0))
     name = Path(built.trace.path).name or built.trace.path
     return Snapshot(tuple(rows), time, f"{name} at {time / 1e9:.6f}", UNAVAILABLE)
 
 
-def _row(built: Built, life: Life, time: int) -> TaskRow | None:
+def _prios(built: Built, time: int) -> dict[int, int]:
+    """Return the priority of each life number in its last switch until `time`; none where it had none by then."""
+    tl = built.timeline
+    switches = np.flatnonzero((tl.rows.row >= 0) & (tl.rows.code < WAKE) & (tl.rows.code != State.UNKNOWN)
+                              & (tl.rows.ts <= time))
+    life = tl.rows.life[switches]
+    last = np.ones(len(switches), bool)
+    last[:-1] = life[1:] != life[:-1]
+    switches, life = switches[last], life[last]
+    came = tl.rows.code[switches] == State.RUNNING
+    rows = tl.rows.row[switches].astype(np.int64)
+    prio = np.where(came, ints(built.trace, "sched_switch", "next_prio", rows),
+                    ints(built.trace, "sched_switch", "prev_prio", rows)) if len(rows) else rows
+    return {k: p for k, p in zip(life.tolist(), prio.tolist(), strict=True) if p >= 0}
+
+
+def _row(built: Built, life: Life, time: int, prios: dict[int, int]) -> TaskRow | None:
     if life.born is not None and time < life.born.at:
         return None
     k = built.number[life.ref]
@@ -47,11 +67,11 @@ def _row(built: Built, life: Life, time: int) -> TaskRow | None:
     state, cpu = State(int(s.state[i])), int(s.cpu[i])
     if state is State.DEAD and s.at[i] <= time:
         return None
-    runtime = _runtime(built, a, b, time)
+    runtime, prio = _runtime(built, a, b, time), prios.get(k)
     return TaskRow(
         pid=life.pid, generation=life.generation, tgid=life.tgid, ppid=_ppid(life, time), kind=life.kind,
-        comm=_comm(life, time), state=STATE_LETTERS[state], cpu=cpu if cpu >= 0 else None, prio=life.prio,
-        nice=life.prio - 120 if life.prio is not None and life.prio >= 100 else None, pgid=None, sid=None, tty=None,
+        comm=_comm(life, time), state=STATE_LETTERS[state], cpu=cpu if cpu >= 0 else None, prio=prio,
+        nice=prio_to_nice(prio) if prio is not None else None, pgid=None, sid=None, tty=None,
         tpgid=None, uid=None, rss_kib=None, size_kib=None, wchan=None,
         start=life.born.at if life.born is not None else None, runtime=runtime,
         forked=not any(e.at <= time for e in life.execs) if life.born is not None else None)
