@@ -77,7 +77,7 @@ def test_the_story_of_a_killed_process(world: Make) -> None:
     assert lines[0] == "prog 2042   lived 13.450 ms   killed by bash 911 with SIGKILL"
     assert lines[1] == "kernel not recorded, 2 cpus, 33 events, 0 lost, stamps of 1 us"
     words = [m[3] for m in map(LINE.match, lines) if m]
-    assert words == ["CREATED", "RAN", "RHYTHM", "EXEC", "SIGNAL", "EXIT", "ZOMBIE", "FREED"]
+    assert words == ["CREATED", "RAN", "RHYTHM", "EXEC", "SIGNAL", "EXIT", "ZOMBIE", "REAPED", "FREED"]
     told = entries(text)
     assert told["CREATED"].startswith("by bash 911: fork [task_newtask] CHILD_CLEARTID|CHILD_SETTID")
     assert told["RAN"] == "first time, after waiting 61 us [sched_switch]"

@@ -127,7 +127,7 @@ class Exit:
 class Reaped:
     """When wait() (or the dying task itself: threads, ignored SIGCHLD) released the task."""
 
-    at: int | None
+    at: int
     by: TaskRef | None
     inferred: tuple[str, ...] = ()
 

@@ -183,7 +183,9 @@ class Reaping:
             return Reaped(call.ts, self.ids.ref(life))
         if self.family.group[life] == life and (death.notice is not None or not self.signals_recorded):
             return None         # a parent that is faster than the last switch-out leaves the same trace
-        return Reaped(None, self.ids.ref(life), ("reaped: it left the cpu in EXIT_DEAD, so it released itself",))
+        return Reaped(death.last_out[0], self.ids.ref(life), (
+            "reaped.by: it left the cpu in EXIT_DEAD, so it released itself",
+            "reaped.at: by its last switch at the latest"))
 
     def _zombies_of(self, reaper: int, at: int) -> list[int]:
         """Find the dead children that a thread group could reap at a time."""
@@ -198,7 +200,7 @@ class Reaping:
             if self.family.kind[life] == "thread" or (death.last_out is not None and death.last_out[2] == State.DEAD):
                 continue
             freed, reaped = self.freed.get(life), self.reaped.get(life)
-            if (freed is not None and freed.at < at) or (reaped is not None and (reaped.at or 0) <= at):
+            if (freed is not None and freed.at < at) or (reaped is not None and reaped.at <= at):
                 continue
             found.append(life)
         return found
@@ -289,8 +291,9 @@ class Reaping:
         gone = self._group_end(parent)
         if gone is not None and gone <= self.freed[life].at:
             return None         # whoever adopted the zombie may have reaped it
-        return Reaped(None, self.ids.ref(parent), (
-            "reaped.by: it was a zombie and was freed, and only its parent can have waited for it",))
+        return Reaped(self.freed[life].at, self.ids.ref(parent), (
+            "reaped.by: it was a zombie and was freed, and only its parent can have waited for it",
+            "reaped.at: when it was freed, at the latest"))
 
     # ---- ends of zombies ---------------------------------------------------------------------------------------
 
@@ -301,7 +304,7 @@ class Reaping:
             if death.last_out is not None and death.last_out[2] == State.DEAD:
                 continue
             reaped, freed = self.reaped.get(life), self.freed.get(life)
-            if reaped is not None and reaped.at is not None:
+            if reaped is not None:
                 found[life] = reaped.at
             elif freed is not None:
                 found[life] = freed.at

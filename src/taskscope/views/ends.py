@@ -152,7 +152,7 @@ def freed(teller: Teller) -> Iterable[Entry]:
     entry = Entry(done.at, done.cpu, "FREED", [], 10)
     row = teller.evidence.find(done.at, done.cpu, ("sched_process_free",), {"pid": life.pid})
     words = []
-    if life.reaped is not None and life.reaped.at is not None:
+    if life.reaped is not None and life.reaped.at < done.at:
         words.append(f"after {teller.times.length(done.at - life.reaped.at)}")
     if row is not None:
         pid = teller.evidence.pid(row)
