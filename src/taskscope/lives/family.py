@@ -15,7 +15,7 @@ import numpy as np
 from taskscope.abi.sched import CloneFlag
 from taskscope.lives.functions import FORK, Functions
 from taskscope.lives.identity import BirthRecords
-from taskscope.lives.life import Birth, How, Kind, State, TaskRef
+from taskscope.lives.life import Birth, How, Kind, State
 from taskscope.lives.names import Names
 from taskscope.lives.records import Rec, records
 from taskscope.lives.timeline import Timeline
@@ -199,8 +199,3 @@ class FamilyBuilder:
         k = bisect_left(calls, rec.key, key=lambda c: c.key) - 1
         # The innermost: copy_process() is entered last before task_newtask.
         return calls[k] if k >= 0 else None
-
-
-def ref_or_none(refs: list[TaskRef], life: int | None) -> TaskRef | None:
-    """Return the identity of a life number that may be missing."""
-    return None if life is None else refs[life]
