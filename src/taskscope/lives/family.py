@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -98,11 +99,11 @@ class FamilyBuilder:
         idle = self.tl.life_out[self.tl.outs.state == State.IDLE]
         return set(np.unique(idle).tolist()) - {-1} if len(idle) else set()
 
+    @cached_property
     def _exec_lives(self) -> set[int]:
-        if not hasattr(self, "_execs"):
-            self._execs = {life for rec in records(self.trace, "sched_process_exec", "pid")
-                           for life in [self.ids.one(rec.f["pid"], rec.ts, row=rec.row)] if life is not None}
-        return self._execs
+        """The lives that began to run a program: leaders of their groups, and no kernel threads, from then on."""
+        return {life for rec in records(self.trace, "sched_process_exec", "pid")
+                for life in [self.ids.one(rec.f["pid"], rec.ts, row=rec.row)] if life is not None}
 
     def _found_running(self, life: int) -> None:
         f, ref = self.family, self.ids.refs[life]
@@ -110,7 +111,7 @@ class FamilyBuilder:
             f.kind[life] = "idle"
             return
         tgid = self.trace.source.tgids.get(ref.pid)
-        if tgid is not None and tgid > 0 and tgid != ref.pid and life not in self._exec_lives():
+        if tgid is not None and tgid > 0 and tgid != ref.pid and life not in self._exec_lives:
             leader = self.ids.one(tgid, self.trace.end)
             f.tgid[life], f.kind[life] = tgid, "thread"
             if leader is not None:
@@ -130,7 +131,7 @@ class FamilyBuilder:
             f.kind[life] = "kthread"
             f.inferred[life].append("kind: from its name, which the kernel gives to its own threads")
             return
-        if tgid is None and life not in self._exec_lives() and ref.pid != 1:
+        if tgid is None and life not in self._exec_lives and ref.pid != 1:
             f.inferred[life].append("tgid, kind: nothing in the recording shows it to be a thread of another task")
 
     # ---- births ------------------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ class FamilyBuilder:
                 f.parent[life] = f.parent[creator] if sibling else creator
         else:
             tgid = self.trace.source.tgids.get(birth.pid)
-            thread = tgid is not None and tgid > 0 and tgid != birth.pid and life not in self._exec_lives()
+            thread = tgid is not None and tgid > 0 and tgid != birth.pid and life not in self._exec_lives
             if creator is not None and not thread:
                 f.parent[life] = creator
                 f.inferred[life].append("parent, tgid, kind: the clone flags were not recorded; taken as of fork()")
@@ -160,7 +161,7 @@ class FamilyBuilder:
             # What is not known of the group's leader is not known of its threads.
             f.inferred[life] += [i for i in f.inferred[creator] if i.startswith("tgid")]
         f.kind[life] = "thread" if thread else "process"
-        if how == "kthread" and life not in self._exec_lives():
+        if how == "kthread" and life not in self._exec_lives:
             f.kind[life] = "kthread"
         if birth.newtask is None and birth.fork is None:
             inferred.append("born: only sched_wakeup_new shows it")
@@ -189,13 +190,17 @@ class FamilyBuilder:
         call = self._fork_call(birth.first)
         return stacks.get(call.row) if call is not None else None
 
+    @cached_property
+    def _fork_calls(self) -> dict[int, list[Rec]]:
+        """Calls of fork functions by the pid that made them, in order of time."""
+        found: dict[int, list[Rec]] = {}
+        for call in self.functions.calls(*FORK[:-1]):
+            found.setdefault(call.pid, []).append(call)
+        return found
+
     def _fork_call(self, rec: Rec) -> Rec | None:
         """Find the last fork function that the creator entered before the birth."""
-        if not hasattr(self, "_forks"):
-            self._forks: dict[int, list[Rec]] = {}
-            for call in self.functions.calls(*FORK[:-1]):
-                self._forks.setdefault(call.pid, []).append(call)
-        calls = self._forks.get(rec.pid, [])
+        calls = self._fork_calls.get(rec.pid, [])
         k = bisect_left(calls, rec.key, key=lambda c: c.key) - 1
         # The innermost: copy_process() is entered last before task_newtask.
         return calls[k] if k >= 0 else None
