@@ -180,7 +180,7 @@ def markdown(cases: list[Case], repeat: int, start: float) -> str:
     """Return the figures as the page shows them."""
     rows = [
         f"Measured with `bench/run.py` (best of {repeat}) on {machine()}.", "",
-        "| recording | events | pages | trace-cmd report | lives --json | ratio | peak memory | report | ratio |",
+        "| recording | events | pages | `trace-cmd report` | `lives --json` | ratio | peak memory | `report` | ratio |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for c in cases:
