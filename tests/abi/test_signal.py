@@ -131,6 +131,8 @@ def test_default_actions_are_those_of_the_running_kernel() -> None:
     """Each signal does to a real child what its default action says."""
     wrong = {}
     for number in range(1, 65):
+        if number in (32, 33):
+            continue  # glibc's own: once it has taken them, nobody can give them back their default
         action = default_action(number)
         expected = {Action.CORE: Action.TERM, Action.CONT: Action.IGN}.get(action, action)
         # The terminal's stop signals do nothing in an orphaned process group, which the child's is.
@@ -219,28 +221,47 @@ def next_code(wanted: int) -> int:
     return info[2]
 
 
+def codes_of_a_process_alone() -> list[int]:
+    """Return the si_codes of a kill(), a tkill(), a child that exited, one that was killed; in a process of one thread.
+
+    A signal to a process goes to any thread that does not block it, and a test runner may have several.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGCHLD})
+            os.kill(os.getpid(), signal.SIGUSR1)
+            codes = [next_code(signal.SIGUSR1)]
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+            codes.append(next_code(signal.SIGUSR1))
+            for end in (0, signal.SIGKILL):
+                child = os.fork()
+                if child == 0:
+                    if end:
+                        os.kill(os.getpid(), end)
+                    os._exit(0)
+                codes.append(next_code(signal.SIGCHLD))
+                os.waitpid(child, 0)
+            os.write(writing, " ".join(map(str, codes)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    return [int(word) for word in said.split()]
+
+
 def test_real_si_codes() -> None:
     """kill() makes SI_USER, a signal to one thread SI_TKILL, a dead child CLD_EXITED or CLD_KILLED."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGCHLD})
-    try:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert next_code(signal.SIGUSR1) == siginfo.SiCode.SI_USER
-        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
-        code = next_code(signal.SIGUSR1)
-        assert siginfo.si_code_name(Signal.SIGUSR1, code) == "SI_TKILL"
-        assert siginfo.from_user(code)
-        for end, name in ((0, "CLD_EXITED"), (signal.SIGKILL, "CLD_KILLED")):
-            pid = os.fork()
-            if pid == 0:
-                if end:
-                    os.kill(os.getpid(), end)
-                os._exit(0)
-            code = next_code(signal.SIGCHLD)
-            os.waitpid(pid, 0)
-            assert siginfo.si_code_name(Signal.SIGCHLD, code) == name
-            assert not siginfo.from_user(code)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    user, thread, exited, killed = codes_of_a_process_alone()
+    assert user == siginfo.SiCode.SI_USER
+    assert siginfo.si_code_name(Signal.SIGUSR1, thread) == "SI_TKILL"
+    assert siginfo.from_user(thread)
+    for code, name in ((exited, "CLD_EXITED"), (killed, "CLD_KILLED")):
+        assert siginfo.si_code_name(Signal.SIGCHLD, code) == name
+        assert not siginfo.from_user(code)
 
 
 @SETTINGS
