@@ -1,6 +1,6 @@
 """Measure taskscope's speed and memory beside trace-cmd's, on one recording and parts of it, in the same run.
 
-    bench/record_large.sh /tmp/large.dat 150
+    bench/record_large.sh /tmp/large.dat 84
     python bench/run.py /tmp/large.dat --write docs/benchmarks-figures.md
 
 The recording must be a plain (uncompressed) trace.dat; parts of a quarter and a half of its pages and a

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskscope.lives.life import State
+from taskscope.lives.rows import WAKE, WAKING, Rows
 from taskscope.lives.spans import Spans, build_spans, fold_wakeups, merged_gaps
-from taskscope.lives.timeline import WAKE, WAKING, Rows
 from taskscope.trace.source import Gap
 
 _OUTS = [State.RUNNABLE, State.SLEEPING, State.BLOCKED, State.STOPPED, State.IDLE]

@@ -20,9 +20,10 @@ from taskscope.lives.life import Birth, Exec, Life, Span, State, Switches, TaskR
 from taskscope.lives.names import Names
 from taskscope.lives.reaping import Reaping, migration_counts
 from taskscope.lives.records import chosen_rows, ints, records
+from taskscope.lives.rows import WAKE
 from taskscope.lives.signals import Signals
 from taskscope.lives.spans import COUNTED, Spans, build_spans, fold_wakeups, with_ends
-from taskscope.lives.timeline import WAKE, Timeline
+from taskscope.lives.timeline import Timeline
 from taskscope.trace.trace import Trace
 
 if TYPE_CHECKING:

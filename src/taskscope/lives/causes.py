@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from taskscope.abi import signal as abi_signal
+from taskscope.abi.renames import fold
 from taskscope.lives.deaths import Death
 from taskscope.lives.family import Family
 from taskscope.lives.life import Cause, Exit, State
@@ -192,7 +193,7 @@ class Causes:
                 continue
             v = self.verdicts[d.life] = Verdict()
             if d.stack is not None:
-                names = {_plain(f) for f in d.stack}
+                names = {fold(f) for f in d.stack}
                 if "sys_exit_group" in names or "sys_exit" in names:
                     v.cause = "exit"
                 elif "get_signal" in names:
@@ -237,7 +238,7 @@ class Causes:
         if v.signal is not None or v.cause == "signal":
             if d.notice is not None:
                 v.core = d.notice.code == CLD_DUMPED
-            elif d.status is not None and low_signal(d.status):
+            elif d.status is not None and d.status & 0x7F:
                 v.core = bool(d.status & 0x80)
 
     def _sender_of(self, leader: int, d: Death, sig: int) -> int | None:
@@ -265,15 +266,3 @@ class Causes:
         return Exit(d.at, d.cpu, verdict.code, verdict.signal, verdict.core, verdict.cause, ref(verdict.killer),
                     d.stack, n.rec.ts if n else None, n.sig if n else None, ref(n.target) if n else None,
                     tuple(inferred))
-
-
-def low_signal(status: int) -> int:
-    """Return the signal in a wait status (WTERMSIG)."""
-    return status & 0x7F
-
-
-def _plain(frame: str) -> str:
-    """Fold the wrappers of a system call: ``__x64_sys_exit_group`` -> ``sys_exit_group``."""
-    name = frame.split(".")[0]
-    k = name.find("sys_")
-    return name[k:] if k > 0 and name.startswith(("__", "Sy", "se_")) else name

@@ -13,7 +13,7 @@ import numpy as np
 from taskscope.abi.sched import prio_to_nice
 from taskscope.lives.life import STATE_LETTERS, Life, State, TaskRef
 from taskscope.lives.records import ints
-from taskscope.lives.timeline import WAKE
+from taskscope.lives.rows import WAKE
 from taskscope.snapshot.snapshot import Snapshot, TaskRow
 
 if TYPE_CHECKING:

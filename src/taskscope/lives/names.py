@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from taskscope.lives.life import Comm, State
 from taskscope.lives.records import records
-from taskscope.lives.timeline import WAKE, Timeline
+from taskscope.lives.rows import WAKE
+from taskscope.lives.timeline import Timeline
 
 
 class Names:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taskscope.lives.life import State
-from taskscope.lives.timeline import WAKE, WAKING, Rows
+from taskscope.lives.rows import WAKE, WAKING, Rows
 from taskscope.trace.source import Gap
 
 #: how many rows before a wakeup are looked at for its sched_waking

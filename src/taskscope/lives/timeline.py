@@ -1,7 +1,8 @@
 """The scheduling records of a recording, each given to its life and sorted by (life, time).
 
-Switches and wakeups come by the million: everything here is columns.  A row of the result says "from this time on
-this life was in that state"; wakeups of a task that runs or waits for a cpu already say nothing and are dropped.
+Switches and wakeups come by the million: everything here is columns, see `rows`.  What was not recorded but follows
+(births, tasks found running, execs from a thread, tasks that left a cpu unseen) becomes rows of its own; `spans` drops
+the wakeups that changed nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ import numpy.typing as npt
 from taskscope.lives.identity import Identities, collect_births
 from taskscope.lives.life import State
 from taskscope.lives.records import IRQ_FLAGS, Rec, chosen_rows, ints, records
+from taskscope.lives.rows import WAKE, WAKING, Rows
 from taskscope.lives.states import Outs, decode_outs
 from taskscope.trace.source import Gap, Index
 from taskscope.trace.trace import Trace
-
-#: codes of rows beyond State: a wakeup (runnable, unless it was already) and the sched_waking before it
-WAKE, WAKING = 20, 21
 
 _SWITCH = "sched_switch"
 
@@ -35,41 +34,6 @@ class Handover:
     cpu: int
     old: int
     new: int
-
-
-@dataclass
-class Rows:
-    """State changes sorted by (life, time); parallel columns."""
-
-    life: npt.NDArray[np.int32]
-    ts: npt.NDArray[np.int64]
-    code: npt.NDArray[np.uint8]          # State, WAKE or WAKING
-    cpu: npt.NDArray[np.int16]           # -1 where the record does not say
-    row: npt.NDArray[Any]                # of the record; -1 for a row without one
-    involuntary: npt.NDArray[np.bool_]   # of switch-outs
-
-    def take(self, order: npt.NDArray[np.integer]) -> Rows:
-        """Return the rows in another order, or fewer of them."""
-        columns: tuple[npt.NDArray[Any], ...] = (self.ts, self.row, self.life, self.cpu, self.code, self.involuntary)
-        if len(order) < 1 << 16:
-            ts, row, life, cpu, code, involuntary = (c.take(order) for c in columns)
-        else:
-            with ThreadPoolExecutor(2) as pool:
-                ts, row, life, cpu, code, involuntary = pool.map(lambda c: c.take(order), columns)
-        return Rows(life, ts, code, cpu, row, involuntary)
-
-    def permute(self, at: int, order: npt.NDArray[np.integer]) -> None:
-        """Put the rows from `at` on into another order, in place."""
-        here = slice(at, at + len(order))
-        for column in (self.ts, self.row, self.life, self.cpu, self.code, self.involuntary):
-            column[here] = column[here][order]
-
-    @staticmethod
-    def concat(parts: list[Rows]) -> Rows:
-        """Put parts behind each other."""
-        columns: list[tuple[npt.NDArray[Any], ...]] = [
-            (p.life, p.ts, p.code, p.cpu, p.row, p.involuntary) for p in parts]
-        return Rows(*(np.concatenate(c) for c in zip(*columns, strict=True)))
 
 
 class Timeline:
@@ -301,12 +265,20 @@ class Timeline:
         """begin_new_exec() renames the task after de_thread(): its first record under the leader's pid."""
         born = self.ids.birth_of[old_life]
         since = born.first.ts if born is not None else self.trace.start
-        for rec in records(self.trace, "sched_process_exit", "pid"):
-            if rec.f["pid"] == pid and rec.ts <= exec_.ts:
-                since = max(since, rec.ts)
-        renames = [r for r in records(self.trace, "task_rename", "pid")
-                   if r.f["pid"] == pid and r.cpu == exec_.cpu and since <= r.ts <= exec_.ts]
+        exits = [rec.ts for rec in self._exits_and_renames.get(("sched_process_exit", pid), ()) if rec.ts <= exec_.ts]
+        since = max([since, *exits])
+        renames = [rec for rec in self._exits_and_renames.get(("task_rename", pid), ())
+                   if rec.cpu == exec_.cpu and since <= rec.ts <= exec_.ts]
         return renames[-1] if renames else exec_
+
+    @cached_property
+    def _exits_and_renames(self) -> dict[tuple[str, int], list[Rec]]:
+        """The records by event and pid, for finding the moment of an exec."""
+        found: dict[tuple[str, int], list[Rec]] = {}
+        for event in ("sched_process_exit", "task_rename"):
+            for rec in records(self.trace, event, "pid"):
+                found.setdefault((event, rec.f["pid"]), []).append(rec)
+        return found
 
     def _extra_rows(self, number: type[np.signedinteger]) -> Rows:
         """Make the rows of tasks found running, of births and of handovers; each comes before what it precedes."""

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from taskscope.abi.renames import fold
 from taskscope.trace.source import UNKNOWN_TYPE, EventType
 from taskscope.trace.trace import Trace
 
@@ -106,10 +107,6 @@ _ENTRY = re.compile(
     r"irqentry_exit|irqentry_|prepare_exit_to_usermode|arch_do_signal|do_notify_resume|work_notifysig|secondary_startup|"
     r"start_secondary|ret_fast_syscall|__sys_trace|vector_swi|sysvec_|resume_userspace|int80|syscall_return|0x)"
 )
-_SYSCALL = re.compile(
-    r"(?:__x64_|__ia32_|__s390x_|__s390_|__arm64_|__riscv_|__se_|__do_|__ia32_compat_|__x32_|"
-    r"__arm64_compat_|__se_compat_|__do_compat_)(sys_\w+)|SyS_(\w+)"
-)
 _SUFFIX = re.compile(r"\.(isra|constprop|part|cold|llvm)\b.*")
 _DRAW = 6
 
@@ -120,11 +117,7 @@ def plain(frame: str) -> str:
     >>> plain("__x64_sys_clone"), plain("do_execveat_common.isra.0")
     ('sys_clone', 'do_execveat_common')
     """
-    name = _SUFFIX.sub("", frame)
-    found = _SYSCALL.fullmatch(name)
-    if found is None:
-        return name
-    return found[1] or f"sys_{found[2]}"
+    return fold(_SUFFIX.sub("", frame))
 
 
 def essential(frames: Sequence[str], most: int = _DRAW) -> list[str]:
