@@ -1,0 +1,1 @@
+"""arch/arm/ of the kernel's tree."""

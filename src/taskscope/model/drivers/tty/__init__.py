@@ -1,0 +1,1 @@
+"""drivers/tty/ of the kernel's tree."""

@@ -1,0 +1,108 @@
+"""Flavours: which kernel, on which architecture, a machine is.
+
+A flavour is pinned to a point release.  It selects symbol names, event formats, system call tables, layouts and
+boot threads.  Behaviour that differs between the kernels is a switch here, each with the change that made the
+difference; everything else is written once.  The fair class is CFS in every flavour; EEVDF is not modelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Final, Literal
+
+from taskscope.abi.era import Version
+from taskscope.abi.threadinfo import THREAD_FLAGS
+from taskscope.errors import UsageError
+
+Preempt = Literal["none", "voluntary", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadFlags:
+    """The masks (1 << TIF_x) that the model's kernel code tests and sets."""
+
+    SIGPENDING: int
+    NEED_RESCHED: int
+    NOTIFY_RESUME: int
+    SYSCALL_TRACE: int
+    SYSCALL_TRACEPOINT: int
+    MEMDIE: int
+    RESTORE_SIGMASK: int
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """What differs in behaviour; the closed list.  The field's comment says which change made the difference."""
+
+    #: sched_process_exit is traced before exit_mm(), with group_dead= (v6.16)
+    exit_event_first: bool = False
+    #: do_exit() marks a finished futex clean-up with PF_EXITPIDONE (until v5.5: 3d4775df0a89, "futex: Replace PF_EXITPIDONE …")
+    pf_exitpidone: bool = False
+    #: do_group_exit() calls zap_other_threads() also for a single thread (seen in 6.1)
+    zap_always: bool = False
+    #: the last reference of release_task() goes through put_task_struct_rcu_user() (v5.4)
+    rcu_user_reference: bool = False
+    #: kernel stacks come from vmalloc, with a cache of two per cpu (CONFIG_VMAP_STACK)
+    vmap_stack: bool = False
+    #: thread_info is the first member of task_struct (CONFIG_THREAD_INFO_IN_TASK)
+    thread_info_in_task: bool = False
+    #: execve() traces sched_prepare_exec before the old address space goes (v6.10)
+    sched_prepare_exec: bool = False
+    #: system call entry flags stand in thread_info.syscall_work (v5.11, x86)
+    syscall_work: bool = False
+    #: signal_struct.exec_update_lock, clone3() and pidfds exist (v5.3)
+    clone3: bool = False
+    #: task_struct.state is called __state (v5.14: 2f064a59a11f, "sched: Change task_struct::state")
+    state_is_dunder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """One kernel on one architecture."""
+
+    name: str
+    release: str                 # uname -r
+    version: Version
+    arch: Literal["arm", "x86_64"]
+    machine: str                 # uname -m
+    long_size: int
+    thread_size: int             # bytes of a kernel stack
+    hz: int
+    preempt: Preempt
+    page_offset: int             # where the kernel's direct mapping begins
+    text_base: int               # where kernel functions begin
+    switches: Switches = field(default_factory=Switches)
+
+    @property
+    def tif(self) -> ThreadFlags:
+        """The thread flags as this kernel numbers them; 0 where it has no such flag."""
+        family = "x86" if self.arch == "x86_64" else "arm"
+        bits = {row.name: row.value for row in THREAD_FLAGS[family].at(self.version)}
+        return ThreadFlags(**{f.name: bits.get("TIF_" + f.name, 0) for f in fields(ThreadFlags)})
+
+
+FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
+    Flavour("4.19-arm", "4.19.73-v7+", (4, 19), "arm", "armv7l", 4, 8192, 100, "full", 0x8000_0000, 0x8000_8000,
+            Switches(pf_exitpidone=True)),
+    Flavour("6.1-x86_64", "6.1.0-56-cloud-amd64", (6, 1), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
+            0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
+            Switches(zap_always=True, rcu_user_reference=True, vmap_stack=True, thread_info_in_task=True,
+                     syscall_work=True, clone3=True, state_is_dunder=True)),
+    Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
+            0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
+            Switches(exit_event_first=True, zap_always=True, rcu_user_reference=True, vmap_stack=True,
+                     thread_info_in_task=True, sched_prepare_exec=True, syscall_work=True, clone3=True,
+                     state_is_dunder=True)),
+)}
+DEFAULT: Final = "4.19-arm"
+
+
+def flavour(name: str) -> Flavour:
+    """Return the flavour of that name.
+
+    :raises UsageError: there is none
+    """
+    found = FLAVOURS.get(name)
+    if found is None:
+        raise UsageError(f"there is no flavour {name!r}; it is one of {', '.join(FLAVOURS)}")
+    return found

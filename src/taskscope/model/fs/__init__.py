@@ -1,0 +1,1 @@
+"""fs/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""fs/proc/ of the kernel's tree."""

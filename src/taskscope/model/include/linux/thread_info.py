@@ -1,0 +1,88 @@
+"""thread_info: arch/arm/include/asm/thread_info.h v4.19, arch/x86/include/asm/thread_info.h v6.1.
+
+On ARM it stands at the lowest address of the kernel stack, and `current_thread_info` finds it by clearing the low
+bits of the stack pointer.  With CONFIG_THREAD_INFO_IN_TASK it is the first member of task_struct.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taskscope.model import machine
+
+if TYPE_CHECKING:
+    from taskscope.model.include.linux.sched import Task
+
+
+class ThreadInfo:
+    """struct thread_info; which of the fields a flavour has is the decoder's business."""
+
+    __slots__ = (
+        "_preempt_count", "addr_limit", "cpu", "cpu_context", "cpu_domain", "flags", "status", "syscall", "syscall_work",
+        "task", "tp_value", "used_cp",
+    )
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.flags = 0
+        self._preempt_count = 0
+        self.cpu = 0
+        self.addr_limit = 0
+        self.cpu_domain = 0
+        self.cpu_context: dict[str, int] = {}       # registers saved by the last switch away
+        self.syscall = 0
+        self.syscall_work = 0
+        self.status = 0
+        self.used_cp = 0
+        self.tp_value = (0, 0)
+
+    @property
+    def preempt_count(self) -> int:
+        """The word as memory would hold it: that of the CPU while the task runs."""
+        cpu = machine.cur.cpus[self.cpu]
+        return cpu.preempt_count if cpu.curr is self.task else self._preempt_count
+
+    def save(self, count: int) -> None:
+        """Store the count of a context that stops running; called by switch_to()."""
+        self._preempt_count = count
+
+    @property
+    def saved(self) -> int:
+        """The count that `save` stored."""
+        return self._preempt_count
+
+
+def set_tsk_need_resched(tsk: Task) -> None:
+    """Ask the task to call schedule() on its way out of the kernel."""
+    tsk.thread_info.flags |= machine.cur.tif.NEED_RESCHED
+
+
+def clear_tsk_need_resched(tsk: Task) -> None:
+    """Take the request back."""
+    tsk.thread_info.flags &= ~machine.cur.tif.NEED_RESCHED
+
+
+def test_tsk_need_resched(tsk: Task) -> bool:
+    """Tell whether the task was asked to call schedule()."""
+    return bool(tsk.thread_info.flags & machine.cur.tif.NEED_RESCHED)
+
+
+def need_resched() -> bool:
+    """Tell whether the running task was asked to call schedule()."""
+    cur = machine.cur
+    return bool(cur.cpu.curr.thread_info.flags & cur.tif.NEED_RESCHED)
+
+
+def set_tsk_sigpending(tsk: Task) -> None:
+    """Mark that signals are to be looked at on the way to user space (TIF_SIGPENDING)."""
+    tsk.thread_info.flags |= machine.cur.tif.SIGPENDING
+
+
+def clear_tsk_sigpending(tsk: Task) -> None:
+    """Clear TIF_SIGPENDING."""
+    tsk.thread_info.flags &= ~machine.cur.tif.SIGPENDING
+
+
+def signal_pending(tsk: Task) -> bool:
+    """Tell whether TIF_SIGPENDING is set."""
+    return bool(tsk.thread_info.flags & machine.cur.tif.SIGPENDING)

@@ -1,0 +1,1 @@
+"""include/trace/ of the kernel's tree."""

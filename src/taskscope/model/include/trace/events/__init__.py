@@ -1,0 +1,1 @@
+"""include/trace/events/ of the kernel's tree."""

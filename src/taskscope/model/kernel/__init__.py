@@ -1,0 +1,1 @@
+"""kernel/ of the kernel's tree."""

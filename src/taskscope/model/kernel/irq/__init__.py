@@ -1,0 +1,1 @@
+"""kernel/irq/ of the kernel's tree."""

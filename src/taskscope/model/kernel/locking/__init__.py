@@ -1,0 +1,1 @@
+"""kernel/locking/ of the kernel's tree."""

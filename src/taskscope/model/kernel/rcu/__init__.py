@@ -1,0 +1,1 @@
+"""kernel/rcu/ of the kernel's tree."""

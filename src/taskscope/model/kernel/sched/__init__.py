@@ -1,0 +1,1 @@
+"""kernel/sched/ of the kernel's tree."""

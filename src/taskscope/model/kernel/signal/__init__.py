@@ -1,0 +1,1 @@
+"""kernel/signal/ of the kernel's tree."""

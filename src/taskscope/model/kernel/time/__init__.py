@@ -1,0 +1,1 @@
+"""kernel/time/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""kernel/trace/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""lib/ of the kernel's tree."""

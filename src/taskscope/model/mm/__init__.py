@@ -1,0 +1,1 @@
+"""mm/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""user/ of the kernel's tree."""
