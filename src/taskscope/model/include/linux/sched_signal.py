@@ -1,0 +1,276 @@
+"""signal_struct, sighand_struct and what hangs on them: include/linux/sched/signal.h, signal_types.h, v4.19.
+
+A signal set is an integer: bit n-1 is signal n.  All of `SignalStruct` and `SighandStruct` is guarded by
+``sighand.siglock`` unless a group says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from taskscope.model.include.linux.list import ListHead
+from taskscope.model.include.linux.spinlock import Spinlock
+
+if TYPE_CHECKING:
+    from taskscope.model.include.linux.sched import Task
+    from taskscope.model.kernel.pid import Pid
+
+_NSIG: Final = 64
+SIGRTMIN: Final = 32                    # the kernel's; the C library keeps two for itself
+
+SIG_DFL: Final = 0
+SIG_IGN: Final = 1
+SIG_ERR: Final = -1
+
+SA_NOCLDSTOP: Final = 0x1
+SA_NOCLDWAIT: Final = 0x2
+SA_SIGINFO: Final = 0x4
+SA_RESTORER: Final = 0x0400_0000
+SA_ONSTACK: Final = 0x0800_0000
+SA_RESTART: Final = 0x1000_0000
+SA_NODEFER: Final = 0x4000_0000
+SA_RESETHAND: Final = 0x8000_0000
+
+# signal_struct.flags
+SIGNAL_STOP_STOPPED: Final = 0x1        # job control stop in effect
+SIGNAL_STOP_CONTINUED: Final = 0x2      # SIGCONT since WCONTINUED reaped
+SIGNAL_GROUP_EXIT: Final = 0x4          # group exit in progress
+SIGNAL_GROUP_COREDUMP: Final = 0x8
+SIGNAL_CLD_STOPPED: Final = 0x10
+SIGNAL_CLD_CONTINUED: Final = 0x20
+SIGNAL_CLD_MASK: Final = SIGNAL_CLD_STOPPED | SIGNAL_CLD_CONTINUED
+SIGNAL_UNKILLABLE: Final = 0x40         # for init: ignore fatal signals
+SIGNAL_STOP_MASK: Final = SIGNAL_CLD_MASK | SIGNAL_STOP_STOPPED | SIGNAL_STOP_CONTINUED
+
+# task_struct.jobctl
+JOBCTL_STOP_SIGMASK: Final = 0xFFFF
+JOBCTL_STOP_DEQUEUED: Final = 1 << 16
+JOBCTL_STOP_PENDING: Final = 1 << 17
+JOBCTL_STOP_CONSUME: Final = 1 << 18
+JOBCTL_TRAP_STOP: Final = 1 << 19
+JOBCTL_TRAP_NOTIFY: Final = 1 << 20
+JOBCTL_TRAPPING: Final = 1 << 21
+JOBCTL_LISTENING: Final = 1 << 22
+JOBCTL_TRAP_MASK: Final = JOBCTL_TRAP_STOP | JOBCTL_TRAP_NOTIFY
+JOBCTL_PENDING_MASK: Final = JOBCTL_STOP_PENDING | JOBCTL_TRAP_MASK
+
+# Resource limits (include/uapi/asm-generic/resource.h) and their number.
+RLIMIT_CPU: Final = 0
+RLIMIT_FSIZE: Final = 1
+RLIMIT_DATA: Final = 2
+RLIMIT_STACK: Final = 3
+RLIMIT_CORE: Final = 4
+RLIMIT_RSS: Final = 5
+RLIMIT_NPROC: Final = 6
+RLIMIT_NOFILE: Final = 7
+RLIMIT_MEMLOCK: Final = 8
+RLIMIT_AS: Final = 9
+RLIMIT_LOCKS: Final = 10
+RLIMIT_SIGPENDING: Final = 11
+RLIMIT_MSGQUEUE: Final = 12
+RLIMIT_NICE: Final = 13
+RLIMIT_RTPRIO: Final = 14
+RLIMIT_RTTIME: Final = 15
+RLIM_NLIMITS: Final = 16
+RLIM_INFINITY: Final = (1 << 64) - 1
+
+
+class Siginfo:
+    """struct siginfo, the fields that the model's signals carry."""
+
+    __slots__ = ("si_code", "si_errno", "si_pid", "si_signo", "si_status", "si_stime", "si_uid", "si_utime", "si_value")
+
+    def __init__(self, si_signo: int, si_code: int, si_pid: int = 0, si_uid: int = 0) -> None:
+        self.si_signo = si_signo
+        self.si_errno = 0
+        self.si_code = si_code
+        self.si_pid = si_pid
+        self.si_uid = si_uid
+        self.si_status = 0
+        self.si_utime = 0                   # clock ticks
+        self.si_stime = 0
+        self.si_value: Any = 0
+
+
+# What send_signal() takes in place of a siginfo: sent by current, by the kernel, forced by the kernel.
+SEND_SIG_NOINFO: Final = 0
+SEND_SIG_PRIV: Final = 1
+SEND_SIG_FORCED: Final = 2
+
+
+class Sigqueue:
+    """struct sigqueue: one queued signal with its siginfo."""
+
+    __slots__ = ("info", "list", "user")
+
+    def __init__(self, user: Any) -> None:
+        self.list = ListHead(self)
+        self.info: Siginfo = None  # type: ignore[assignment]  # filled by __send_signal()
+        self.user = user
+
+
+class SigPending:
+    """struct sigpending: the set of pending signals and the queue of those with a siginfo."""
+
+    __slots__ = ("list", "signal")
+
+    def __init__(self) -> None:
+        self.list = ListHead()
+        self.signal = 0
+
+
+class KSigaction:
+    """struct k_sigaction: what a process wants done with a signal.  Never changed in place: replaced."""
+
+    __slots__ = ("sa_flags", "sa_handler", "sa_mask", "sa_restorer")
+
+    def __init__(self, sa_handler: Any = SIG_DFL, sa_flags: int = 0, sa_mask: int = 0) -> None:
+        self.sa_handler = sa_handler        # SIG_DFL, SIG_IGN, or what the program calls
+        self.sa_flags = sa_flags
+        self.sa_mask = sa_mask
+        self.sa_restorer: Any = None
+
+
+class SighandStruct:
+    """struct sighand_struct: the table of signal actions; shared by CLONE_SIGHAND."""
+
+    __slots__ = ("action", "count", "siglock", "signalfd_wqh")
+
+    def __init__(self, action: list[KSigaction]) -> None:
+        self.count = 1
+        self.action = action                # [signal - 1]
+        self.siglock = Spinlock("siglock")
+        self.signalfd_wqh: Any = None
+
+
+class Rlimit:
+    """struct rlimit."""
+
+    __slots__ = ("rlim_cur", "rlim_max")
+
+    def __init__(self, rlim_cur: int, rlim_max: int) -> None:
+        self.rlim_cur = rlim_cur
+        self.rlim_max = rlim_max
+
+
+class SignalStruct:
+    """struct signal_struct: what the threads of a process share; shared by CLONE_THREAD."""
+
+    __slots__ = (
+        "audit_tty", "autogroup", "cgtime", "cmaj_flt", "cmin_flt", "cnivcsw", "cnvcsw", "coredump", "cred_guard_mutex",
+        "cstime", "curr_target", "cutime", "flags", "group_exit_code", "group_exit_task", "group_stop_count",
+        "has_child_subreaper", "inblock", "is_child_subreaper", "it", "leader", "live", "maj_flt", "min_flt", "multiprocess",
+        "nivcsw", "notify_count", "nr_threads", "nvcsw", "oom_mm", "oom_score_adj", "oom_score_adj_min", "pids",
+        "posix_timers", "real_timer", "rlim", "shared_pending", "sigcnt", "stats_lock", "stime", "sum_sched_runtime",
+        "thread_head", "tty", "tty_old_pgrp", "utime", "wait_chldexit",
+    )
+
+    # atomic:
+    sigcnt: int                             # references: the threads that are not yet freed
+    live: int                               # threads that have not passed do_exit()
+    # siglock:
+    nr_threads: int
+    thread_head: ListHead                   # of task.thread_node
+    wait_chldexit: Any                      # where wait4() sleeps: a wait_queue_head
+    curr_target: Task | None                # whom a group signal goes to next
+    shared_pending: SigPending
+    multiprocess: ListHead                  # forks in progress that collect group signals
+    group_exit_code: int
+    notify_count: int                       # threads de_thread() waits for
+    group_exit_task: Task | None
+    group_stop_count: int
+    flags: int
+    is_child_subreaper: bool
+    has_child_subreaper: bool
+    posix_timers: list[Any]
+    real_timer: Any                         # hrtimer of ITIMER_REAL and alarm()
+    it: Any
+    # tasklist_lock:
+    pids: list[Pid]                         # [PIDTYPE_*]; the entry of PIDTYPE_PID is not used
+    leader: bool                            # session leader
+    tty: Any
+    tty_old_pgrp: Any
+    # siglock and stats_lock: of threads that are gone, and of children that were waited for
+    stats_lock: Any
+    utime: int
+    stime: int
+    cutime: int
+    cstime: int
+    nvcsw: int
+    nivcsw: int
+    cnvcsw: int
+    cnivcsw: int
+    min_flt: int
+    maj_flt: int
+    cmin_flt: int
+    cmaj_flt: int
+    sum_sched_runtime: int
+    # task_lock(group_leader):
+    rlim: list[Rlimit]
+    oom_score_adj: int
+    oom_score_adj_min: int
+    cred_guard_mutex: Any
+
+
+def sigmask(sig: int) -> int:
+    """Return the set that has one signal."""
+    return 1 << (sig - 1)
+
+
+def siginmask(sig: int, mask: int) -> bool:
+    """Tell whether a signal below SIGRTMIN is in a set."""
+    return 0 < sig < SIGRTMIN and bool(mask >> (sig - 1) & 1)
+
+
+SIG_KERNEL_ONLY_MASK: Final = 1 << 8 | 1 << 18                          # KILL STOP
+SIG_KERNEL_STOP_MASK: Final = 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21      # STOP TSTP TTIN TTOU
+SIG_KERNEL_COREDUMP_MASK: Final = sum(1 << (n - 1) for n in (3, 4, 5, 6, 8, 11, 7, 31, 24, 25))
+SIG_KERNEL_IGNORE_MASK: Final = 1 << 17 | 1 << 16 | 1 << 27 | 1 << 22    # CONT CHLD WINCH URG
+SYNCHRONOUS_MASK: Final = sum(1 << (n - 1) for n in (11, 7, 4, 5, 8, 31))
+
+
+def sig_kernel_only(sig: int) -> bool:
+    """Tell whether the signal can be neither blocked, ignored nor handled."""
+    return sig in (9, 19)
+
+
+def sig_kernel_coredump(sig: int) -> bool:
+    """Tell whether the signal's default action dumps core."""
+    return siginmask(sig, SIG_KERNEL_COREDUMP_MASK)
+
+
+def sig_kernel_ignore(sig: int) -> bool:
+    """Tell whether the signal is ignored by default."""
+    return siginmask(sig, SIG_KERNEL_IGNORE_MASK)
+
+
+def sig_kernel_stop(sig: int) -> bool:
+    """Tell whether the signal stops by default."""
+    return siginmask(sig, SIG_KERNEL_STOP_MASK)
+
+
+def sig_fatal(t: Task, sig: int) -> bool:
+    """Tell whether the signal, delivered to the task now, would end it."""
+    assert t.sighand is not None
+    return (not siginmask(sig, SIG_KERNEL_IGNORE_MASK | SIG_KERNEL_STOP_MASK)
+            and t.sighand.action[sig - 1].sa_handler == SIG_DFL)
+
+
+def signal_group_exit(sig: SignalStruct) -> bool:
+    """Tell whether the process is being killed, dumps core, or has an execve() that kills its other threads."""
+    return bool(sig.flags & SIGNAL_GROUP_EXIT) or sig.group_exit_task is not None
+
+
+def thread_group_empty(p: Task) -> bool:
+    """Tell whether the process has no other thread."""
+    return p.thread_group.next is p.thread_group
+
+
+def delay_group_leader(p: Task) -> bool:
+    """Tell whether the leader, though dead, must wait for its threads before its parent may hear of it."""
+    return p.exit_signal >= 0 and p.thread_group.next is not p.thread_group
+
+
+def rlimit(tsk: Task, limit: int) -> int:
+    """Return the soft limit of a resource (task_rlimit())."""
+    return tsk.signal.rlim[limit].rlim_cur

@@ -1,0 +1,365 @@
+"""Pids: allocation, the objects behind the numbers, and who is attached to them: kernel/pid.c, v4.19.
+
+A `Pid` outlives its tasks while somebody holds a reference; its number is free as soon as nothing is attached to it as
+process, thread, process group or session.  Numbers are given out in a circle, from RESERVED_PIDS on after the first
+turn.  Called by fork, exit, setpgid, setsid and everybody who looks up a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from errno import EAGAIN, ENOMEM
+from typing import TYPE_CHECKING, Any, Final
+
+import taskscope.model.kernel.rcu.tree as rcu
+import taskscope.model.mm.slab as slab
+from taskscope.model import machine
+from taskscope.model.include.linux.list import ListHead, list_add, list_del_init
+from taskscope.model.include.linux.sched_task import get_task_struct
+from taskscope.model.include.linux.spinlock import Spinlock, spin_lock_irq, spin_lock_irqsave, spin_unlock_irq, spin_unlock_irqrestore
+
+if TYPE_CHECKING:
+    from taskscope.model.include.linux.sched import Task
+
+PIDTYPE_PID: Final = 0
+PIDTYPE_TGID: Final = 1
+PIDTYPE_PGID: Final = 2
+PIDTYPE_SID: Final = 3
+PIDTYPE_MAX: Final = 4
+
+RESERVED_PIDS: Final = 300
+PID_MAX_DEFAULT: Final = 0x8000
+PIDS_PER_CPU_DEFAULT: Final = 1024
+PIDS_PER_CPU_MIN: Final = 8
+PIDNS_ADDING: Final = 1 << 31           # in pid_allocated: numbers may still be given out
+
+
+class Pid:
+    """struct pid: what a number stands for."""
+
+    __slots__ = ("address", "count", "inode", "level", "nr", "tasks", "wait_pidfd")
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self.count = 1
+        self.level = 0
+        self.nr = 0
+        self.tasks: tuple[ListHead, ...] = (ListHead(), ListHead(), ListHead(), ListHead())
+        self.wait_pidfd: Any = None     # wait queue of those who poll a pidfd; made by the first
+        self.inode = 0
+
+    def __repr__(self) -> str:
+        return f"<pid {self.nr}>"
+
+
+class PidNamespace:
+    """struct pid_namespace; there is only the initial one."""
+
+    __slots__ = ("child_reaper", "idr", "idr_next", "last_pid_unused", "level", "pid_allocated", "pid_cachep", "pid_max")
+
+    def __init__(self, pid_max: int) -> None:
+        # pidmap_lock:
+        self.idr: dict[int, Pid | None] = {}    # None: given out, not yet to be found
+        self.idr_next = 0
+        self.pid_allocated = PIDNS_ADDING
+        # set once:
+        self.child_reaper: Task = None  # type: ignore[assignment]  # by copy_process() of pid 1
+        self.level = 0
+        self.pid_cachep: Any = None
+        # sysctl kernel.pid_max:
+        self.pid_max = pid_max
+
+
+def pid_idr_init() -> None:
+    """Make the initial pid namespace; called by start_kernel()."""
+    m = machine.cur
+    limit = 4 * 1024 * 1024 if m.flavour.long_size > 4 else 0x8000
+    m.pid_max_max = limit
+    pid_max = min(limit, max(PID_MAX_DEFAULT, PIDS_PER_CPU_DEFAULT * len(m.cpus)))
+    m.pid_max_min = max(RESERVED_PIDS + 1, PIDS_PER_CPU_MIN * len(m.cpus))
+    m.pidmap_lock = Spinlock("pidmap_lock")
+    m.init_pid_ns = PidNamespace(pid_max)
+    m.init_pid_ns.pid_cachep = slab.kmem_cache_create("pid", 64 if m.flavour.long_size == 4 else 128)
+    m.init_struct_pid = Pid(0)
+
+
+def idr_alloc_cyclic(ns: PidNamespace, start: int, end: int) -> int:
+    """Give out the next free number in [start, end), from where the last one was on; -1 (C: -ENOSPC) if none is free."""
+    idr = ns.idr
+    if len(idr) >= end - start and all(nr in idr for nr in range(start, end)):
+        return -1
+    nr = max(ns.idr_next, start)
+    if nr >= end:
+        nr = start
+    while nr in idr:
+        nr += 1
+        if nr >= end:
+            nr = start
+    idr[nr] = None
+    ns.idr_next = nr + 1
+    return nr
+
+
+def alloc_pid(ns: PidNamespace) -> Pid | int:
+    """Allocate a struct pid with a number; -ENOMEM, or -EAGAIN if all numbers are taken.
+
+    Context: process context, interrupts on.  The number is found by find_pid_ns() once this has returned.
+    """
+    address = slab.kmem_cache_alloc(ns.pid_cachep)
+    if not address:
+        return -ENOMEM
+    pid = Pid(address)
+    lock = machine.cur.pidmap_lock
+    spin_lock_irq(lock)
+    # init really needs pid 1, but after reaching the maximum wrap back to RESERVED_PIDS
+    pid_min = RESERVED_PIDS if ns.idr_next > RESERVED_PIDS else 1
+    nr = idr_alloc_cyclic(ns, pid_min, ns.pid_max)
+    spin_unlock_irq(lock)
+    if nr < 0:
+        slab.kmem_cache_free(ns.pid_cachep, address)
+        return -EAGAIN
+    pid.nr = nr
+    # Not modelled: numbers in ancestor namespaces, pid_ns_prepare_proc().
+
+    spin_lock_irq(lock)
+    if not ns.pid_allocated & PIDNS_ADDING:
+        del ns.idr[nr]
+        spin_unlock_irq(lock)
+        slab.kmem_cache_free(ns.pid_cachep, address)
+        return -ENOMEM
+    # Make the PID visible to find_pid_ns.
+    ns.idr[nr] = pid
+    ns.pid_allocated += 1
+    spin_unlock_irq(lock)
+    return pid
+
+
+def get_pid(pid: Pid | None) -> Pid | None:
+    """Take a reference."""
+    if pid is not None:
+        pid.count += 1
+    return pid
+
+
+def put_pid(pid: Pid | None) -> None:
+    """Drop a reference; the last one frees the object."""
+    if pid is None or pid is machine.cur.init_struct_pid:
+        return
+    assert pid.count > 0, f"{pid}: put_pid() of a free pid"
+    pid.count -= 1
+    if pid.count == 0:
+        slab.kmem_cache_free(machine.cur.init_pid_ns.pid_cachep, pid.address)
+
+
+def delayed_put_pid(pid: Pid) -> None:
+    """Drop the table's reference after a grace period.
+
+    Context: RCU callback.
+    """
+    put_pid(pid)
+
+
+def free_pid(pid: Pid) -> None:
+    """Give the number back; the object goes with its last reference.
+
+    Context: tasklist_lock may be held for writing: interrupts stay as they are.
+    """
+    m = machine.cur
+    ns = m.init_pid_ns
+    flags = spin_lock_irqsave(m.pidmap_lock)
+    ns.pid_allocated -= 1
+    # Not modelled: child namespaces whose reaper waits for the last task (zap_pid_ns_processes()).
+    del ns.idr[pid.nr]
+    spin_unlock_irqrestore(m.pidmap_lock, flags)
+    rcu.call_rcu(pid, delayed_put_pid)
+
+
+def disable_pid_allocation(ns: PidNamespace) -> None:
+    """Give out no more numbers: init has died."""
+    lock = machine.cur.pidmap_lock
+    spin_lock_irq(lock)
+    ns.pid_allocated &= ~PIDNS_ADDING
+    spin_unlock_irq(lock)
+
+
+def find_pid_ns(nr: int, ns: PidNamespace) -> Pid | None:
+    """Return what a number stands for in a namespace."""
+    return ns.idr.get(nr)
+
+
+def find_vpid(nr: int) -> Pid | None:
+    """Return what a number stands for to the running task."""
+    return machine.cur.init_pid_ns.idr.get(nr)
+
+
+def task_pid_ptr(task: Task, type: int) -> Pid | None:
+    """Return the struct pid of a task in one of its four roles."""
+    return task.thread_pid if type == PIDTYPE_PID else task.signal.pids[type]
+
+
+def attach_pid(task: Task, type: int) -> None:
+    """Put the task on the list of those who have its pid of that type.
+
+    Context: tasklist_lock held for writing.
+    """
+    pid = task_pid_ptr(task, type)
+    assert pid is not None
+    # hlist_add_head_rcu(): the youngest comes first
+    list_add(task.pid_links[type], pid.tasks[type])
+
+
+def __change_pid(task: Task, type: int, new: Pid | None) -> None:
+    pid = task_pid_ptr(task, type)
+    assert pid is not None, f"{task} has no pid of type {type}"
+    list_del_init(task.pid_links[type])
+    if type == PIDTYPE_PID:
+        task.thread_pid = new
+    else:
+        task.signal.pids[type] = new  # type: ignore[call-overload]  # None only while the task is released
+    for head in pid.tasks:
+        if head.next is not head:
+            return
+    free_pid(pid)
+
+
+def detach_pid(task: Task, type: int) -> None:
+    """Take the task off; the number is free when nobody is left in any role.
+
+    Context: tasklist_lock held for writing.
+    """
+    __change_pid(task, type, None)
+
+
+def change_pid(task: Task, type: int, pid: Pid) -> None:
+    """Attach the task to another pid in one role.
+
+    Context: tasklist_lock held for writing.
+    """
+    __change_pid(task, type, pid)
+    attach_pid(task, type)
+
+
+def transfer_pid(old: Task, new: Task, type: int) -> None:
+    """Let `new` take the place of `old` on a pid's list; for de_thread() only.
+
+    Context: tasklist_lock held for writing.
+    """
+    if type == PIDTYPE_PID:
+        new.thread_pid = old.thread_pid
+    # hlist_replace_rcu()
+    was, now = old.pid_links[type], new.pid_links[type]
+    now.next, now.prev = was.next, was.prev
+    now.next.prev = now
+    now.prev.next = now
+    was.next = was.prev = was
+
+
+def pid_task(pid: Pid | None, type: int) -> Task | None:
+    """Return the first task that has the pid in that role."""
+    if pid is None:
+        return None
+    head = pid.tasks[type]
+    first = head.next
+    return None if first is head else first.owner  # type: ignore[no-any-return]
+
+
+def do_each_pid_task(pid: Pid | None, type: int) -> Iterator[Task]:
+    """Iterate over the tasks that have the pid in that role, youngest first.
+
+    Context: tasklist_lock held.
+    """
+    if pid is None:
+        return
+    head = pid.tasks[type]
+    node = head.next
+    while node is not head:
+        after = node.next
+        yield node.owner
+        node = after
+
+
+def find_task_by_pid_ns(nr: int, ns: PidNamespace) -> Task | None:
+    """Return the task (thread) of a number."""
+    return pid_task(find_pid_ns(nr, ns), PIDTYPE_PID)
+
+
+def find_task_by_vpid(vnr: int) -> Task | None:
+    """Return the task (thread) of a number as the running task sees it."""
+    return find_task_by_pid_ns(vnr, machine.cur.init_pid_ns)
+
+
+def find_get_task_by_vpid(nr: int) -> Task | None:
+    """Return the task of a number with a reference taken."""
+    task = find_task_by_vpid(nr)
+    if task is not None:
+        get_task_struct(task)
+    return task
+
+
+def get_task_pid(task: Task, type: int) -> Pid | None:
+    """Return the task's pid in that role with a reference taken."""
+    return get_pid(task_pid_ptr(task, type))
+
+
+def pid_vnr(pid: Pid | None) -> int:
+    """Return the number; 0 for none."""
+    return pid.nr if pid is not None else 0
+
+
+pid_nr = pid_vnr
+
+
+def task_pid(task: Task) -> Pid | None:
+    """Return the struct pid of the thread."""
+    return task.thread_pid
+
+
+def task_tgid(task: Task) -> Pid | None:
+    """Return the struct pid of the process."""
+    return task.signal.pids[PIDTYPE_TGID]
+
+
+def task_pgrp(task: Task) -> Pid | None:
+    """Return the process group.
+
+    Context: tasklist_lock or RCU.
+    """
+    return task.signal.pids[PIDTYPE_PGID]
+
+
+def task_session(task: Task) -> Pid | None:
+    """Return the session.
+
+    Context: tasklist_lock or RCU.
+    """
+    return task.signal.pids[PIDTYPE_SID]
+
+
+def task_pid_vnr(task: Task) -> int:
+    """Return the thread's number, 0 once it is released."""
+    return task.thread_pid.nr if task.thread_pid is not None else 0
+
+
+def task_tgid_vnr(task: Task) -> int:
+    """Return the process's number."""
+    return pid_vnr(task.signal.pids[PIDTYPE_TGID])
+
+
+def task_pgrp_vnr(task: Task) -> int:
+    """Return the number of the process group."""
+    return pid_vnr(task.signal.pids[PIDTYPE_PGID])
+
+
+def task_session_vnr(task: Task) -> int:
+    """Return the number of the session."""
+    return pid_vnr(task.signal.pids[PIDTYPE_SID])
+
+
+def pid_alive(p: Task) -> bool:
+    """Tell whether the task has not been released."""
+    return p.thread_pid is not None
+
+
+def is_child_reaper(pid: Pid) -> bool:
+    """Tell whether the pid is number 1 of its namespace."""
+    return pid.nr == 1
