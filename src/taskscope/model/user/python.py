@@ -1,0 +1,277 @@
+"""User mode for programs written in Python: what a task's registers, stack and program text are here.
+
+A program is ``main(sys, argv)``.  It runs on its task's own stack, below the kernel's frames; ``sys`` (`taskscope.model.user.libc.Sys`) holds
+what a process has in user space and enters the kernel through the architecture's system call entry.
+
+fork() returns twice.  A Python stack cannot be copied, so the child runs its program from the start against the log of results that the
+parent's calls had: nothing enters the kernel and no time passes until the log ends with fork() returning 0.  The rule for programs:
+what they do depends on their arguments and on results of `sys` alone (no files, clocks or random numbers of the host, no objects shared with
+others).  A task keeps at most `LOG_MAX` results and cannot fork() after more; ``sys.become(fn, …)`` starts a new log, and
+``sys.clone(fn, …)`` makes a child that begins in a function, with no log at all: how the shell forks.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from greenlet import GreenletExit
+
+from taskscope.abi.errno import errno_message
+from taskscope.abi.sched import CloneFlag
+from taskscope.abi.syscalls import call_of_name
+from taskscope.model import machine
+
+if TYPE_CHECKING:
+    from taskscope.model.include.linux.sched import Task
+
+#: how many results of system calls a task remembers for a fork()
+LOG_MAX: Final = 1 << 16
+_HANDLER: Final = "<signal handler>"
+_CLONE_VM: Final = int(CloneFlag.CLONE_VM)
+_CLONE_THREAD: Final = int(CloneFlag.CLONE_THREAD)
+
+
+class _Unwind(BaseException):
+    """Leaves the frames of a program whose text has been replaced (exec, become)."""
+
+
+class DivergedError(Exception):
+    """A program that forked did something else when its child ran it again."""
+
+
+@cache
+def numbers(arch: str) -> dict[str, int]:
+    """Return the system call numbers by the names that the C library asks for.
+
+    32-bit ARM has two of some calls; the C library takes the one with 32-bit ids and 64-bit sizes.
+    """
+    found: dict[str, int] = {}
+    for name in _NAMES.split():
+        for candidate in (name + "32", name + "64", "u" + name, name) if arch == "arm" else (name,):
+            call = call_of_name(arch, candidate)
+            # Numbers from 403 on are the 64-bit time calls of 2038, which come from v5.1.
+            late = candidate != name and call is not None and call.number >= 403
+            if call is not None and not late and call.function is not None and call.abi is None:
+                found[name] = call.number
+                break
+    return found
+
+
+_NAMES: Final = """
+read write open close dup dup2 dup3 pipe pipe2 lseek fcntl ioctl getcwd chdir mkdir rmdir unlink rename mknod chmod chown stat lstat fstat
+getdents64 access umask truncate ftruncate
+fork vfork clone clone3 execve exit exit_group wait4 waitid kill tkill tgkill
+getpid getppid gettid getpgid getpgrp setpgid getsid setsid getuid geteuid getgid getegid setuid setgid setresuid setresgid
+prctl times getrusage getrlimit setrlimit prlimit64 uname set_tid_address kcmp unshare sysinfo personality
+nanosleep clock_nanosleep clock_gettime gettimeofday alarm setitimer getitimer pause restart_syscall
+sched_yield sched_setscheduler sched_getscheduler sched_setparam sched_getparam sched_setaffinity sched_getaffinity sched_setattr sched_getattr
+sched_get_priority_max sched_get_priority_min sched_rr_get_interval nice getpriority setpriority getcpu
+rt_sigaction rt_sigprocmask rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigaltstack syslog futex
+"""
+
+
+class UserContext:
+    """The user half of one task; `Task.journal` holds it.
+
+    The kernel touches three things of it: `copy_user` makes a child's, `start_thread` puts a new program in, and
+    ``frames`` gets one entry for each signal handler that is to run on the return to user mode.
+    """
+
+    __slots__ = ("_args", "_at", "_calling", "_end", "_entry", "_gate", "_log", "_nr", "_overflown", "_shared", "_thread", "frames", "task")
+
+    def __init__(self, entry: Callable[..., Any], args: tuple[Any, ...], *, shared: bool = False,
+                 thread: bool = False) -> None:
+        cur = machine.cur
+        self._entry = entry
+        self._args = args
+        self._shared = shared               # args live in memory shared with others: hand them over as they are
+        self._thread = thread               # the end of the function is the end of one thread
+        self._log: list[tuple[str, int, Any]] = []
+        self._at = 0                        # while _at < _end, calls are answered from the log
+        self._end = 0
+        self._overflown = False
+        self._calling = ""
+        self._nr = numbers(cur.flavour.arch)
+        self._gate = gate(cur)
+        #: signal handlers to run before user code goes on, innermost last: (handler, sig, siginfo)
+        self.frames: list[tuple[Callable[..., Any], int, Any]] = []
+        self.task: Task | None = None
+
+    # ---- what the kernel's architecture code does with it ----------------------------------------------
+
+    def forked(self) -> UserContext:
+        """Return what the child of a fork has: the same program, at the place where fork() returns 0."""
+        child = type(self)(self._entry, self._args, shared=self._shared, thread=self._thread)
+        child._log = [*self._log, (self._calling, 0, None)]
+        child._end = len(child._log)
+        return child
+
+    # ---- calls -----------------------------------------------------------------------------------------
+
+    def _call(self, name: str, *args: Any, out: Any = None) -> Any:
+        """Make a system call, or recall what it returned.
+
+        :param out: the `Cell` that the kernel writes; then (result, its value) is returned
+        :raises OSError: the kernel returned an error
+        """
+        if self._at < self._end:
+            ret, value = self._recall(name)
+        else:
+            ret = self._enter(name, args)
+            value = None if out is None else out.value
+            log = self._log
+            log.append((name, ret, value))
+            if len(log) > LOG_MAX:
+                log.clear()
+                self._overflown = True
+            if self.frames:
+                self._handle()
+        if ret < 0:
+            raise OSError(-ret, errno_message(-ret) or "unknown error")
+        return ret if out is None else (ret, value)
+
+    def _enter(self, name: str, args: tuple[Any, ...]) -> int:
+        self._calling = name
+        nr = self._nr.get(name)
+        if nr is None:
+            return -38                      # ENOSYS: this architecture has no such call
+        while True:
+            try:
+                ret = self._gate(nr, args)
+            except GreenletExit:
+                # The task is dead and its stack is dropped: what a program does in `finally:` must not enter the kernel.
+                self._gate = _gone
+                raise
+            if machine.cur.cpu.curr.journal is not self:
+                raise _Unwind
+            if -516 <= ret <= -512:         # the program counter stands on the call again
+                if self.frames:
+                    self._handle()
+                continue
+            return ret
+
+    def _recall(self, name: str) -> tuple[int, Any]:
+        self._replay_handlers()
+        if self._at >= self._end:           # a handler went on where the log ended
+            raise DivergedError(f"{name}() interrupted by a handler that forked")
+        was, ret, value = self._log[self._at]
+        if was != name:
+            raise DivergedError(
+                f"the child of a fork() called {name}() where its parent had called {was}(): a program may depend on its arguments "
+                "and on what sys returned, and on nothing else"
+            )
+        self._at += 1
+        self._replay_handlers()
+        return ret, value
+
+    def _replay_handlers(self) -> None:
+        while self._at < self._end and self._log[self._at][0] == _HANDLER:
+            handler, sig, info = self._log[self._at][2]
+            self._at += 1
+            self._run_handler(handler, sig, info)
+
+    def _handle(self) -> None:
+        while self.frames:
+            frame = self.frames.pop()
+            self._log.append((_HANDLER, 0, frame))
+            self._run_handler(*frame)
+
+    def _run_handler(self, handler: Callable[..., Any], sig: int, info: Any) -> None:
+        handler(self, sig, info)
+        self._call("rt_sigreturn")
+
+    def run_for(self, ns: int) -> None:
+        """Compute for `ns` of virtual time in user mode; signal handlers run in between."""
+        if self._at < self._end:
+            self._recall("run_for")
+            return
+        machine.cur.run_for(ns)
+        self._log.append(("run_for", 0, None))
+        if machine.cur.cpu.curr.journal is not self:
+            raise _Unwind
+        if self.frames:
+            self._handle()
+
+    def become(self, fn: Callable[..., Any], *args: Any) -> NoReturn:
+        """Go on in ``fn(sys, *args)`` with an empty log, as a tail call: for loops that fork for ever."""
+        self._entry, self._args, self._shared = fn, args, False
+        self._log = []
+        self._at = self._end = 0
+        self._overflown = False
+        raise _Unwind
+
+    def _can_fork(self) -> None:
+        if self._overflown:
+            raise DivergedError(f"fork() after more than {LOG_MAX:,} system calls: use sys.clone(fn, …), or sys.become(fn, …) on the way")
+
+    # ---- running ---------------------------------------------------------------------------------------
+
+    def _start(self) -> int:
+        args = self._args if self._shared else copy.deepcopy(self._args)
+        result = self._entry(self, *args)
+        return result if isinstance(result, int) else 0
+
+    def _finish(self, status: int) -> None:
+        self._call("exit" if self._thread else "exit_group", status)
+
+    def _crashed(self, error: Exception) -> None:
+        lines = traceback.format_exception(error)
+        self._call("write", 2, "".join(lines).encode())
+
+
+def gate(cur: machine.Machine) -> Callable[[int, tuple[Any, ...]], int]:
+    """Return the architecture's system call entry."""
+    if cur.flavour.arch == "arm":
+        import taskscope.model.arch.arm.kernel.entry_common as entry_common
+
+        return entry_common.vector_swi
+    import taskscope.model.arch.x86.entry.common as common
+
+    return common.do_syscall_64
+
+
+def _gone(nr: int, args: tuple[Any, ...]) -> int:
+    del nr, args
+    raise GreenletExit
+
+
+def copy_user(p: Task, usp: Any) -> None:
+    """Give a new task its user half: called by copy_thread() for tasks that will return to user mode.
+
+    :param usp: the new stack pointer of clone(): 0 for a copy of the caller's stack, else the `UserContext` that was built on it
+    """
+    current = machine.cur.cpu.curr
+    context: UserContext = usp if usp else current.journal.forked()
+    context.task = p
+    p.journal = context
+
+
+def start_thread(main: Callable[..., Any], argv: list[str], envp: dict[str, str]) -> None:
+    """Give the current task a new program: called by the loader at the end of exec."""
+    from taskscope.model.user.libc import Sys
+
+    context = Sys(main, (argv,))
+    context.environ = dict(envp)
+    context.task = machine.cur.cpu.curr
+    context.task.journal = context
+
+
+def user_mode() -> NoReturn:
+    """Run in user mode: where ret_from_fork() ends for a task that has a program.  Left by death only."""
+    while True:
+        context: UserContext = machine.cur.cpu.curr.journal
+        try:
+            try:
+                if context.frames:
+                    context._handle()
+                status = context._start()
+            except Exception as error:  # noqa: BLE001  the program crashed, as under CPython
+                context._crashed(error)
+                status = 1
+            context._finish(status)
+        except _Unwind:
+            continue
