@@ -1,0 +1,1 @@
+"""drivers/char/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""fs/ramfs/ of the kernel's tree."""

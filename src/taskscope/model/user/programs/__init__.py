@@ -1,0 +1,1 @@
+"""What runs on the machine: the programs in its /bin."""
