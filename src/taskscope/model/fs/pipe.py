@@ -33,7 +33,7 @@ from taskscope.model.include.linux.fs import (
 from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE
 from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.uaccess import put_user
-from taskscope.model.include.linux.wait import WaitQueueEntry, WaitQueueHead
+from taskscope.model.include.linux.wait import DEFINE_WAIT, WaitQueueHead, wake_up_interruptible_sync_poll
 
 PIPE_DEF_BUFFERS: Final = 16
 PAGE_SIZE: Final = 4096
@@ -46,7 +46,7 @@ class PipeInodeInfo:
     __slots__ = ("buffers", "bufs", "files", "readers", "wait", "waiting_writers", "writers")
 
     def __init__(self) -> None:
-        self.wait = WaitQueueHead()
+        self.wait = WaitQueueHead("pipe.wait")
         self.bufs: list[bytes] = []         # oldest first, each at most a page
         self.buffers = PIPE_DEF_BUFFERS
         self.readers = 0
@@ -57,7 +57,7 @@ class PipeInodeInfo:
 
 def pipe_wait(pipe: PipeInodeInfo) -> None:
     """Sleep until somebody changes the pipe, or a signal comes."""
-    wait = WaitQueueEntry()
+    wait = DEFINE_WAIT()
     sched_wait.prepare_to_wait(pipe.wait, wait, TASK_INTERRUPTIBLE)
     sched_core.schedule()
     sched_wait.finish_wait(pipe.wait, wait)
@@ -97,11 +97,11 @@ def pipe_read(f: File, count: int) -> bytes | int:
             error = -ERESTARTSYS
             break
         if do_wakeup:
-            sched_wait.wake_up_interruptible_sync(pipe.wait)
+            wake_up_interruptible_sync_poll(pipe.wait, None)
         pipe_wait(pipe)
     # Signal writers asynchronously that there is more room.
     if do_wakeup:
-        sched_wait.wake_up_interruptible_sync(pipe.wait)
+        wake_up_interruptible_sync_poll(pipe.wait, None)
     return b"".join(got) if got or not error else error
 
 
@@ -141,13 +141,13 @@ def pipe_write(f: File, data: bytes) -> int:
             ret = ret or -ERESTARTSYS
             break
         if do_wakeup:
-            sched_wait.wake_up_interruptible_sync(pipe.wait)
+            wake_up_interruptible_sync_poll(pipe.wait, None)
             do_wakeup = False
         pipe.waiting_writers += 1
         pipe_wait(pipe)
         pipe.waiting_writers -= 1
     if do_wakeup:
-        sched_wait.wake_up_interruptible_sync(pipe.wait)
+        wake_up_interruptible_sync_poll(pipe.wait, None)
     return ret
 
 
@@ -159,7 +159,7 @@ def pipe_release(inode: Inode, f: File) -> int:
     if f.f_mode & FMODE_WRITE:
         pipe.writers -= 1
     if pipe.readers or pipe.writers:
-        sched_wait.wake_up_interruptible_sync(pipe.wait)
+        wake_up_interruptible_sync_poll(pipe.wait, None)
     pipe.files -= 1
     if not pipe.files:
         inode.i_pipe = None

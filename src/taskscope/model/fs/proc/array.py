@@ -1,0 +1,206 @@
+"""What /proc tells of one task: fs/proc/array.c, v4.19: stat, status, statm, children."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.sched.cputime as cputime
+import taskscope.model.kernel.stacktrace as stacktrace
+from taskscope.abi.state import LETTER_MEANINGS, state_letter
+from taskscope.model import machine
+from taskscope.model.include.linux.list import list_for_each_entry
+from taskscope.model.include.linux.sched import Task, task_cpu
+from taskscope.model.include.linux.sched_signal import RLIMIT_RSS, RLIMIT_SIGPENDING, SIG_DFL, SIG_IGN, rlimit
+from taskscope.model.kernel.pid import pid_alive
+
+if TYPE_CHECKING:
+    from taskscope.model.include.linux.mm_types import MmStruct
+
+NSEC_PER_CLOCK_T = 10_000_000           # USER_HZ is 100
+MAX_RT_PRIO = 100
+
+
+def get_task_state(tsk: Task) -> str:
+    """Return the state's letter as ``ps`` shows it."""
+    return state_letter(tsk.state, tsk.exit_state, machine.cur.flavour.version)
+
+
+def task_nice(p: Task) -> int:
+    """Return the nice value."""
+    return p.static_prio - 120
+
+
+def task_prio(p: Task) -> int:
+    """Return the priority as /proc shows it: 0 is nice -20 of the fair class, below it is realtime."""
+    return p.prio - MAX_RT_PRIO
+
+
+def new_encode_dev(dev: int) -> int:
+    """Return a device number as user space has it."""
+    major, minor = dev >> 8, dev & 0xFF
+    return minor | major << 8
+
+
+def collect_sigign_sigcatch(p: Task) -> tuple[int, int]:
+    """Return the sets of ignored and of caught signals."""
+    ignored = caught = 0
+    if p.sighand is not None:
+        for n, action in enumerate(p.sighand.action):
+            if action.sa_handler == SIG_IGN:
+                ignored |= 1 << n
+            elif action.sa_handler != SIG_DFL:
+                caught |= 1 << n
+    return ignored, caught
+
+
+def task_ppid(task: Task) -> int:
+    """Return the real parent's process id; 0 for a task that is not there any more."""
+    return task.real_parent.tgid if pid_alive(task) else 0
+
+
+def get_wchan(task: Task) -> stacktrace.Entry | None:
+    """Return where a sleeping task waits: the innermost function that is not the scheduler's; None if it does not sleep."""
+    if task.state == 0 or task.on_cpu or task.exit_state:
+        return None
+    for entry in stacktrace.save_stack_trace_tsk(task):
+        if not stacktrace.in_sched_functions(entry):
+            return entry
+    return None
+
+
+def do_task_stat(task: Task, whole: bool) -> str:
+    """Return the line of /proc/PID/stat (whole process) or /proc/PID/task/TID/stat."""
+    m = machine.cur
+    mm: MmStruct | None = task.mm
+    pgid = sid = -1
+    num_threads = 0
+    tty_nr, tty_pgrp = 0, -1
+    signal = task.signal
+    cmin_flt = cmaj_flt = cutime = cstime = 0
+    min_flt, maj_flt, utime, stime = task.min_flt, task.maj_flt, 0, 0
+    if task.sighand is not None:
+        if signal.tty is not None:
+            tty_pgrp = 0 if signal.tty.pgrp is None else signal.tty.pgrp.nr
+            tty_nr = new_encode_dev(signal.tty.dev)
+        num_threads = signal.nr_threads
+        cmin_flt, cmaj_flt = signal.cmin_flt, signal.cmaj_flt
+        cutime, cstime = signal.cutime, signal.cstime
+        if whole:
+            min_flt += signal.min_flt
+            maj_flt += signal.maj_flt
+            utime, stime = cputime.thread_group_cputime_adjusted(task)
+        sid = pid_.task_session_vnr(task)
+        pgid = pid_.task_pgrp_vnr(task)
+    if not whole or task.sighand is None:
+        utime, stime = cputime.task_cputime_adjusted(task)
+    ignored, caught = collect_sigign_sigcatch(task)
+    wchan = get_wchan(task)
+    rsslim = rlimit(task, RLIMIT_RSS) if task.sighand is not None else 0
+    fields = [
+        task.pid, f"({task.comm})", get_task_state(task), task_ppid(task), pgid, sid, tty_nr, tty_pgrp, task.flags,
+        min_flt, cmin_flt, maj_flt, cmaj_flt, utime // NSEC_PER_CLOCK_T, stime // NSEC_PER_CLOCK_T,
+        cutime // NSEC_PER_CLOCK_T, cstime // NSEC_PER_CLOCK_T, task_prio(task), task_nice(task), num_threads, 0,
+        task.start_boottime // NSEC_PER_CLOCK_T, 0 if mm is None else mm.total_vm * 4096, 0 if mm is None else mm.rss,
+        min(rsslim, (1 << 8 * m.flavour.long_size) - 1),
+        # start_code, end_code, start_stack, esp, eip: programs in Python have no addresses
+        0, 0, 0, 0, 0,
+        task.pending.signal & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF, ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF,
+        # The address until v5.15; since then only whether there is one.
+        0 if wchan is None else wchan.address if m.flavour.version < (5, 16) else 1,
+        0, 0, task.exit_signal, task_cpu(task), task.rt_priority, task.policy, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        task.exit_code if whole else 0,
+    ]
+    return " ".join(map(str, fields)) + "\n"
+
+
+def proc_tgid_stat(task: Task) -> str:
+    """/proc/PID/stat."""
+    return do_task_stat(task, True)
+
+
+def proc_tid_stat(task: Task) -> str:
+    """/proc/PID/task/TID/stat."""
+    return do_task_stat(task, False)
+
+
+def bitmap_list(mask: int, count: int) -> str:
+    """Return a set of CPUs as a list of ranges: 0-1,3."""
+    runs: list[str] = []
+    start = None
+    for n in range(count + 1):
+        if n < count and mask >> n & 1:
+            start = n if start is None else start
+        elif start is not None:
+            runs.append(str(start) if start == n - 1 else f"{start}-{n - 1}")
+            start = None
+    return ",".join(runs)
+
+
+def proc_pid_status(task: Task) -> str:
+    """/proc/PID/status."""
+    m = machine.cur
+    cred = task.cred
+    letter = get_task_state(task)
+    fs = task.fs
+    version = m.flavour.version
+    lines: list[tuple[str, Any]] = [("Name", task.comm.replace("\\", "\\\\").replace("\n", "\\n"))]
+    if fs is not None:
+        lines.append(("Umask", f"{fs.umask:04o}"))
+    lines += [
+        ("State", f"{letter} ({LETTER_MEANINGS[letter]})"), ("Tgid", task.tgid), ("Ngid", 0), ("Pid", task.pid),
+        ("PPid", task_ppid(task)), ("TracerPid", task.parent.pid if task.ptrace else 0),
+        ("Uid", f"{cred.uid}\t{cred.euid}\t{cred.suid}\t{cred.fsuid}"), ("Gid", f"{cred.gid}\t{cred.egid}\t{cred.sgid}\t{cred.fsgid}"),
+        ("FDSize", fdsize(task)), ("Groups", " "), ("NStgid", task.tgid), ("NSpid", task.pid),
+        ("NSpgid", pid_.task_pgrp_vnr(task)), ("NSsid", pid_.task_session_vnr(task)),
+    ]
+    if version >= (6, 8):
+        lines.append(("Kthread", int(bool(task.flags & 0x200000))))
+    if task.mm is not None:
+        mm = task.mm
+        lines += [("VmPeak", kb(mm.total_vm)), ("VmSize", kb(mm.total_vm)), ("VmHWM", kb(max(mm.hiwater_rss, mm.rss))), ("VmRSS", kb(mm.rss))]
+    pending_shared = task.signal.shared_pending.signal if task.sighand is not None else 0
+    ignored, caught = collect_sigign_sigcatch(task)
+    qlim = min(rlimit(task, RLIMIT_SIGPENDING), (1 << 8 * m.flavour.long_size) - 1) if task.sighand is not None else 0
+    cpus = len(m.cpus)
+    lines += [
+        ("Threads", task.signal.nr_threads if task.sighand is not None else 0), ("SigQ", f"{sigpending(task)}/{qlim}"),
+        ("SigPnd", f"{task.pending.signal:016x}"), ("ShdPnd", f"{pending_shared:016x}"), ("SigBlk", f"{task.blocked:016x}"),
+        ("SigIgn", f"{ignored:016x}"), ("SigCgt", f"{caught:016x}"),
+        # Not modelled: capabilities, no_new_privs, seccomp, memory nodes.
+        ("Cpus_allowed", f"{task.cpus_allowed & (1 << cpus) - 1:x}"),
+        ("Cpus_allowed_list", bitmap_list(task.cpus_allowed, cpus)),
+        ("voluntary_ctxt_switches", task.nvcsw), ("nonvoluntary_ctxt_switches", task.nivcsw),
+    ]
+    return "".join(f"{name}:\t{value}\n" for name, value in lines)
+
+
+def sigpending(task: Task) -> int:
+    """Return how many signals the user has queued."""
+    return int(getattr(task.user, "sigpending", 0) or 0)
+
+
+def fdsize(task: Task) -> int:
+    """Return how many descriptors the table has room for: 64, doubled as needed."""
+    if task.files is None:
+        return 0
+    size = 64
+    while size < len(task.files.fd):
+        size *= 2
+    return size
+
+
+def kb(pages: int) -> str:
+    """Write pages as KiB."""
+    return f"{pages * 4:8d} kB"
+
+
+def proc_pid_statm(task: Task) -> str:
+    """/proc/PID/statm: size and resident, in pages."""
+    mm = task.mm
+    return "0 0 0 0 0 0 0\n" if mm is None else f"{mm.total_vm} {mm.rss} 0 0 0 {mm.total_vm} 0\n"
+
+
+def children_seq_show(task: Task) -> str:
+    """/proc/PID/task/TID/children: the pids of the children that this thread created or adopted."""
+    return "".join(f"{child.pid} " for child in list_for_each_entry(task.children))

@@ -1,0 +1,235 @@
+"""/proc/PID: fs/proc/base.c, v4.19: the directories of processes and threads and the files in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from errno import EINVAL, ESRCH
+from typing import Any, Final, NamedTuple
+
+import taskscope.model.fs.d_path as d_path
+import taskscope.model.fs.exec as exec_
+import taskscope.model.fs.proc.array as array
+import taskscope.model.fs.proc.inode as proc_inode
+import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.stacktrace as stacktrace
+from taskscope.model import machine
+from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeOperations
+from taskscope.model.include.linux.list import list_for_each_entry
+from taskscope.model.include.linux.sched import Task
+from taskscope.model.kernel.pid import PIDTYPE_PID, Pid
+
+
+class PidEntry(NamedTuple):
+    """struct pid_entry."""
+
+    name: str
+    mode: int
+    show: Callable[[Task], str | int] | None
+    store: Callable[[Task, bytes], int] | None = None
+
+
+def get_proc_task(pid: Pid) -> Task | None:
+    """Return the task that a directory stands for; None once it has been reaped."""
+    return pid_.pid_task(pid, PIDTYPE_PID)
+
+
+def proc_pid_show(private: tuple[Pid, PidEntry]) -> str | int:
+    """Show one entry of a task; -ESRCH once it has been reaped."""
+    pid, entry = private
+    task = get_proc_task(pid)
+    if task is None:
+        return -ESRCH
+    return -EINVAL if entry.show is None else entry.show(task)
+
+
+def proc_pid_store(private: tuple[Pid, PidEntry], data: bytes) -> int:
+    """Write one entry of a task."""
+    pid, entry = private
+    task = get_proc_task(pid)
+    if task is None:
+        return -ESRCH
+    return -EINVAL if entry.store is None else entry.store(task, data)
+
+
+def comm_show(task: Task) -> str:
+    """/proc/PID/comm."""
+    return task.comm + "\n"
+
+
+def comm_write(task: Task, data: bytes) -> int:
+    """Set the name: of a thread of the writer's own process."""
+    if task.signal is not machine.cur.cpu.curr.signal:
+        return -EINVAL
+    exec_.__set_task_comm(task, data.rstrip(b"\n")[:15].decode(errors="replace"), False)
+    return len(data)
+
+
+def proc_pid_cmdline(task: Task) -> str:
+    """/proc/PID/cmdline: the arguments, each with a NUL behind; nothing for kernel threads and zombies."""
+    return "" if task.mm is None else "".join(arg + "\0" for arg in task.mm.argv)
+
+
+def proc_pid_environ(task: Task) -> str:
+    """/proc/PID/environ."""
+    return "" if task.mm is None else "".join(f"{name}={value}\0" for name, value in task.mm.envp.items())
+
+
+def proc_pid_wchan(task: Task) -> str:
+    """/proc/PID/wchan: the function that a sleeping task waits in, 0 if it does not sleep."""
+    entry = array.get_wchan(task)
+    return "0" if entry is None else entry.name
+
+
+def proc_pid_stack(task: Task) -> str:
+    """/proc/PID/stack: the kernel functions on a sleeping task's stack, innermost first."""
+    text = "".join(f"[<0>] {entry}\n" for entry in stacktrace.save_stack_trace_tsk(task))
+    # Until v5.1 the array ended in an entry of all ones, which is shown.
+    return text + "[<0>] 0xffffffff\n" if machine.cur.flavour.version < (5, 2) else text
+
+
+def proc_pid_schedstat(task: Task) -> str:
+    """/proc/PID/schedstat: ns on a CPU, ns waited for one, how often."""
+    info = task.sched_info
+    return f"{task.se.sum_exec_runtime} {info.run_delay} {info.pcount}\n"
+
+
+def oom_score_adj_read(task: Task) -> str:
+    """/proc/PID/oom_score_adj."""
+    return f"{task.signal.oom_score_adj}\n"
+
+
+def oom_score_adj_write(task: Task, data: bytes) -> int:
+    """Set the adjustment; lowering it below what root set needs root."""
+    try:
+        value = int(data.decode().strip())
+    except ValueError:
+        return -EINVAL
+    if not -1000 <= value <= 1000:
+        return -EINVAL
+    root = machine.cur.cpu.curr.cred.euid == 0
+    if value < task.signal.oom_score_adj_min and not root:
+        return -13
+    task.signal.oom_score_adj = value
+    if root:
+        task.signal.oom_score_adj_min = value
+    return len(data)
+
+
+def proc_exe(task: Task) -> str:
+    """/proc/PID/exe, as text: symbolic links are not modelled."""
+    return "" if task.mm is None else task.mm.exe_name + "\n"
+
+
+def proc_cwd(task: Task) -> str:
+    """/proc/PID/cwd, as text."""
+    return "" if task.fs is None else d_path.d_path(task.fs.pwd) + "\n"
+
+
+def proc_pident_lookup(dir: Inode, name: str) -> Inode | None:  # noqa: A002
+    """Look a name up in the directory of a process or thread."""
+    pid, entries = dir.i_private
+    if get_proc_task(pid) is None:
+        return None
+    if name == "task" and entries is machine.cur.tgid_base_stuff:
+        return proc_inode.proc_dir_inode(proc_task_inode_operations, proc_task_operations, pid)
+    if name == "fd":
+        return proc_inode.proc_dir_inode(proc_fd_inode_operations, proc_fd_operations, pid, 0o500)
+    for entry in entries:
+        if entry.name == name:
+            inode = proc_inode.proc_get_inode(entry.mode, proc_inode.ProcEntry(proc_pid_show, proc_pid_store, (pid, entry)))
+            task = get_proc_task(pid)
+            if task is not None and task.cred is not None:
+                inode.i_uid, inode.i_gid = task.cred.euid, task.cred.egid
+            return inode
+    return None
+
+
+def proc_pident_readdir(f: File) -> list[str]:
+    """Return the names in the directory of a process or thread."""
+    entries = f.f_inode.i_private[1]
+    return [entry.name for entry in entries] + (["task", "fd"] if entries is machine.cur.tgid_base_stuff else ["fd"])
+
+
+def proc_pid_lookup(name: str) -> Inode | None:
+    """Return the directory of a process (any task's, though only leaders are listed)."""
+    pid = pid_.find_vpid(int(name)) if name.isdigit() and len(name) < 10 else None
+    return None if pid is None or get_proc_task(pid) is None else proc_pid_make_inode(pid, machine.cur.tgid_base_stuff)
+
+
+def proc_pid_make_inode(pid: Pid, entries: Any) -> Inode:
+    """Return the directory of a task."""
+    return proc_inode.proc_dir_inode(proc_pident_inode_operations, proc_pident_operations, (pid, entries))
+
+
+def proc_pid_readdir() -> list[str]:
+    """Return the pids of all processes, in order."""
+    ns = machine.cur.init_pid_ns
+    names = []
+    for nr in sorted(ns.idr):
+        task = pid_.pid_task(ns.idr[nr], PIDTYPE_PID)
+        if task is not None and task.exit_signal >= 0:
+            names.append(str(nr))
+    return names
+
+
+def proc_task_lookup(dir: Inode, name: str) -> Inode | None:  # noqa: A002
+    """Look a thread up in /proc/PID/task."""
+    leader = get_proc_task(dir.i_private)
+    pid = pid_.find_vpid(int(name)) if name.isdigit() and len(name) < 10 else None
+    task = None if pid is None else get_proc_task(pid)
+    if leader is None or pid is None or task is None or task.signal is not leader.signal:
+        return None
+    return proc_pid_make_inode(pid, machine.cur.tid_base_stuff)
+
+
+def proc_task_readdir(f: File) -> list[str]:
+    """Return the tids of a process."""
+    leader = get_proc_task(f.f_inode.i_private)
+    if leader is None or leader.sighand is None:
+        return []
+    return [str(t.pid) for t in list_for_each_entry(leader.signal.thread_head)]
+
+
+def proc_readfd(f: File) -> list[str]:
+    """Return the descriptors of a task."""
+    task = get_proc_task(f.f_inode.i_private)
+    if task is None or task.files is None:
+        return []
+    return [str(n) for n, one in enumerate(task.files.fd) if one is not None]
+
+
+def proc_lookupfd(dir: Inode, name: str) -> Inode | None:  # noqa: A002
+    """Return the file behind a descriptor of a task."""
+    task = get_proc_task(dir.i_private)
+    if task is None or task.files is None or not name.isdigit() or int(name) >= len(task.files.fd):
+        return None
+    f = task.files.fd[int(name)]
+    return None if f is None else f.f_inode
+
+
+def common_entries() -> tuple[PidEntry, ...]:
+    """Return the files that processes and threads both have."""
+    return (
+        PidEntry("status", 0o444, array.proc_pid_status), PidEntry("comm", 0o644, comm_show, comm_write),
+        PidEntry("cmdline", 0o444, proc_pid_cmdline), PidEntry("environ", 0o400, proc_pid_environ),
+        PidEntry("statm", 0o444, array.proc_pid_statm), PidEntry("wchan", 0o444, proc_pid_wchan),
+        PidEntry("stack", 0o400, proc_pid_stack), PidEntry("schedstat", 0o444, proc_pid_schedstat),
+        PidEntry("oom_score_adj", 0o644, oom_score_adj_read, oom_score_adj_write),
+        PidEntry("exe", 0o444, proc_exe), PidEntry("cwd", 0o444, proc_cwd),
+    )
+
+
+def proc_base_init() -> None:
+    """Make the tables of what is in the directory of a process and of a thread."""
+    m = machine.cur
+    m.tgid_base_stuff = (PidEntry("stat", 0o444, array.proc_tgid_stat), *common_entries())
+    m.tid_base_stuff = (PidEntry("stat", 0o444, array.proc_tid_stat), PidEntry("children", 0o444, array.children_seq_show),
+                        *common_entries())
+
+
+proc_pident_operations: Final = FileOperations(iterate=proc_pident_readdir)
+proc_pident_inode_operations: Final = InodeOperations(lookup=proc_pident_lookup)
+proc_task_operations: Final = FileOperations(iterate=proc_task_readdir)
+proc_task_inode_operations: Final = InodeOperations(lookup=proc_task_lookup)
+proc_fd_operations: Final = FileOperations(iterate=proc_readfd)
+proc_fd_inode_operations: Final = InodeOperations(lookup=proc_lookupfd)

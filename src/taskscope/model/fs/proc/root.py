@@ -1,0 +1,182 @@
+"""/proc itself and the files in it that are of no task: fs/proc/root.c, self.c, stat.c, interrupts.c, uptime.c, loadavg.c, version.c, v4.19."""
+
+from __future__ import annotations
+
+from errno import EINVAL
+from stat import S_IFDIR
+from typing import Any, Final
+
+import taskscope.model.fs.proc.base as base
+import taskscope.model.fs.proc.inode as proc_inode
+import taskscope.model.fs.super as super_
+import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.sched.cputime as cputime
+from taskscope.model import machine
+from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeOperations
+
+USER_HZ = 100
+
+
+def proc_root_init() -> None:
+    """Mount /proc; called by start_kernel()."""
+    base.proc_base_init()
+    super_.kern_add("/proc", super_.new_inode(S_IFDIR | 0o555, proc_root_operations, proc_root_inode_operations))
+    for name, show in (("interrupts", show_interrupts), ("stat", show_stat), ("uptime", show_uptime), ("loadavg", show_loadavg),
+                       ("version", show_version), ("meminfo", show_meminfo), ("softirqs", show_softirqs), ("cpuinfo", show_cpuinfo)):
+        proc_inode.proc_create(name, 0o444, show)
+    proc_inode.proc_create("sys/kernel/pid_max", 0o644, show_pid_max, store_pid_max)
+    proc_inode.proc_create("sys/kernel/ns_last_pid", 0o644, show_last_pid, store_last_pid)
+    proc_inode.proc_create("sys/kernel/osrelease", 0o444, show_osrelease)
+    proc_inode.proc_create("sys/kernel/hostname", 0o444, show_hostname)
+
+
+def proc_root_lookup(dir: Inode, name: str) -> Inode | None:  # noqa: A002
+    """Look a name up: self, or a pid."""
+    del dir
+    current = machine.cur.cpu.curr
+    if name == "self":
+        return base.proc_pid_lookup(str(current.tgid))
+    if name == "thread-self":
+        pid = pid_.task_pid(current)
+        return None if pid is None else base.proc_pid_make_inode(pid, machine.cur.tid_base_stuff)
+    return base.proc_pid_lookup(name)
+
+
+def proc_root_readdir(f: File) -> list[str]:
+    """Return the names in /proc."""
+    assert f.f_inode.i_children is not None
+    return [*sorted(f.f_inode.i_children), "self", "thread-self", *base.proc_pid_readdir()]
+
+
+def show_interrupts(private: Any) -> str:
+    """/proc/interrupts: how often each CPU took each interrupt."""
+    del private
+    cpus = machine.cur.cpus
+    names = sorted({name for cpu in cpus for name in cpu.irq_stat}, key=_irq_order)
+    width = max([3, *(len(name) for name in names)])
+    lines = [" " * (width + 2) + "".join(f"CPU{cpu.id:<8d}" for cpu in cpus)]
+    for name in names:
+        lines.append(f"{name:>{width}}: " + "".join(f"{cpu.irq_stat.get(name, 0):10d} " for cpu in cpus))
+    return "\n".join(lines) + "\n"
+
+
+def _irq_order(name: str) -> tuple[bool, int, str]:
+    return (not name.isdigit(), int(name) if name.isdigit() else 0, name)
+
+
+def show_stat(private: Any) -> str:
+    """/proc/stat: CPU time by kind, in ticks of 1/100 s, and some totals."""
+    del private
+    m = machine.cur
+    rows = [cputime.cpu_times(cpu) for cpu in m.cpus]
+    total = [sum(column) for column in zip(*rows, strict=True)]
+    lines = ["cpu  " + " ".join(str(ns * USER_HZ // 1_000_000_000) for ns in total)]
+    lines += [f"cpu{n} " + " ".join(str(ns * USER_HZ // 1_000_000_000) for ns in row) for n, row in enumerate(rows)]
+    running = sum(cpu.rq.nr_running for cpu in m.cpus)
+    lines += [
+        f"intr {sum(sum(cpu.irq_stat.values()) for cpu in m.cpus)}", f"ctxt {sum(cpu.rq.nr_switches for cpu in m.cpus)}",
+        "btime 0", f"processes {m.total_forks}", f"procs_running {running}",
+        f"procs_blocked {sum(cpu.rq.nr_iowait for cpu in m.cpus)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def show_uptime(private: Any) -> str:
+    """/proc/uptime."""
+    del private
+    m = machine.cur
+    idle = sum(cputime.cpu_times(cpu)[3] for cpu in m.cpus)
+    return f"{m.now // 1_000_000_000}.{m.now // 10_000_000 % 100:02d} {idle // 1_000_000_000}.{idle // 10_000_000 % 100:02d}\n"
+
+
+def show_loadavg(private: Any) -> str:
+    """/proc/loadavg."""
+    del private
+    m = machine.cur
+    loads = " ".join(f"{load >> 11}.{(load & 2047) * 100 >> 11:02d}" for load in m.avenrun)
+    running = sum(cpu.rq.nr_running for cpu in m.cpus)
+    return f"{loads} {running}/{m.nr_threads} {max(m.init_pid_ns.idr_next - 1, 0)}\n"
+
+
+def show_version(private: Any) -> str:
+    """/proc/version."""
+    del private
+    return f"Linux version {machine.cur.flavour.release} (taskscope) #1 SMP\n"
+
+
+def show_meminfo(private: Any) -> str:
+    """/proc/meminfo: the total only; what is free is the page allocator's business."""
+    del private
+    return f"MemTotal:       {machine.cur.mem // 1024:8d} kB\n"
+
+
+def show_softirqs(private: Any) -> str:
+    """/proc/softirqs: how often each CPU ran each softirq."""
+    del private
+    cpus = machine.cur.cpus
+    lines = [" " * 20 + "".join(f"CPU{cpu.id:<8d}" for cpu in cpus)]
+    for n, name in enumerate(("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")):
+        lines.append(f"{name:>12}:" + "".join(f" {cpu.pcpu.get('softirqs', {}).get(n, 0):10d}" for cpu in cpus))
+    return "\n".join(lines) + "\n"
+
+
+def show_cpuinfo(private: Any) -> str:
+    """/proc/cpuinfo: one entry a CPU."""
+    del private
+    return "".join(f"processor\t: {cpu.id}\nmodel name\t: taskscope {machine.cur.flavour.machine}\n\n" for cpu in machine.cur.cpus)
+
+
+def show_pid_max(private: Any) -> str:
+    """sysctl kernel.pid_max."""
+    del private
+    return f"{machine.cur.init_pid_ns.pid_max}\n"
+
+
+def store_pid_max(private: Any, data: bytes) -> int:
+    """Set kernel.pid_max, within its bounds."""
+    del private
+    m = machine.cur
+    try:
+        value = int(data)
+    except ValueError:
+        return -EINVAL
+    if not m.pid_max_min <= value <= m.pid_max_max:
+        return -EINVAL
+    m.init_pid_ns.pid_max = value
+    return len(data)
+
+
+def show_last_pid(private: Any) -> str:
+    """sysctl kernel.ns_last_pid: the number given out last."""
+    del private
+    return f"{max(machine.cur.init_pid_ns.idr_next - 1, 0)}\n"
+
+
+def store_last_pid(private: Any, data: bytes) -> int:
+    """Set from where the next number is looked for (pid_ns_ctl_handler())."""
+    del private
+    ns = machine.cur.init_pid_ns
+    try:
+        value = int(data)
+    except ValueError:
+        return -EINVAL
+    if not 0 <= value <= ns.pid_max:
+        return -EINVAL
+    ns.idr_next = value + 1
+    return len(data)
+
+
+def show_osrelease(private: Any) -> str:
+    """uname -r."""
+    del private
+    return machine.cur.flavour.release + "\n"
+
+
+def show_hostname(private: Any) -> str:
+    """uname -n."""
+    del private
+    return "raspberrypi\n" if machine.cur.flavour.arch == "arm" else "debian\n"
+
+
+proc_root_operations: Final = FileOperations(iterate=proc_root_readdir)
+proc_root_inode_operations: Final = InodeOperations(lookup=proc_root_lookup)
