@@ -1,0 +1,46 @@
+"""Tracepoints: include/linux/tracepoint.h, kernel/tracepoint.c, v4.19.
+
+A slot for each tracepoint of the modelled kernel code holds the probes that are called there: () costs the kernel
+one test.  A probe is (function, data), called as ``function(data, *args)`` in the order of registration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Probes = tuple[tuple[Callable[..., Any], Any], ...]
+
+
+class Tracepoints:
+    """The tracepoints of one kernel; all are silent at first."""
+
+    __slots__ = (
+        "console",
+        "hrtimer_cancel", "hrtimer_expire_entry", "hrtimer_expire_exit", "hrtimer_init", "hrtimer_start",
+        "irq_handler_entry", "irq_handler_exit", "itimer_expire", "itimer_state",
+        "sched_kthread_stop", "sched_kthread_stop_ret", "sched_migrate_task", "sched_pi_setprio", "sched_prepare_exec",
+        "sched_process_exec", "sched_process_exit", "sched_process_fork", "sched_process_free", "sched_process_hang",
+        "sched_process_wait", "sched_stat_blocked", "sched_stat_iowait", "sched_stat_runtime", "sched_stat_sleep",
+        "sched_stat_wait", "sched_switch", "sched_wait_task", "sched_wake_idle_without_ipi", "sched_wakeup",
+        "sched_wakeup_new", "sched_waking", "signal_deliver", "signal_generate", "softirq_entry", "softirq_exit",
+        "softirq_raise", "sys_enter", "sys_exit", "task_newtask", "task_rename", "tasklet_entry", "tasklet_exit",
+        "tick_stop", "timer_cancel", "timer_expire_entry", "timer_expire_exit", "timer_init", "timer_start",
+    )
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, ())
+
+
+def tracepoint_probe_register(tp: Tracepoints, name: str, probe: Callable[..., Any], data: Any) -> None:
+    """Call ``probe(data, *args)`` at the tracepoint from now on; -EEXIST of the kernel is an assertion here."""
+    probes: Probes = getattr(tp, name)
+    assert (probe, data) not in probes, f"{name}: the probe is there already"
+    setattr(tp, name, (*probes, (probe, data)))
+
+
+def tracepoint_probe_unregister(tp: Tracepoints, name: str, probe: Callable[..., Any], data: Any) -> None:
+    """Take a probe off a tracepoint."""
+    probes: Probes = getattr(tp, name)
+    setattr(tp, name, tuple(p for p in probes if p[0] is not probe or p[1] is not data))

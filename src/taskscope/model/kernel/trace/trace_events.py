@@ -1,0 +1,278 @@
+"""Trace events at work: writing their records, and switching them on and off (kernel/trace/trace_events.c, v4.19).
+
+An event that is on has its probe on the tracepoint; off, the kernel's code sees an empty slot.  Most records go the short way
+through `trace_event_buffer_commit`; filters, triggers and strings take the long one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from taskscope.abi.preempt import HARDIRQ_MASK, NMI_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET
+from taskscope.model import machine
+from taskscope.model.include.linux.trace_events import (
+    EVENT_FILE_FL_FILTERED, EVENT_FILE_FL_PID_FILTER, EVENT_FILE_FL_SLOW, EVENT_FILE_FL_SOFT_DISABLED,
+    EVENT_FILE_FL_STACKTRACE, EVENT_FILE_FL_TRIGGER, Abi, Declaration, TraceEventCall, TraceEventFile,
+)
+from taskscope.model.include.linux.tracepoint import tracepoint_probe_register, tracepoint_probe_unregister
+from taskscope.model.kernel.trace import ring_buffer
+
+if TYPE_CHECKING:
+    from taskscope.model.include.linux.sched import Task
+    from taskscope.model.kernel.trace.trace import TraceArray
+    from taskscope.model.machine import Machine
+
+TRACE_FLAG_IRQS_OFF: Final = 0x01
+TRACE_FLAG_NEED_RESCHED: Final = 0x04
+TRACE_FLAG_HARDIRQ: Final = 0x08
+TRACE_FLAG_SOFTIRQ: Final = 0x10
+TRACE_FLAG_PREEMPT_RESCHED: Final = 0x20
+TRACE_FLAG_NMI: Final = 0x40
+TRACE_FLAG_BH_OFF: Final = 0x80
+
+_MAX_HEAD: Final = (ring_buffer.MAX_DELTA << 5) - 1
+_HEAD: Final = struct.Struct("<HBBi")
+_ENOENT: Final = 2
+
+
+def tracing_gen_ctx(cur: Machine) -> int:
+    """Return what a record says of its context, flags << 16 | preempt_count << 24 (tracing_generic_entry_update() in 4.19)."""
+    cpu = cur.cpu
+    count = cpu.preempt_count
+    flags = TRACE_FLAG_IRQS_OFF if cpu.irqs_off else 0
+    if count > 0xFF:
+        if count & NMI_MASK:
+            flags |= TRACE_FLAG_NMI
+        if count & HARDIRQ_MASK:
+            flags |= TRACE_FLAG_HARDIRQ
+        if count & SOFTIRQ_OFFSET:
+            flags |= TRACE_FLAG_SOFTIRQ
+        if count & SOFTIRQ_MASK & ~SOFTIRQ_OFFSET and cur.flavour.version >= (5, 19):
+            flags |= TRACE_FLAG_BH_OFF
+    if cpu.curr.thread_info.flags & cur.tif_need_resched:
+        # x86 folds the flag into preempt_count, so that both say it.
+        flags |= TRACE_FLAG_NEED_RESCHED | (TRACE_FLAG_PREEMPT_RESCHED if cur.flavour.arch == "x86_64" else 0)
+    count &= 0xFF
+    # Since v5.14 the upper half is migration_disable_value(), which nothing modelled raises.
+    return flags << 16 | (min(count, 15) if cur.flavour.version >= (5, 14) else count) << 24
+
+
+def trace_event_buffer_commit(file: TraceEventFile, values: tuple[Any, ...]) -> None:
+    """Write the record of an event (trace_event_buffer_reserve() with trace_event_buffer_commit()).
+
+    :param values: of its fields, in their order; strings are bytes
+    """
+    cur = machine.cur
+    if file.flags:
+        __trace_event_buffer_commit(cur, file, values)
+        return
+    cpu = cur.cpu
+    curr = cpu.curr
+    count = cpu.preempt_count
+    if count > 15 or curr.thread_info.flags & cur.tif_need_resched:
+        context = tracing_gen_ctx(cur)
+    else:
+        context = count << 24 | 0x10000 if cpu.irqs_off else count << 24
+    cpu_buffer = file.buffers[cpu.id]
+    ts = cur.now
+    pos = cpu_buffer.pos
+    head = (ts - cpu_buffer.write_stamp) << 5
+    if head > _MAX_HEAD or pos + file.length > cpu_buffer.limit:
+        pos = ring_buffer.rb_move_tail(cpu_buffer, ts, file.length)
+        if pos < 0:
+            return
+        head = 0
+    file.pack_into(cpu_buffer.page, pos, head | file.type_len, file.head | context, curr.pid, *values)
+    cpu_buffer.pos = pos + file.length
+    cpu_buffer.write_stamp = ts
+    cpu_buffer.entries += 1
+
+
+def __trace_event_buffer_commit(cur: Machine, file: TraceEventFile, values: tuple[Any, ...]) -> None:
+    from taskscope.model.kernel.trace import trace, trace_events_filter, trace_events_trigger
+
+    flags = file.flags
+    tr = file.tr
+    cpu = cur.cpu
+    if flags & EVENT_FILE_FL_PID_FILTER and trace_ignore_this_task(tr, cpu.curr):
+        return
+    context = tracing_gen_ctx(cur)
+    event_call = file.event_call
+    record = (event_call.id, context >> 16 & 0xFF, context >> 24, cpu.curr.pid, *values)
+    post = None
+    if flags & EVENT_FILE_FL_TRIGGER:
+        post = trace_events_trigger.event_triggers_call(file, record)
+    if not flags & EVENT_FILE_FL_SOFT_DISABLED and (
+            not flags & EVENT_FILE_FL_FILTERED or trace_events_filter.filter_match_preds(file.filter, record)):
+        cpu_buffer = file.buffers[cpu.id]
+        if cpu_buffer.recording:
+            data = event_call.record.pack(*record) if not event_call.dynamic else __dynamic_record(event_call, record)
+            ring_buffer.ring_buffer_write(cpu_buffer, trace.trace_clock_of(cur, tr), data)
+            if flags & EVENT_FILE_FL_STACKTRACE:
+                trace.ftrace_trace_stack(cur, tr)
+    if post:
+        trace_events_trigger.event_triggers_post_call(file, post, record)
+
+
+def __dynamic_record(event_call: TraceEventCall, record: tuple[Any, ...]) -> bytes:
+    """Make a record with strings behind its fixed part; a __data_loc word is (length << 16 | offset)."""
+    fixed = list(record)
+    behind = bytearray()
+    for i, field in enumerate(event_call.fields, 4):
+        if field.dynamic:
+            text = record[i]
+            text = text.encode() if isinstance(text, str) else text
+            text = text.partition(b"\0")[0] + b"\0"
+            fixed[i] = len(text) << 16 | (event_call.size + len(behind))
+            behind += text
+    return event_call.record.pack(*fixed) + behind
+
+
+def trace_ignore_this_task(tr: TraceArray, task: Task) -> bool:
+    """Tell whether set_event_pid leaves the task out."""
+    return tr.filtered_pids is not None and task.pid not in tr.filtered_pids
+
+
+def comm_bytes(comm: str | bytes) -> bytes:
+    """Return a comm as char[16] holds it."""
+    raw = comm.encode() if isinstance(comm, str) else comm
+    return raw[:15].ljust(16, b"\0")
+
+
+def user_word(cur: Machine, value: Any) -> int:
+    """Return a register that holds an argument or an address of a program.
+
+    A Python object has no address in user space: its register is 0.
+    """
+    if isinstance(value, int):
+        return value & (0xFFFF_FFFF if cur.flavour.long_size == 4 else 0xFFFF_FFFF_FFFF_FFFF)
+    address = getattr(value, "address", 0)
+    return address if isinstance(address, int) else 0
+
+
+def kernel_word(cur: Machine, thing: Any) -> int:
+    """Return the address of a kernel object or function; 0 for what has none."""
+    if callable(thing):
+        from taskscope.model.kernel import kallsyms
+
+        return kallsyms.kallsyms_address(cur, thing)
+    return user_word(cur, thing)
+
+
+def syscall_get_arguments(cur: Machine, regs: Sequence[Any]) -> tuple[int, ...]:
+    """Return the six argument registers."""
+    words = [user_word(cur, value) for value in regs[:6]]
+    return tuple(words + [0] * (6 - len(words)))
+
+
+# ---- events of this kernel -------------------------------------------------------------------------------
+
+def trace_abi(cur: Machine) -> Abi:
+    """Return what the layout of records depends on: ARM's char is unsigned, x86's since v6.2 (-funsigned-char)."""
+    return Abi(cur.flavour.long_size, cur.flavour.arch == "x86_64" and cur.flavour.version < (6, 2))
+
+
+def event_calls(cur: Machine) -> list[TraceEventCall]:
+    """Make the events that this kernel has, with its ids."""
+    from taskscope.model.kernel.trace import trace_entries, trace_syscalls
+
+    abi = trace_abi(cur)
+    version = cur.flavour.version
+    ids = trace_entries.event_ids(cur.flavour.name)
+    calls = []
+    for declaration in declarations():
+        if declaration.since <= version < declaration.before:
+            number = ids.get((declaration.system, declaration.name))
+            if number is not None:
+                calls.append(TraceEventCall(declaration, number, abi))
+    calls += trace_syscalls.syscall_event_calls(cur, abi, ids)
+    return calls
+
+
+def declarations() -> Iterator[Declaration]:
+    """Iterate over all shapes of all events."""
+    from taskscope.model.include.trace.events import irq, printk, sched, signal, syscalls, task, timer
+    from taskscope.model.kernel.trace import trace_entries
+
+    for module in (trace_entries, task, signal, sched, irq, printk, timer, syscalls):
+        yield from module.EVENTS
+
+
+def trace_event_files(cur: Machine, tr: TraceArray) -> dict[tuple[str, str], TraceEventFile]:
+    """Make the files of an instance for all events that a probe can write (event_trace_add_tracer())."""
+    files = {}
+    for event_call in cur.trace_events:
+        if event_call.system != "ftrace":
+            file = TraceEventFile(event_call, tr)
+            if event_call.dynamic or not event_call.type_len:
+                file.flags = EVENT_FILE_FL_SLOW
+            files[event_call.system, event_call.name] = file
+    return files
+
+
+# ---- on and off ------------------------------------------------------------------------------------------
+
+def ftrace_event_enable_disable(file: TraceEventFile, enable: bool) -> None:
+    """Switch an event on or off in its instance."""
+    if file.enabled != enable:
+        file.enabled = enable
+        update_event_file(file)
+
+
+def update_event_file(file: TraceEventFile) -> None:
+    """Bring the probe in line with what is wanted: the record, or triggers that need it (soft mode)."""
+    cur = machine.cur
+    wanted = file.enabled or file.soft_mode > 0
+    if not file.enabled and wanted:
+        file.flags |= EVENT_FILE_FL_SOFT_DISABLED
+    else:
+        file.flags &= ~EVENT_FILE_FL_SOFT_DISABLED
+    if file.event_call.probe is not None and wanted != file.registered:
+        file.registered = wanted
+        name = file.event_call.declaration.tracepoint or file.event_call.name
+        if wanted:
+            tracepoint_probe_register(cur.tp, name, file.event_call.probe, file)
+        else:
+            tracepoint_probe_unregister(cur.tp, name, file.event_call.probe, file)
+    _update_cmdline_record(cur)
+
+
+def _update_cmdline_record(cur: Machine) -> None:
+    # tracing_start_sched_switch(): names are learnt at switches while anything is recorded.  The probe of the event
+    # sched_switch does that itself.
+    files = [f for tr in cur.ftrace_trace_arrays for f in tr.events.values() if f.registered]
+    alone = bool(files) and not any(f.event_call.name == "sched_switch" for f in files)
+    there = any(probe is probe_sched_switch for probe, _ in cur.tp.sched_switch)
+    if alone and not there:
+        tracepoint_probe_register(cur.tp, "sched_switch", probe_sched_switch, cur)
+    elif there and not alone:
+        tracepoint_probe_unregister(cur.tp, "sched_switch", probe_sched_switch, cur)
+
+
+def probe_sched_switch(cur: Machine, preempt: bool, prev: Task, next: Task) -> None:  # noqa: A002
+    """Keep the names of the tasks (kernel/trace/trace_sched_switch.c)."""
+    del preempt
+    cur.savedcmd[prev.pid] = prev.comm16
+    cur.savedcmd[next.pid] = next.comm16
+
+
+def set_event(tr: TraceArray, system: str | None, name: str | None, enable: bool) -> int:
+    """Switch all events on or off that match (__ftrace_set_clr_event()).
+
+    :return: 0, or -ENOENT where the names match nothing
+    """
+    from taskscope.model.kernel.trace.trace_events_filter import glob_match
+
+    found = False
+    for (s, n), file in tr.events.items():
+        if (system is None or glob_match(system, s)) and (name is None or glob_match(name, n)):
+            found = True
+            ftrace_event_enable_disable(file, enable)
+    return 0 if found else -_ENOENT
+
+
+def event_file_set_flag(file: TraceEventFile, flag: int, on: bool) -> None:
+    """Set or clear a flag of the long way."""
+    file.flags = file.flags | flag if on else file.flags & ~flag
