@@ -1,0 +1,118 @@
+"""Programs of processes on this host's kernel: a small process of its own runs them, this side asks and bounds it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal
+
+from taskscope.errors import TaskscopeError
+from taskscope.labs.truth.program import Program, Raw, transcript
+
+Mode = Literal["pid", "user", "sub"]
+#: programs that share a PID namespace
+BATCH: Final = 40
+#: how long one program may take, in seconds
+SECONDS: Final = 10.0
+
+_SOURCE: Final = Path(__file__).resolve().parents[3]
+
+
+class HostRunError(TaskscopeError):
+    """A program did not come to its end on the host; ``transcript`` is what was said until then."""
+
+    def __init__(self, message: str, lines: list[str | None]) -> None:
+        super().__init__(message)
+        self.transcript = lines
+
+
+class HostRunner:
+    """Runs programs on this host's kernel, many a second; a context manager.
+
+    :param mode: what keeps a program's processes together, see `best_mode`
+    :param seconds: how long one program may take
+    """
+
+    def __init__(self, mode: Mode | None = None, seconds: float = SECONDS) -> None:
+        self.mode: Mode = mode or best_mode()
+        self.seconds = seconds
+        env = {"PYTHONPATH": str(_SOURCE), "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ.get("PATH", "")}
+        self._worker = subprocess.Popen(
+            [sys.executable, "-S", "-s", "-m", "taskscope.labs.truth.worker", self.mode, str(seconds)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, start_new_session=True,
+        )
+
+    def __enter__(self) -> HostRunner:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process that runs programs, and with it everything that they left."""
+        worker = self._worker
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.close()
+        try:
+            worker.wait(2)
+        except subprocess.TimeoutExpired:
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.wait()
+        worker.stdout.close()
+
+    def run(self, program: Program) -> list[str | None]:
+        """Return the transcript of one program.
+
+        :raises HostRunError: it did not end
+        """
+        return next(iter(self.run_all([program])))
+
+    def run_all(self, programs: Sequence[Program]) -> Iterator[list[str | None]]:
+        """Yield the transcripts of programs, in their order.
+
+        :raises HostRunError: one did not end, or left processes behind
+        """
+        for start in range(0, len(programs), BATCH):
+            batch = programs[start : start + BATCH]
+            answers = self._ask(batch)
+            for program, (ended, pids, results) in zip(batch, answers, strict=False):
+                raws: list[Raw] = [None if r is None else (r[0], r[1].encode("latin-1") if isinstance(r[1], str) else tuple(r[1]))
+                                   for r in results]
+                lines = transcript(program, raws, pids, os.getuid())
+                if not ended:
+                    raise HostRunError(f"program {program.seed or '?'}: not at its end after {self.seconds:g} s, or it left processes; "
+                                       f"fences are missing:\n{program.text(program.expected, lines, fences=True)}", lines)
+                yield lines
+
+    def _ask(self, batch: Sequence[Program]) -> list[tuple[bool, list[int], list[list[object] | None]]]:
+        worker = self._worker
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(json.dumps([program.scripts for program in batch], separators=(",", ":")).encode() + b"\n")
+        worker.stdin.flush()
+        ready, _, _ = select.select([worker.stdout], [], [], self.seconds * len(batch) + 30)
+        line = worker.stdout.readline() if ready else b""
+        if not line:
+            raise HostRunError("the process that runs programs on the host gave no answer; see its message above", [])
+        answers: list[tuple[bool, list[int], list[list[object] | None]]] = json.loads(line)
+        return answers
+
+
+def best_mode() -> Mode:
+    """Return what this user may have: a PID namespace, one inside a user namespace, or only a subreaper."""
+    for mode, flags in (("pid", 0x20000000), ("user", 0x30000000)):
+        child = os.fork()
+        if child == 0:
+            os._exit(ctypes.CDLL(None).unshare(flags) & 1)
+        if os.waitpid(child, 0)[1] == 0:
+            return mode  # type: ignore[return-value]
+    return "sub"

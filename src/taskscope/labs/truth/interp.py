@@ -1,0 +1,135 @@
+"""Run a program of processes on whatever offers the C library's names as the `os` module has them.
+
+The same lines run on the host's kernel and on the model: what a process does depends on its script and on what system calls return,
+and on nothing else, so that on the model a child may be run again from its parent's start.  Imports nothing: the host's runner is a
+process that forks thousands of times, and stays small.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+PR_SET_NAME, PR_GET_NAME = 15, 16
+#: operations with symbolic pids among their arguments
+PID_ARGUMENTS = frozenset(("getpgid", "getsid", "setpgid", "kill", "wait4", "waitid"))
+#: the first of the two descriptors of actor n's pipe of tokens is ``fds[n][0]``
+Pipes = list[tuple[int, int]]
+
+
+class Board(Protocol):
+    """Where processes write down what their operations returned, and who has which pid."""
+
+    def pid_of(self, actor: int) -> int:
+        """Return the pid of an actor."""
+
+    def born(self, actor: int, pid: int) -> None:
+        """Note the pid of an actor."""
+
+    def put(self, serial: int, ret: int, more: tuple[int, ...] | bytes = ()) -> None:
+        """Note what an operation returned."""
+
+
+class Life(Protocol):
+    """How a process of a program begins on this kind of kernel."""
+
+    def fork(self, sys: Any, run: Run, child: int, flags: int, how: str) -> int:
+        """Create the actor `child` with clone(flags); it plays its script and then parks.  Return its pid, or raise OSError."""
+
+    def badclone(self, sys: Any, flags: int) -> int:
+        """Call clone() with flags that must be refused."""
+
+
+class Run:
+    """One run of a program: scripts, pipes, where results go."""
+
+    __slots__ = ("board", "life", "pipes", "scripts")
+
+    def __init__(self, scripts: list[list[list[Any]]], pipes: Pipes, board: Board, life: Life) -> None:
+        self.scripts = scripts
+        self.pipes = pipes
+        self.board = board
+        self.life = life
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Run:
+        """A run is not part of a process: a child's copy of the memory has the same one."""
+        return self
+
+
+def play(sys: Any, run: Run, actor: int) -> None:
+    """Do what the script of an actor says."""
+    board = run.board
+    pipes = run.pipes
+    mine = pipes[actor][0]
+    come: set[int] = set()
+    for item in run.scripts[actor]:
+        name = item[1]
+        if name == "tok":
+            sys.write(pipes[item[2]][1], bytes((item[3],)))
+        elif name == "await":
+            while item[2] not in come:
+                come.update(sys.read(mine, 64))
+        else:
+            try:
+                ret, more = perform(sys, run, actor, name, item)
+            except OSError as error:
+                ret, more = -(error.errno or 0), ()
+            board.put(item[0], ret, more)
+
+
+def live(sys: Any, run: Run, actor: int) -> None:
+    """Be an actor from its birth on: play its script, then sleep until killed."""
+    run.board.born(actor, sys.getpid())
+    play(sys, run, actor)
+    while True:
+        sys.read(run.pipes[actor][0], 64)
+
+
+def perform(sys: Any, run: Run, actor: int, name: str, item: list[Any]) -> tuple[int, tuple[int, ...] | bytes]:
+    """Perform one operation; return its result and what it wrote elsewhere.
+
+    :raises OSError: it failed
+    """
+    if name == "fork":
+        pid = run.life.fork(sys, run, item[2], item[3], item[4])
+        run.board.born(item[2], pid)
+        return pid, ()
+    if name == "badclone":
+        return run.life.badclone(sys, item[2]), ()
+    args = item[2:]
+    if name in PID_ARGUMENTS:
+        args = [_value(run, arg) if isinstance(arg, str) else arg for arg in args]
+    if name in ("wait4", "waitpid"):
+        pid, status = sys.waitpid(args[0], _signed(args[1]))
+        return pid, (status,)
+    if name == "waitid":
+        info = sys.waitid(args[0], args[1], _signed(args[2]))
+        if info is None:
+            return 0, ()
+        return 0, (info.si_pid, info.si_uid, info.si_signo, info.si_status, info.si_code)
+    if name == "prctl_get":
+        return 0, (sys.prctl_get(args[0]),)
+    if name == "setname":
+        return sys.prctl(PR_SET_NAME, args[0]) or 0, ()
+    if name == "getname":
+        got = sys.prctl_get(PR_GET_NAME)
+        return 0, got if isinstance(got, bytes) else str(got).encode()
+    if name == "dup2":
+        return sys.dup2(run.pipes[actor][0], args[0]), ()
+    if name == "getfd":
+        return sys.fcntl(args[0], 1), ()
+    if name == "signal":
+        sys.signal(args[0], 1 if args[1] == "ign" else 0)
+        return 0, ()
+    if name == "exit":
+        sys._exit(args[0])
+    return getattr(sys, name)(*args) or 0, ()
+
+
+def _value(run: Run, text: str) -> int:
+    """Return the number that a symbolic pid stands for here."""
+    return -run.board.pid_of(int(text[2:])) if text[0] == "-" else run.board.pid_of(int(text[1:]))
+
+
+def _signed(flags: int) -> int:
+    """Return 32 bits as the C int that they are."""
+    return flags - (1 << 32) if flags >> 31 else flags

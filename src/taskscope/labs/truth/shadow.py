@@ -1,0 +1,692 @@
+"""What Linux does with processes, in as few lines as the generator needs: a reference that is neither kernel.
+
+`World` holds the processes of one program; `World.apply` performs one operation on it and tells, beside the result, what
+the operation touched (`Effect.touches`), which processes die of it, and who must have finished before it.  From this `build` fences a program.
+Followed are kernel/exit.py, fork, signal and sys of Linux 4.19 to 6.18 where they agree, and setpgid(2), wait(2), prctl(2).
+
+Touches are (resource, mode).  Two touches of one resource by different processes must be ordered unless both read (``r``), both
+add to a set (``a``), both take from a set that stays non-empty (``d``), or one asks whether a set is empty (``e``) and the other is ``r``, ``e``, ``a`` or ``d``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from taskscope.abi.sched import CloneFlag
+from taskscope.abi.signal import Signal
+from taskscope.labs.truth.program import Item
+
+Resource = tuple[str, int]
+Touch = tuple[Resource, str]
+
+SIGCHLD: Final = int(Signal.SIGCHLD)
+SIGKILL: Final = int(Signal.SIGKILL)
+SIGSTOP: Final = int(Signal.SIGSTOP)
+SIGCONT: Final = int(Signal.SIGCONT)
+SIGHUP: Final = int(Signal.SIGHUP)
+#: default action: ignore
+HARMLESS: Final = frozenset({SIGCHLD, int(Signal.SIGURG), int(Signal.SIGWINCH)})
+
+WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x01000000
+WNOTHREAD, WALL, WCLONE = 0x20000000, 0x40000000, 0x80000000
+P_ALL, P_PID, P_PGID = 0, 1, 2
+CLD_EXITED, CLD_KILLED, CLD_STOPPED, CLD_CONTINUED = 1, 2, 5, 6
+
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_NAME, PR_GET_NAME = 1, 2, 15, 16
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
+
+_PARENT: Final = int(CloneFlag.CLONE_PARENT)
+_FILES: Final = int(CloneFlag.CLONE_FILES)
+_FS: Final = int(CloneFlag.CLONE_FS)
+
+#: pairs of modes that commute
+COMMUTE: Final = frozenset({"rr", "aa", "dd", "ee", "er", "re", "ea", "ae", "ed", "de"})
+
+
+class SkipError(Exception):
+    """The operation makes no sense here, would block for ever, or has no single result."""
+
+
+@dataclass(slots=True)
+class Proc:
+    """One process of the reference."""
+
+    parent: int
+    pgrp: int
+    sid: int
+    leader: bool = False
+    state: str = "run"              # run, stopped, zombie, ghost (released by itself, some time soon), gone (reaped)
+    exit_signal: int = SIGCHLD
+    status: int = 0
+    subreaper: bool = False
+    pdeath: int = 0
+    ignored: frozenset[int] = frozenset()
+    name: str = ""
+    files: int = 0                  # which table of file descriptors
+    fs: int = 0                     # which umask
+    stop_code: int = 0              # of a stop that nobody has waited for
+    continued: bool = False         # a SIGCONT that nobody has waited for
+    pending: frozenset[int] = frozenset()
+    kids: tuple[int, ...] = ()
+
+    def copy(self) -> Proc:
+        """Return a copy."""
+        return Proc(self.parent, self.pgrp, self.sid, self.leader, self.state, self.exit_signal, self.status, self.subreaper,
+                    self.pdeath, self.ignored, self.name, self.files, self.fs, self.stop_code, self.continued, self.pending, self.kids)
+
+
+@dataclass(slots=True)
+class Death:
+    """A process dies, some time after its cause: the operation (-1) or an earlier death of the same operation."""
+
+    actor: int
+    cause: int
+    touches: list[Touch] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Effect:
+    """What one operation does beside its result."""
+
+    result: str | None = None
+    touches: list[Touch] = field(default_factory=list)
+    deaths: list[Death] = field(default_factory=list)
+    #: whose operations must all have finished before
+    quiesce: set[int] = field(default_factory=set)
+    #: a child whose death this operation itself waits for
+    exempt: int | None = None
+    #: (parent, child, how): what the parent must wait for at once, without reaping
+    observe: list[tuple[int, int, str]] = field(default_factory=list)
+    continued: list[tuple[int, int]] = field(default_factory=list)    # (actor, cause)
+    #: the actor that was born
+    born: int | None = None
+    #: the caller stopped or died in the call
+    suspended: bool = False
+
+
+def ref(text: Any) -> tuple[int, int | None]:
+    """Take a symbolic pid apart: (sign, actor), or (number, None) of a literal."""
+    if isinstance(text, int):
+        return text, None
+    return (-1, int(text[2:])) if text[0] == "-" else (1, int(text[1:]))
+
+
+class World:
+    """The processes of a program, as the reference sees them."""
+
+    __slots__ = ("effect", "files", "procs", "queue", "tainted", "umasks")
+
+    def __init__(self) -> None:
+        self.procs: list[Proc] = [Proc(parent=-1, pgrp=0, sid=0, leader=True, name="reaper")]
+        self.files: dict[int, frozenset[int]] = {0: frozenset()}
+        self.umasks: dict[int, int] = {0: 0o22}
+        self.tainted: frozenset[int] = frozenset()      # groups of which a ghost may still be a member
+        self.effect = Effect()
+        self.queue: list[tuple[int, int, int]] = []
+
+    def copy(self) -> World:
+        """Return a copy that `apply` may change."""
+        new = World.__new__(World)
+        new.procs = [proc.copy() for proc in self.procs]
+        new.files = dict(self.files)
+        new.umasks = dict(self.umasks)
+        new.tainted = self.tainted
+        new.effect = Effect()
+        new.queue = []
+        return new
+
+    # ---- looking ---------------------------------------------------------------------------------------
+
+    def touch(self, kind: str, number: int, mode: str) -> None:
+        """Note that the operation depends on (or changes) something."""
+        self.effect.touches.append(((kind, number), mode))
+
+    def members(self, group: int) -> list[int]:
+        """Return the processes of a group, oldest first; zombies count until they are reaped."""
+        return [n for n, p in enumerate(self.procs) if p.pgrp == group and p.state not in ("gone", "ghost")]
+
+    def group_exists(self, group: int) -> bool:
+        """Tell whether a process group has members."""
+        if self.members(group):
+            self.touch("pg", group, "e")
+            return True
+        if group in self.tainted:
+            raise SkipError
+        self.touch("pg", group, "r")
+        return False
+
+    def find(self, target: Any, actor: int) -> int | None:
+        """Return the process that a positive pid names, None if there is none (any more)."""
+        sign, who = ref(target)
+        if who is None:
+            return actor if sign == 0 else None
+        if sign < 0:
+            return None
+        self.touch("ext", who, "r")
+        state = self.procs[who].state
+        if state == "ghost":
+            raise SkipError
+        return None if state == "gone" else who
+
+    # ---- an operation ----------------------------------------------------------------------------------
+
+    def apply(self, actor: int, item: Item) -> Effect:
+        """Perform an operation; the world is changed.
+
+        :raises SkipError: it can not be part of a deterministic program here
+        """
+        effect = self.effect
+        for arg in item[2:]:
+            if isinstance(arg, str) and arg[:1] in "@-" and arg[-1:].isdigit() and item[1] != "setname":
+                self.touch("pid", int(arg.lstrip("@-")), "r")
+        effect.result = getattr(self, f"op_{item[1]}")(actor, *item[2:])
+        done = 0
+        while self.queue:
+            victim, status, cause = self.queue.pop(0)
+            if self.procs[victim].state in ("run", "stopped"):
+                self._die(victim, status, cause)
+                done += 1
+        if self.procs[actor].state in ("zombie", "ghost"):
+            effect.result = None
+            effect.suspended = True
+        return effect
+
+    # ---- birth -----------------------------------------------------------------------------------------
+
+    def op_fork(self, actor: int, child: int, flags: int, how: str) -> str:
+        """clone() of a process."""
+        del how
+        if child != len(self.procs):
+            raise SkipError
+        me = self.procs[actor]
+        parent, exit_signal = actor, flags & 0xFF
+        if flags & _PARENT:
+            self.touch("par", actor, "r")
+            if actor == 0:
+                raise SkipError
+            parent, exit_signal = me.parent, me.exit_signal
+        for kind, number, mode in (("kids", parent, "w"), ("pid", child, "w"), ("ext", child, "w"), ("par", child, "w"), ("ids", child, "w"),
+                                   ("wst", child, "w"), ("ids", actor, "r"), ("pg", me.pgrp, "a"),
+                                   ("files", me.files, "r"), ("fs", me.fs, "r")):
+            self.touch(kind, number, mode)
+        new = Proc(parent=parent, pgrp=me.pgrp, sid=me.sid, exit_signal=exit_signal, ignored=me.ignored, name=me.name,
+                   files=me.files if flags & _FILES else child, fs=me.fs if flags & _FS else child)
+        if not flags & _FILES:
+            self.files[child] = self.files[me.files]
+        if not flags & _FS:
+            self.umasks[child] = self.umasks[me.fs]
+        self.procs.append(new)
+        self.procs[parent].kids += (child,)
+        self.effect.born = child
+        return f"@{child}"
+
+    def op_badclone(self, actor: int, flags: int) -> str:
+        """clone() with flags that contradict each other."""
+        return "EINVAL"
+
+    # ---- names and ids ---------------------------------------------------------------------------------
+
+    def op_getpid(self, actor: int) -> str:
+        """getpid()"""
+        return f"@{actor}"
+
+    def op_gettid(self, actor: int) -> str:
+        """gettid()"""
+        return f"@{actor}"
+
+    def op_getppid(self, actor: int) -> str:
+        """getppid()"""
+        if actor == 0:
+            raise SkipError
+        self.touch("par", actor, "r")
+        return f"@{self.procs[actor].parent}"
+
+    def op_getpgid(self, actor: int, target: Any) -> str:
+        """getpgid()"""
+        return self._id(actor, target, "pgrp")
+
+    def op_getsid(self, actor: int, target: Any) -> str:
+        """getsid()"""
+        return self._id(actor, target, "sid")
+
+    def _id(self, actor: int, target: Any, which: str) -> str:
+        found = self.find(target, actor)
+        if found is None:
+            return "ESRCH"
+        self.touch("ids", found, "r")
+        return f"@{getattr(self.procs[found], which)}"
+
+    def op_setpgid(self, actor: int, target: Any, group: Any) -> str:
+        """setpgid(): kernel/sys.c, checks in its order"""
+        sign, leader = ref(group)
+        if sign < 0:
+            return "EINVAL"
+        who = self.find(target, actor)
+        if who is None:
+            return "ESRCH"
+        me, proc = self.procs[actor], self.procs[who]
+        self.touch("ids", who, "w")
+        self.touch("ids", actor, "r")
+        if who != actor:
+            self.touch("par", who, "r")
+            if proc.parent != actor:
+                return "ESRCH"
+            if proc.sid != me.sid:
+                return "EPERM"
+        if proc.leader:
+            return "EPERM"
+        if leader is None:
+            if sign:
+                return "EPERM"          # a number that is nobody's group
+            leader = who
+        if leader != who:
+            if not self.group_exists(leader):
+                return "EPERM"
+            if self.procs[self.members(leader)[0]].sid != me.sid:
+                return "EPERM"
+        self._move(who, leader)
+        return "0"
+
+    def op_setsid(self, actor: int) -> str:
+        """setsid()"""
+        me = self.procs[actor]
+        self.touch("ids", actor, "w")
+        if me.leader or self.group_exists(actor):
+            return "EPERM"
+        self._move(actor, actor)
+        me.sid, me.leader = actor, True
+        return f"@{actor}"
+
+    def _move(self, who: int, group: int) -> None:
+        proc = self.procs[who]
+        if proc.pgrp == group:
+            self.touch("pg", group, "e")
+            return
+        if proc.state == "stopped":
+            self.touch("stops", proc.pgrp, "w")
+            self.touch("stops", group, "w")
+        self._leave(who)
+        self.touch("pg", group, "a" if self.members(group) else "w")
+        proc.pgrp = group
+        # A ghost that still is in the group no longer decides whether it exists.
+
+    def _leave(self, who: int) -> None:
+        group = self.procs[who].pgrp
+        self.touch("pg", group, "d" if len(self.members(group)) > 1 else "w")
+
+    # ---- prctl -----------------------------------------------------------------------------------------
+
+    def op_prctl(self, actor: int, option: int, value: int) -> str:
+        """prctl() with a number"""
+        me = self.procs[actor]
+        if option == PR_SET_CHILD_SUBREAPER:
+            self.touch("sub", actor, "w")
+            me.subreaper = bool(value)
+            return "0"
+        if option == PR_SET_PDEATHSIG:
+            if value > 64:
+                return "EINVAL"
+            self.touch("pds", actor, "w")
+            me.pdeath = value
+            return "0"
+        return "EINVAL"
+
+    def op_prctl_get(self, actor: int, option: int) -> str:
+        """prctl() that writes a number"""
+        me = self.procs[actor]
+        return f"0 {int(me.subreaper) if option == PR_GET_CHILD_SUBREAPER else me.pdeath}"
+
+    def op_setname(self, actor: int, name: str) -> str:
+        """prctl(PR_SET_NAME)"""
+        self.procs[actor].name = name[:15]
+        return "0"
+
+    def op_getname(self, actor: int) -> str:
+        """prctl(PR_GET_NAME)"""
+        return repr(self.procs[actor].name)
+
+    # ---- what clone shares -----------------------------------------------------------------------------
+
+    def op_dup2(self, actor: int, slot: int) -> str:
+        """dup2() onto a descriptor of our own"""
+        me = self.procs[actor]
+        self.touch("files", me.files, "w")
+        self.files[me.files] |= {slot}
+        return str(slot)
+
+    def op_close(self, actor: int, slot: int) -> str:
+        """close()"""
+        me = self.procs[actor]
+        self.touch("files", me.files, "w")
+        if slot not in self.files[me.files]:
+            return "EBADF"
+        self.files[me.files] -= {slot}
+        return "0"
+
+    def op_getfd(self, actor: int, slot: int) -> str:
+        """fcntl(F_GETFD)"""
+        me = self.procs[actor]
+        self.touch("files", me.files, "r")
+        return "0" if slot in self.files[me.files] else "EBADF"
+
+    def op_umask(self, actor: int, mask: int) -> str:
+        """umask()"""
+        me = self.procs[actor]
+        self.touch("fs", me.fs, "w")
+        old, self.umasks[me.fs] = self.umasks[me.fs], mask & 0o777
+        return str(old)
+
+    # ---- the end ---------------------------------------------------------------------------------------
+
+    def op_exit(self, actor: int, code: int) -> None:
+        """exit_group()"""
+        self.queue.append((actor, (code & 0xFF) << 8, -1))
+
+    def _die(self, x: int, status: int, cause: int) -> None:
+        """do_exit(): exit_notify() above all."""
+        death = Death(x, cause)
+        outer, self.effect.touches = self.effect.touches, death.touches
+        index = len(self.effect.deaths)
+        self.effect.deaths.append(death)
+        me = self.procs[x]
+        self.touch("wst", x, "w")
+        if me.state == "stopped":
+            self.touch("stops", me.pgrp, "w")
+        me.pending = frozenset()
+        me.state, me.status = "dying", status       # exit_state is set at the end of exit_notify()
+        if me.kids:
+            self._forget_children(x, index)
+        self._orphaned(x, me.parent, x, index)
+        me.state = "zombie"
+        above = me.parent
+        while above > 0:
+            self.touch("ign", above, "r")
+            above = self.procs[above].parent
+        if any(SIGCHLD in proc.ignored for proc in self.procs):
+            self.touch("par", x, "r")   # which parent it is that dies unmourned
+        if me.exit_signal == SIGCHLD:
+            if SIGCHLD in self.procs[me.parent].ignored:
+                self._vanish(x)
+                self.effect.observe.append((me.parent, x, "vanished"))
+        self.effect.touches = outer
+
+    def _forget_children(self, x: int, index: int) -> None:
+        me = self.procs[x]
+        reaper = self._reaper(x)
+        heir = self.procs[reaper]
+        self.touch("kids", x, "w")
+        self.touch("kids", reaper, "w")
+        kids = me.kids
+        me.kids = ()
+        stay = []
+        for c in kids:
+            child = self.procs[c]
+            self.touch("par", c, "w")
+            child.parent = reaper
+            if child.state != "zombie":
+                self.touch("pds", c, "r")
+                if child.pdeath:
+                    self._deliver(c, child.pdeath, index)
+            child.exit_signal = SIGCHLD
+            if child.state == "zombie":
+                self.touch("ign", reaper, "r")
+                if SIGCHLD in heir.ignored:
+                    self._vanish(c)
+                    continue
+            stay.append(c)
+            self._orphaned(c, x, None, index)
+        heir.kids += tuple(stay)
+
+    def _vanish(self, x: int) -> None:
+        """The process releases itself: nobody can tell when exactly."""
+        proc = self.procs[x]
+        proc.state = "ghost"
+        self.touch("ext", x, "w")
+        self.touch("wst", x, "w")
+        self.touch("ids", x, "w")
+        self.touch("pg", proc.pgrp, "w")
+        self.tainted |= {proc.pgrp}
+        parent = self.procs[proc.parent]
+        parent.kids = tuple(k for k in parent.kids if k != x)
+
+    def _reaper(self, x: int) -> int:
+        """find_new_reaper()"""
+        at = x
+        while True:
+            self.touch("par", at, "r")
+            at = self.procs[at].parent
+            if at == 0:
+                return 0
+            self.touch("sub", at, "r")
+            if self.procs[at].subreaper:
+                return at
+
+    def _orphaned(self, x: int, parent: int, ignored: int | None, index: int) -> None:
+        """kill_orphaned_pgrp()"""
+        procs = self.procs
+        group, session = procs[x].pgrp, procs[x].sid
+        self.touch("stops", group, "r")
+        members = self.members(group)
+        if not any(procs[m].state == "stopped" for m in members):
+            return
+        self.touch("pg", group, "r")
+        for m in {x, *members}:
+            self.touch("ids", m, "r")
+            self.touch("par", m, "r")
+            if procs[m].parent >= 0:
+                self.touch("ids", procs[m].parent, "r")
+        self.touch("ids", parent, "r")
+        if procs[parent].pgrp == group or procs[parent].sid != session:
+            return
+        for m in members:
+            proc = procs[m]
+            if m == ignored or proc.state == "zombie" or proc.parent <= 0:
+                continue
+            above = procs[proc.parent]
+            if above.pgrp != group and above.sid == proc.sid:
+                return
+        for m in members:
+            if procs[m].state in ("run", "stopped"):
+                self._deliver(m, SIGHUP, index)
+        for m in members:
+            if procs[m].state in ("run", "stopped"):
+                self._deliver(m, SIGCONT, index)
+
+    # ---- signals ---------------------------------------------------------------------------------------
+
+    def op_signal(self, actor: int, sig: int, action: str) -> str:
+        """sigaction() to SIG_IGN or SIG_DFL"""
+        if sig in (SIGKILL, SIGSTOP):
+            return "EINVAL"
+        me = self.procs[actor]
+        self.touch("ign", actor, "w")
+        me.ignored = me.ignored | {sig} if action == "ign" else me.ignored - {sig}
+        return "0"
+
+    def op_kill(self, actor: int, target: Any, sig: int) -> str:
+        """kill()"""
+        sign, who = ref(target)
+        if who is None and sign != 0:
+            return "ESRCH"                  # a pid that nobody has
+        if who is None or sign < 0:
+            group = self.procs[actor].pgrp if who is None else who
+            if who is None:
+                self.touch("ids", actor, "r")
+            self.touch("pg", group, "r")
+            targets = self.members(group)
+            if not targets and group in self.tainted:
+                raise SkipError
+        else:
+            found = self.find(target, actor)
+            targets = [] if found is None else [found]
+        if not targets:
+            return "ESRCH"
+        if not 0 <= sig <= 64:
+            return "EINVAL"
+        if sig:
+            for x in targets:
+                self._deliver(x, sig, -1)
+        if self.procs[actor].state == "stopped":
+            self.effect.suspended = True
+        return "0"
+
+    def _deliver(self, x: int, sig: int, cause: int) -> None:
+        proc = self.procs[x]
+        if x == 0:
+            raise SkipError                 # the reaper is no actor to be killed
+        self.touch("wst", x, "r")
+        if proc.state not in ("run", "stopped"):
+            return
+        if any(victim == x for victim, _, _ in self.queue):
+            return                          # it is dying already
+        if sig == SIGCONT:
+            if proc.state == "stopped":
+                self._continue(x, cause)
+            return
+        if sig == SIGSTOP:
+            if proc.state == "run":
+                if cause >= 0:
+                    raise SkipError
+                self._stop(x)
+            return
+        if sig != SIGKILL:
+            self.touch("ign", x, "r")
+            if sig in HARMLESS or sig in proc.ignored:
+                return
+            if proc.state == "stopped":
+                proc.pending |= {sig}
+                return
+        self.touch("wst", x, "w")
+        self.effect.quiesce.add(x)
+        self.queue.append((x, sig, cause))
+
+    def _stop(self, x: int) -> None:
+        proc = self.procs[x]
+        self.touch("wst", x, "w")
+        self.touch("stops", proc.pgrp, "w")
+        self.effect.quiesce.add(x)
+        proc.state, proc.stop_code, proc.continued = "stopped", SIGSTOP, False
+        self.effect.observe.append((proc.parent, x, "stopped"))
+
+    def _continue(self, x: int, cause: int) -> None:
+        proc = self.procs[x]
+        self.touch("wst", x, "w")
+        self.touch("stops", proc.pgrp, "w")
+        proc.state, proc.stop_code, proc.continued = "run", 0, True
+        self.effect.continued.append((x, cause))
+        if proc.pending:
+            self.queue.append((x, min(proc.pending), cause))
+            proc.pending = frozenset()
+
+    # ---- waiting ---------------------------------------------------------------------------------------
+
+    def op_wait4(self, actor: int, target: Any, options: int) -> str:
+        """wait4()"""
+        if options & ~(WNOHANG | WUNTRACED | WCONTINUED | WNOTHREAD | WCLONE | WALL):
+            return "EINVAL"
+        sign, who = ref(target)
+        kind: tuple[int, int | None]
+        if who is None and sign == -1:
+            kind = (P_ALL, None)
+        elif who is None and sign == 0:
+            self.touch("ids", actor, "r")
+            kind = (P_PGID, self.procs[actor].pgrp)
+        else:
+            kind = (P_PID if sign > 0 else P_PGID, who)
+        found = self._wait(actor, kind, options | WEXITED)
+        if isinstance(found, str):
+            return found
+        child, code, status = found
+        if code in (CLD_EXITED, CLD_KILLED):
+            word = status << 8 if code == CLD_EXITED else status
+        else:
+            word = status << 8 | 0x7F if code == CLD_STOPPED else 0xFFFF
+        return f"@{child} {word:#06x}"
+
+    def op_waitid(self, actor: int, idtype: int, target: Any, options: int) -> str:
+        """waitid()"""
+        if options & ~(WNOHANG | WNOWAIT | WEXITED | WUNTRACED | WCONTINUED | WNOTHREAD | WCLONE | WALL):
+            return "EINVAL"
+        if not options & (WEXITED | WUNTRACED | WCONTINUED):
+            return "EINVAL"
+        sign, who = ref(target)
+        if idtype not in (P_ALL, P_PID, P_PGID):
+            return "EINVAL"
+        if idtype != P_ALL and who is None and sign <= 0:
+            if idtype == P_PGID and sign == 0:
+                raise SkipError             # EINVAL before v5.4, the own group since
+            return "EINVAL"
+        found = self._wait(actor, (idtype, who), options)
+        if isinstance(found, str):
+            return "nothing" if found == "0" else found
+        child, code, status = found
+        return f"@{child} code {code} status {status} signo {SIGCHLD} uid me"
+
+    def _wait(self, actor: int, kind: tuple[int, int | None], options: int) -> str | tuple[int, int, int]:
+        """do_wait()"""
+        idtype, who = kind
+        me = self.procs[actor]
+        if idtype == P_PID and who is not None:
+            self.touch("par", who, "r")
+            self.touch("ext", who, "r")
+            if self.procs[who].state == "ghost":
+                raise SkipError
+            kids: Iterable[int] = (who,) if who in me.kids else ()
+        elif idtype == P_PID or (idtype == P_PGID and who is None):
+            kids = ()                       # a number that nobody has
+        else:
+            self.touch("kids", actor, "r")
+            kids = me.kids
+        may = False
+        events: list[tuple[int, int, int]] = []
+        for c in kids:
+            child = self.procs[c]
+            self.touch("wst", c, "r")
+            self.touch("par", c, "r")
+            if idtype == P_PGID:
+                self.touch("ids", c, "r")
+                if child.pgrp != who:
+                    continue
+            if not options & WALL and (child.exit_signal != SIGCHLD) != bool(options & WCLONE):
+                continue
+            if child.state == "zombie":
+                if options & WEXITED:
+                    code = CLD_KILLED if child.status & 0x7F else CLD_EXITED
+                    events.append((c, code, child.status & 0x7F or child.status >> 8))
+                    may = True
+                continue
+            may = True
+            if child.stop_code and options & WUNTRACED:
+                events.append((c, CLD_STOPPED, child.stop_code))
+            elif child.continued and options & WCONTINUED:
+                events.append((c, CLD_CONTINUED, SIGCONT))
+        if not events:
+            if not may:
+                return "ECHILD"
+            if options & WNOHANG:
+                return "0"
+            raise SkipError                 # it would block until something that may never come
+        c, code, status = events[0]
+        if not options & WNOHANG and len(events) == 1 and code in (CLD_EXITED, CLD_KILLED):
+            self.effect.exempt = c
+        if not options & WNOWAIT:
+            self._consume(actor, c, code)
+        return c, code, status
+
+    def _consume(self, actor: int, c: int, code: int) -> None:
+        child = self.procs[c]
+        self.touch("wst", c, "w")
+        if code == CLD_STOPPED:
+            child.stop_code = 0
+        elif code == CLD_CONTINUED:
+            child.continued = False
+        else:
+            self.touch("kids", actor, "w")
+            self.touch("ext", c, "w")
+            self.touch("ids", c, "w")
+            self._leave(c)
+            child.state = "gone"
+            me = self.procs[actor]
+            me.kids = tuple(k for k in me.kids if k != c)

@@ -1,0 +1,298 @@
+"""Run programs of processes on this host's kernel: ``python -S -m taskscope.labs.truth.worker MODE SECONDS``.
+
+Reads batches from standard input (one line of JSON: a list of lists of scripts), and answers each with a line: for each program
+[ended, pids, results].  A batch runs in a PID namespace of its own, whose process 1 is the programs' reaper: what a program
+leaves behind, or a worker that is killed, ends with the namespace.  MODE says what keeps them together: "pid" (root), "user" (a user
+namespace around it) or "sub" (no namespace: the reaper is a child subreaper, and what is left is killed from outside).
+
+Results are written to shared memory by the processes themselves, so that those that are killed have said what they did before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import mmap
+import os
+import select
+import signal
+import struct
+import sys as python
+import time
+from typing import Any, NoReturn
+
+from taskscope.labs.truth import interp
+
+CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_NAME, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 2, 16, 36, 37
+ACTORS = 64
+#: done, result, how many numbers (-1: bytes), room for five numbers
+RECORD = struct.Struct("<qqq40s")
+HEAD = 8 * (ACTORS + 1)
+MACHINE = os.uname().machine
+_CLONE = {"x86_64": 56, "aarch64": 220, "armv7l": 120, "i686": 120}
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+class HostSys:
+    """The C library of this host with the names that programs use."""
+
+    getpid = staticmethod(os.getpid)
+    getppid = staticmethod(os.getppid)
+    getpgid = staticmethod(os.getpgid)
+    getsid = staticmethod(os.getsid)
+    setpgid = staticmethod(os.setpgid)
+    kill = staticmethod(os.kill)
+    waitpid = staticmethod(os.waitpid)
+    waitid = staticmethod(os.waitid)
+    umask = staticmethod(os.umask)
+    close = staticmethod(os.close)
+    read = staticmethod(os.read)
+    write = staticmethod(os.write)
+    signal = staticmethod(signal.signal)
+
+    def gettid(self) -> int:
+        """gettid()"""
+        return int(_check(libc.syscall(ctypes.c_long({"x86_64": 186, "aarch64": 178}.get(MACHINE, 224)))))
+
+    def setsid(self) -> int:
+        """setsid()"""
+        return int(_check(libc.setsid()))
+
+    def dup2(self, old: int, new: int) -> int:
+        """dup2()"""
+        return os.dup2(old, new)
+
+    def fcntl(self, fd: int, command: int) -> int:
+        """fcntl(F_GETFD)"""
+        return int(_check(libc.fcntl(fd, command, 0)))
+
+    def prctl(self, option: int, value: int | str) -> int:
+        """prctl() with a number or a name"""
+        arg: Any = ctypes.c_ulong(value) if isinstance(value, int) else ctypes.c_char_p(value.encode("latin-1"))
+        zero = ctypes.c_ulong(0)
+        return int(_check(libc.prctl(option, arg, zero, zero, zero)))
+
+    def prctl_get(self, option: int) -> int | bytes:
+        """prctl() that writes a number or a name"""
+        zero = ctypes.c_ulong(0)
+        if option == PR_GET_NAME:
+            name = ctypes.create_string_buffer(16)
+            _check(libc.prctl(option, name, zero, zero, zero))
+            return name.value
+        number = ctypes.c_int(-1)
+        _check(libc.prctl(option, ctypes.byref(number), zero, zero, zero))
+        return number.value
+
+    def _exit(self, code: int) -> NoReturn:
+        """exit_group()"""
+        libc._exit(code)
+        raise AssertionError("exit_group() returned")
+
+
+class HostLife:
+    """Births on this host: clone() as it is, without what the C library does around fork()."""
+
+    def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> int:
+        """See `interp.Life`; however the model does it, here is one way."""
+        pid = self._clone(flags)
+        if pid:
+            return pid
+        try:
+            interp.live(sys, run, child)
+        except BaseException as error:  # noqa: BLE001  nothing of the parent may run here
+            os.write(2, f"truth: actor {child}: {error!r}\n".encode())
+        os._exit(120)
+
+    def badclone(self, sys: Any, flags: int) -> int:
+        """See `interp.Life`."""
+        pid = self._clone(flags)
+        if not pid:
+            os._exit(121)
+        return pid
+
+    def _clone(self, flags: int) -> int:
+        zero = ctypes.c_ulong(0)
+        return int(_check(libc.syscall(ctypes.c_long(_CLONE[MACHINE]), ctypes.c_ulong(flags), zero, zero, zero, zero)))
+
+
+class SharedBoard:
+    """The results of one program in memory that all its processes share."""
+
+    def __init__(self, memory: mmap.mmap, base: int, room: int) -> None:
+        self.memory = memory
+        self.base = base
+        self.room = room
+
+    def pid_of(self, actor: int) -> int:
+        """See `interp.Board`."""
+        at = self.base + 8 * actor
+        return int.from_bytes(self.memory[at : at + 8], "little")
+
+    def born(self, actor: int, pid: int) -> None:
+        """See `interp.Board`."""
+        at = self.base + 8 * actor
+        self.memory[at : at + 8] = pid.to_bytes(8, "little")
+
+    def put(self, serial: int, ret: int, more: tuple[int, ...] | bytes = ()) -> None:
+        """See `interp.Board`."""
+        if isinstance(more, bytes):
+            count, data = -1 - len(more), more
+        else:
+            count, data = len(more), struct.pack(f"<{len(more)}q", *more)
+        RECORD.pack_into(self.memory, self.base + HEAD + RECORD.size * serial, 1, ret, count, data)
+
+    def finished(self) -> bool:
+        """Tell whether the reaper played its script to the end and nobody was left."""
+        return self.pid_of(ACTORS) == 1
+
+    def results(self) -> list[Any]:
+        """Return what `program.Raw` is, as JSON has it."""
+        found: list[Any] = []
+        for serial in range(self.room):
+            done, ret, count, data = RECORD.unpack_from(self.memory, self.base + HEAD + RECORD.size * serial)
+            if not done:
+                found.append(None)
+            elif count < 0:
+                found.append([ret, data[: -1 - count].decode("latin-1")])
+            else:
+                found.append([ret, list(struct.unpack_from(f"<{count}q", data))])
+        return found
+
+
+def room_of(scripts: list[list[list[Any]]]) -> int:
+    """Return how many serial numbers a program has."""
+    return 1 + max((item[0] for script in scripts for item in script), default=-1)
+
+
+def reaper(batch: list[Any], boards: list[SharedBoard], progress: int) -> None:
+    """Be process 1: play the reaper's part of one program after the other."""
+    sys = HostSys()
+    life = HostLife()
+    if os.getsid(0) != os.getpid():
+        sys.setsid()
+    libc.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+    libc.prctl(15, ctypes.c_char_p(b"reaper"))
+    os.umask(0o22)
+    for scripts, board in zip(batch, boards, strict=True):
+        pipes = [os.pipe() for _ in scripts]
+        board.born(0, os.getpid())
+        interp.play(sys, interp.Run(scripts, pipes, board, life), 0)
+        for read, write in pipes:
+            os.close(read)
+            os.close(write)
+        left = False
+        try:
+            os.waitpid(-1, os.WNOHANG | 0x40000000)
+            left = True
+        except ChildProcessError:
+            pass
+        board.born(ACTORS, 2 if left else 1)
+        os.write(progress, b".")
+        if left:
+            return
+
+
+def contain(mode: str) -> None:
+    """Let the next child of this process be process 1 of a new PID namespace (not in mode "sub")."""
+    if mode == "sub":
+        return
+    uid, gid = os.getuid(), os.getgid()
+    _check(libc.unshare(CLONE_NEWPID | (CLONE_NEWUSER if mode == "user" else 0)))
+    if mode == "user":
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            fd = os.open(f"/proc/self/{name}", os.O_WRONLY)
+            os.write(fd, text.encode())
+            os.close(fd)
+
+
+def run_batch(batch: list[Any], mode: str, seconds: float) -> list[Any]:
+    """Run programs one after the other under one reaper; return what they wrote.
+
+    :param seconds: how long one program may take; with the one that takes longer the batch ends
+    """
+    rooms = [room_of(scripts) for scripts in batch]
+    sizes = [HEAD + RECORD.size * room for room in rooms]
+    memory = mmap.mmap(-1, sum(sizes))
+    boards = [SharedBoard(memory, sum(sizes[:n]), rooms[n]) for n in range(len(batch))]
+    hear, progress = os.pipe()
+    outer = os.fork()
+    if outer == 0:
+        try:
+            os.close(hear)
+            libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+            contain(mode)
+            inner = 0 if mode == "sub" else os.fork()
+            if inner == 0:
+                if mode != "sub":
+                    libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+                reaper(batch, boards, progress)
+            else:
+                os.close(progress)
+                os.waitpid(inner, 0)
+        except BaseException as error:  # noqa: BLE001  nothing of the parent may run here
+            os.write(2, f"truth: the reaper: {error!r}\n".encode())
+        finally:
+            os._exit(0)
+    os.close(progress)
+    done = 0
+    deadline = time.monotonic() + seconds
+    while done < len(batch):
+        ready, _, _ = select.select([hear], [], [], max(0.0, deadline - time.monotonic()))
+        more = len(os.read(hear, 4096)) if ready else 0
+        if not more:
+            break
+        done += more
+        deadline = time.monotonic() + seconds
+    os.close(hear)
+    end(outer, mode, kill=done < len(batch))
+    answer = [[board.finished(), [board.pid_of(n) for n in range(len(scripts))], board.results()]
+              for scripts, board in zip(batch[: done + 1], boards, strict=False)]
+    memory.close()
+    return answer
+
+
+def end(outer: int, mode: str, *, kill: bool) -> None:
+    """Let the batch's processes end, by force if need be."""
+    if kill:
+        os.kill(outer, signal.SIGKILL)
+    os.waitpid(outer, 0)
+    if mode != "sub":
+        return
+    # What the reaper left comes to us, a child subreaper too.
+    for _ in range(1000):
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:  # noqa: PTH123
+                left = [int(pid) for pid in file.read().split()]
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(-1, 0x40000000)
+        except ChildProcessError:
+            return
+
+
+def main(mode: str, seconds: float) -> None:
+    """Answer batches until standard input ends."""
+    libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    libc.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    gc.disable()
+    gc.freeze()
+    for line in python.stdin:
+        print(json.dumps(run_batch(json.loads(line), mode, seconds), separators=(",", ":")), flush=True)
+
+
+if __name__ == "__main__":
+    main(python.argv[1], float(python.argv[2]))
