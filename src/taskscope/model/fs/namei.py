@@ -25,7 +25,6 @@ from taskscope.model.include.linux.fs import (
     O_TRUNC,
     PATH_MAX,
     S_IALLUGO,
-    File,
     Inode,
     Path,
 )
@@ -55,7 +54,7 @@ def inode_permission(inode: Inode, mask: int) -> int:
     return 0 if mask & ~mode & 0o7 == 0 else -EACCES
 
 
-def lookup(dir: Inode, name: str) -> Inode | None:  # noqa: A002
+def lookup(dir: Inode, name: str) -> Inode | None:
     """Return what a directory has under a name."""
     assert dir.i_children is not None, "lookup() in what is no directory"
     found = dir.i_children.get(name)

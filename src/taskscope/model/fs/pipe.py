@@ -114,7 +114,7 @@ def pipe_write(f: File, data: bytes) -> int:
     ret = 0
     do_wakeup = False
     if not pipe.readers:
-        signal_send.send_sig(SIGPIPE, current, 0)
+        signal_send.send_sig(SIGPIPE, current, False)
         return -EPIPE
     # We try to merge small writes.
     chars = len(data) & (PAGE_SIZE - 1)
@@ -125,7 +125,7 @@ def pipe_write(f: File, data: bytes) -> int:
         do_wakeup = True
     while data:
         if not pipe.readers:
-            signal_send.send_sig(SIGPIPE, current, 0)
+            signal_send.send_sig(SIGPIPE, current, False)
             ret = ret or -EPIPE
             break
         if len(pipe.bufs) < pipe.buffers:

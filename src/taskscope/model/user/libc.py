@@ -14,7 +14,7 @@ from taskscope.abi import wait
 from taskscope.abi.sched import CloneFlag
 from taskscope.abi.signal import Signal
 from taskscope.model.include.linux.uaccess import Cell, Word
-from taskscope.model.user.python import _CLONE_THREAD, _CLONE_VM, DivergedError, UserContext
+from taskscope.model.user.python import _CLONE_THREAD, _CLONE_VM, DivergedError, UserContext, private
 
 _SIGCHLD: Final = int(Signal.SIGCHLD)
 #: what glibc's pthread_create() asks for
@@ -110,7 +110,8 @@ class Sys(UserContext):
         return 0x2000 + 8 * len(self._log)
 
     def _context(self, fn: Callable[..., Any], args: tuple[Any, ...], flags: int) -> Sys:
-        child = Sys(fn, args, shared=bool(flags & _CLONE_VM), thread=bool(flags & _CLONE_THREAD))
+        shared = bool(flags & _CLONE_VM)
+        child = Sys(fn, args if shared else private(args), shared=shared, thread=bool(flags & _CLONE_THREAD))
         child.environ = self.environ if flags & _CLONE_VM else dict(self.environ)
         return child
 
@@ -466,6 +467,10 @@ class Sys(UserContext):
     def ioctl(self, fd: int, cmd: int, arg: Any = 0) -> int:
         """ioctl(2)."""
         return int(self._call("ioctl", fd, cmd, arg))
+
+    def ioctl_get(self, fd: int, cmd: int) -> Any:
+        """Return what ioctl(2) stores through its third argument."""
+        return self._call("ioctl", fd, cmd, (cell := Cell(None)), out=cell)[1]
 
     def isatty(self, fd: int) -> bool:
         """Tell whether a descriptor is a terminal."""

@@ -16,6 +16,7 @@ import copy
 import traceback
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from greenlet import GreenletExit
@@ -147,6 +148,7 @@ class UserContext:
                 self._gate = _gone
                 raise
             if machine.cur.cpu.curr.journal is not self:
+                self._gate = _replaced      # nor may what a replaced program does in `finally:`
                 raise _Unwind
             if -516 <= ret <= -512:         # the program counter stands on the call again
                 if self.frames:
@@ -211,7 +213,7 @@ class UserContext:
     # ---- running ---------------------------------------------------------------------------------------
 
     def _start(self) -> int:
-        args = self._args if self._shared else copy.deepcopy(self._args)
+        args = self._args if self._shared else private(self._args)
         result = self._entry(self, *args)
         return result if isinstance(result, int) else 0
 
@@ -237,6 +239,18 @@ def gate(cur: machine.Machine) -> Callable[[int, tuple[Any, ...]], int]:
 def _gone(nr: int, args: tuple[Any, ...]) -> int:
     del nr, args
     raise GreenletExit
+
+
+def _replaced(nr: int, args: tuple[Any, ...]) -> int:
+    del nr, args
+    raise _Unwind
+
+
+def private(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a copy of arguments for another address space."""
+    if all(isinstance(arg, (int, str, bytes, float, type(None), FunctionType)) for arg in args):
+        return args
+    return copy.deepcopy(args)
 
 
 def copy_user(p: Task, usp: Any) -> None:
@@ -269,7 +283,7 @@ def user_mode() -> NoReturn:
                 if context.frames:
                     context._handle()
                 status = context._start()
-            except Exception as error:  # noqa: BLE001  the program crashed, as under CPython
+            except Exception as error:
                 context._crashed(error)
                 status = 1
             context._finish(status)

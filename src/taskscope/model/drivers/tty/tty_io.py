@@ -19,6 +19,7 @@ import taskscope.model.kernel.signal.send as signal_send
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ENOIOCTLCMD, ERESTARTSYS
 from taskscope.model.include.linux.fs import O_NOCTTY, O_NONBLOCK, File, FileOperations, Inode
+from taskscope.model.include.linux.interrupt import IrqDesc
 from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE
 from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.uaccess import put_user
@@ -79,9 +80,27 @@ def tty_init() -> None:
     console = TtyStruct("tty1", TTY_MAJOR << 8 | 1)
     m.ttys = [console]
     m.console_tty = console
+    m.uart_fifo = []
+    m.irq_uart = IrqDesc(81, "81:", "uart-pl011", uart_interrupt, m.nr_cpus, ipi=False, chip="ARMCTRL-level  89 Edge") \
+        if m.flavour.arch == "arm" else IrqDesc(4, "4:", "ttyS0", uart_interrupt, m.nr_cpus, ipi=False, chip="IO-APIC   4-edge")
+    m.irq_descs.append(m.irq_uart)
     super_.kern_device("/dev/console", TTYAUX_MAJOR << 8 | 1, tty_fops, console, 0o600)
     super_.kern_device("/dev/tty1", console.dev, tty_fops, console, 0o620)
     super_.kern_device("/dev/tty", TTYAUX_MAJOR << 8, tty_fops, None)
+
+
+def uart_interrupt() -> None:
+    """Take what was typed out of the controller (drivers/tty/serial/amba-pl011.c).
+
+    Context: hard interrupt.
+    """
+    fifo = machine.cur.uart_fifo
+    while fifo:
+        tty, data = fifo.pop(0)
+        if data is None:
+            tty_vhangup(tty)
+        else:
+            n_tty_receive_buf(tty, data)
 
 
 def pty_open() -> TtyStruct:
@@ -206,7 +225,7 @@ def isig(tty: TtyStruct, sig: int, shown: bytes) -> None:
     if tty.echo:
         tty_show(tty, shown + b"\n")
     if tty.pgrp is not None:
-        signal_send.kill_pgrp(tty.pgrp, sig, 1)
+        signal_send.kill_pgrp(tty.pgrp, sig, True)
 
 
 def tty_vhangup(tty: TtyStruct) -> None:
@@ -214,7 +233,7 @@ def tty_vhangup(tty: TtyStruct) -> None:
     tty.hung_up = True
     jobctrl.tty_signal_session_leader(tty, 0)
     if tty.pgrp is not None:
-        signal_send.kill_pgrp(tty.pgrp, SIGHUP, 1)
+        signal_send.kill_pgrp(tty.pgrp, SIGHUP, True)
     pid_.put_pid(tty.session)
     pid_.put_pid(tty.pgrp)
     tty.session = tty.pgrp = None

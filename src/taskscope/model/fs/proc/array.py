@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.stacktrace as stacktrace
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 NSEC_PER_CLOCK_T = 10_000_000           # USER_HZ is 100
 MAX_RT_PRIO = 100
+#: functions marked __sched outside of kernel/sched/
+SCHED_TEXT = frozenset({"schedule_timeout", "schedule_timeout_interruptible", "schedule_timeout_uninterruptible", "do_nanosleep",
+                        "schedule_hrtimeout_range", "__mutex_lock", "mutex_lock", "mutex_lock_interruptible", "msleep", "usleep_range"})
 
 
 def get_task_state(tsk: Task) -> str:
@@ -59,14 +63,23 @@ def task_ppid(task: Task) -> int:
     return task.real_parent.tgid if pid_alive(task) else 0
 
 
-def get_wchan(task: Task) -> stacktrace.Entry | None:
-    """Return where a sleeping task waits: the innermost function that is not the scheduler's; None if it does not sleep."""
+def in_sched_functions(symbol: kallsyms.Symbol) -> bool:
+    """Tell whether a function stands in .sched.text: waiting itself, which is never what a task waits for."""
+    module = "" if symbol.function is None else symbol.function.__module__
+    return symbol.name in SCHED_TEXT or module.startswith("taskscope.model.kernel.sched.")
+
+
+def get_wchan(task: Task) -> int:
+    """Return the address where a sleeping task waits, in the innermost function that is not the scheduler's; 0 if it does not sleep."""
+    m = machine.cur
     if task.state == 0 or task.on_cpu or task.exit_state:
-        return None
-    for entry in stacktrace.save_stack_trace_tsk(task):
-        if not stacktrace.in_sched_functions(entry):
-            return entry
-    return None
+        return 0
+    table = kallsyms.kallsyms(m)
+    for address in stacktrace.save_stack_trace_tsk(m, task, 16):
+        symbol = table.lookup(address)
+        if symbol is not None and not in_sched_functions(symbol):
+            return address
+    return 0
 
 
 def do_task_stat(task: Task, whole: bool) -> str:
@@ -107,7 +120,7 @@ def do_task_stat(task: Task, whole: bool) -> str:
         0, 0, 0, 0, 0,
         task.pending.signal & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF, ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF,
         # The address until v5.15; since then only whether there is one.
-        0 if wchan is None else wchan.address if m.flavour.version < (5, 16) else 1,
+        wchan if m.flavour.version < (5, 16) else int(wchan != 0),
         0, 0, task.exit_signal, task_cpu(task), task.rt_priority, task.policy, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
         task.exit_code if whole else 0,
     ]

@@ -10,6 +10,7 @@ import taskscope.model.fs.d_path as d_path
 import taskscope.model.fs.exec as exec_
 import taskscope.model.fs.proc.array as array
 import taskscope.model.fs.proc.inode as proc_inode
+import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.stacktrace as stacktrace
 from taskscope.model import machine
@@ -76,13 +77,14 @@ def proc_pid_environ(task: Task) -> str:
 
 def proc_pid_wchan(task: Task) -> str:
     """/proc/PID/wchan: the function that a sleeping task waits in, 0 if it does not sleep."""
-    entry = array.get_wchan(task)
-    return "0" if entry is None else entry.name
+    address = array.get_wchan(task)
+    return kallsyms.sprint_symbol(machine.cur, address, False) if address else "0"
 
 
 def proc_pid_stack(task: Task) -> str:
     """/proc/PID/stack: the kernel functions on a sleeping task's stack, innermost first."""
-    text = "".join(f"[<0>] {entry}\n" for entry in stacktrace.save_stack_trace_tsk(task))
+    m = machine.cur
+    text = "".join(f"[<0>] {kallsyms.sprint_symbol(m, one)}\n" for one in stacktrace.save_stack_trace_tsk(m, task))
     # Until v5.1 the array ended in an entry of all ones, which is shown.
     return text + "[<0>] 0xffffffff\n" if machine.cur.flavour.version < (5, 2) else text
 
@@ -125,7 +127,7 @@ def proc_cwd(task: Task) -> str:
     return "" if task.fs is None else d_path.d_path(task.fs.pwd) + "\n"
 
 
-def proc_pident_lookup(dir: Inode, name: str) -> Inode | None:  # noqa: A002
+def proc_pident_lookup(dir: Inode, name: str) -> Inode | None:
     """Look a name up in the directory of a process or thread."""
     pid, entries = dir.i_private
     if get_proc_task(pid) is None:
@@ -172,7 +174,7 @@ def proc_pid_readdir() -> list[str]:
     return names
 
 
-def proc_task_lookup(dir: Inode, name: str) -> Inode | None:  # noqa: A002
+def proc_task_lookup(dir: Inode, name: str) -> Inode | None:
     """Look a thread up in /proc/PID/task."""
     leader = get_proc_task(dir.i_private)
     pid = pid_.find_vpid(int(name)) if name.isdigit() and len(name) < 10 else None
@@ -198,7 +200,7 @@ def proc_readfd(f: File) -> list[str]:
     return [str(n) for n, one in enumerate(task.files.fd) if one is not None]
 
 
-def proc_lookupfd(dir: Inode, name: str) -> Inode | None:  # noqa: A002
+def proc_lookupfd(dir: Inode, name: str) -> Inode | None:
     """Return the file behind a descriptor of a task."""
     task = get_proc_task(dir.i_private)
     if task is None or task.files is None or not name.isdigit() or int(name) >= len(task.files.fd):

@@ -13,6 +13,7 @@ import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.cputime as cputime
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeOperations
+from taskscope.model.include.linux.interrupt import SOFTIRQ_NAMES, IrqDesc
 
 USER_HZ = 100
 
@@ -30,7 +31,7 @@ def proc_root_init() -> None:
     proc_inode.proc_create("sys/kernel/hostname", 0o444, show_hostname)
 
 
-def proc_root_lookup(dir: Inode, name: str) -> Inode | None:  # noqa: A002
+def proc_root_lookup(dir: Inode, name: str) -> Inode | None:
     """Look a name up: self, or a pid."""
     del dir
     current = machine.cur.cpu.curr
@@ -51,30 +52,35 @@ def proc_root_readdir(f: File) -> list[str]:
 def show_interrupts(private: Any) -> str:
     """/proc/interrupts: how often each CPU took each interrupt."""
     del private
-    cpus = machine.cur.cpus
-    names = sorted({name for cpu in cpus for name in cpu.irq_stat}, key=_irq_order)
-    width = max([3, *(len(name) for name in names)])
-    lines = [" " * (width + 2) + "".join(f"CPU{cpu.id:<8d}" for cpu in cpus)]
-    for name in names:
-        lines.append(f"{name:>{width}}: " + "".join(f"{cpu.irq_stat.get(name, 0):10d} " for cpu in cpus))
+    m = machine.cur
+    lines = [" " * 5 + "".join(f"CPU{cpu.id:<8d}" for cpu in m.cpus)]
+    for desc in sorted(m.irq_descs, key=_irq_order):
+        shown = f"{desc.label:>4} " + "".join(f"{count:10d} " for count in desc.kstat_irqs)
+        lines.append(f"{shown} {desc.chip + '  ' if desc.chip else ''}{desc.name}")
     return "\n".join(lines) + "\n"
 
 
-def _irq_order(name: str) -> tuple[bool, int, str]:
-    return (not name.isdigit(), int(name) if name.isdigit() else 0, name)
+def _irq_order(desc: IrqDesc) -> tuple[bool, int]:
+    return (not desc.label[0].isdigit(), desc.irq)
+
+
+def cpu_times(cpu: machine.Cpu) -> list[int]:
+    """Return user, nice, system, idle, iowait, irq, softirq (ns), in the order of /proc/stat."""
+    stat = cputime.kcpustat(cpu)
+    return [stat[name] for name in ("user", "nice", "system", "idle", "iowait", "irq", "softirq")]
 
 
 def show_stat(private: Any) -> str:
     """/proc/stat: CPU time by kind, in ticks of 1/100 s, and some totals."""
     del private
     m = machine.cur
-    rows = [cputime.cpu_times(cpu) for cpu in m.cpus]
+    rows = [cpu_times(cpu) for cpu in m.cpus]
     total = [sum(column) for column in zip(*rows, strict=True)]
     lines = ["cpu  " + " ".join(str(ns * USER_HZ // 1_000_000_000) for ns in total)]
     lines += [f"cpu{n} " + " ".join(str(ns * USER_HZ // 1_000_000_000) for ns in row) for n, row in enumerate(rows)]
     running = sum(cpu.rq.nr_running for cpu in m.cpus)
     lines += [
-        f"intr {sum(sum(cpu.irq_stat.values()) for cpu in m.cpus)}", f"ctxt {sum(cpu.rq.nr_switches for cpu in m.cpus)}",
+        f"intr {sum(sum(desc.kstat_irqs) for desc in m.irq_descs)}", f"ctxt {sum(cpu.rq.nr_switches for cpu in m.cpus)}",
         "btime 0", f"processes {m.total_forks}", f"procs_running {running}",
         f"procs_blocked {sum(cpu.rq.nr_iowait for cpu in m.cpus)}",
     ]
@@ -85,7 +91,7 @@ def show_uptime(private: Any) -> str:
     """/proc/uptime."""
     del private
     m = machine.cur
-    idle = sum(cputime.cpu_times(cpu)[3] for cpu in m.cpus)
+    idle = sum(cpu_times(cpu)[3] for cpu in m.cpus)
     return f"{m.now // 1_000_000_000}.{m.now // 10_000_000 % 100:02d} {idle // 1_000_000_000}.{idle // 10_000_000 % 100:02d}\n"
 
 
@@ -115,7 +121,7 @@ def show_softirqs(private: Any) -> str:
     del private
     cpus = machine.cur.cpus
     lines = [" " * 20 + "".join(f"CPU{cpu.id:<8d}" for cpu in cpus)]
-    for n, name in enumerate(("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")):
+    for n, name in enumerate(SOFTIRQ_NAMES):
         lines.append(f"{name:>12}:" + "".join(f" {cpu.pcpu.get('softirqs', {}).get(n, 0):10d}" for cpu in cpus))
     return "\n".join(lines) + "\n"
 
@@ -127,7 +133,7 @@ def show_cpuinfo(private: Any) -> str:
 
 
 def show_pid_max(private: Any) -> str:
-    """sysctl kernel.pid_max."""
+    """Sysctl kernel.pid_max."""
     del private
     return f"{machine.cur.init_pid_ns.pid_max}\n"
 
@@ -147,7 +153,7 @@ def store_pid_max(private: Any, data: bytes) -> int:
 
 
 def show_last_pid(private: Any) -> str:
-    """sysctl kernel.ns_last_pid: the number given out last."""
+    """Sysctl kernel.ns_last_pid: the number given out last."""
     del private
     return f"{max(machine.cur.init_pid_ns.idr_next - 1, 0)}\n"
 
@@ -167,13 +173,13 @@ def store_last_pid(private: Any, data: bytes) -> int:
 
 
 def show_osrelease(private: Any) -> str:
-    """uname -r."""
+    """Uname -r."""
     del private
     return machine.cur.flavour.release + "\n"
 
 
 def show_hostname(private: Any) -> str:
-    """uname -n."""
+    """Uname -n."""
     del private
     return "raspberrypi\n" if machine.cur.flavour.arch == "arm" else "debian\n"
 

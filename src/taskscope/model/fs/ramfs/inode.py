@@ -23,7 +23,7 @@ def ramfs_get_inode(mode: int) -> Inode:
     return inode
 
 
-def ramfs_create(dir: Inode, name: str, mode: int) -> Inode:  # noqa: A002
+def ramfs_create(dir: Inode, name: str, mode: int) -> Inode:
     """Make a file or a folder in a folder."""
     assert dir.i_children is not None
     inode = ramfs_get_inode(mode)
@@ -31,7 +31,7 @@ def ramfs_create(dir: Inode, name: str, mode: int) -> Inode:  # noqa: A002
     return inode
 
 
-def ramfs_unlink(dir: Inode, name: str) -> int:  # noqa: A002
+def ramfs_unlink(dir: Inode, name: str) -> int:
     """Take a name away; who has the file open keeps it."""
     assert dir.i_children is not None
     inode = dir.i_children.pop(name, None)
