@@ -9,68 +9,85 @@ its CPU *parks* is one step: no other CPU runs inside it, and the time it costs 
 the queue.  An interrupt is delivered to a parked CPU on the stack of the task it interrupts.
 
 The rules of stacks.  Each task's kernel stack is a greenlet whose parent is the hub.  The hub alone starts one, so that no
-stack inherits the depth of another; afterwards stacks switch to each other directly (`switch_to`).
+stack inherits the depth of another; afterwards stacks switch to each other directly (`switch_stack`).
 """
 
 from __future__ import annotations
 
+import gc
 import heapq
 import random
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from taskscope.model.flavours import Flavour
+from taskscope.model.include.linux.tracepoint import Tracepoints
 
 if TYPE_CHECKING:
+    from taskscope.model.include.linux.interrupt import IrqDesc
     from taskscope.model.include.linux.sched import Task
+    from taskscope.model.include.linux.spinlock import Spinlock
+    from taskscope.model.include.linux.trace_events import TraceEventCall
+    from taskscope.model.kernel.sched.sched import Rq
+    from taskscope.model.kernel.kallsyms import Kallsyms
+    from taskscope.model.kernel.trace.trace import TraceArray
 
-#: the machine that runs now; there is none before a boot and outside of a run
-cur: Machine
+#: the machine that runs now; None before a boot and outside of a run.  Assigned, never deleted: the interpreter's
+#: inline caches for ``machine.cur`` hold as long as this module's names do not change.
+cur: Machine = None  # type: ignore[assignment]
 
 
 class Event:
     """An entry of the event queue: ``fire(arg)`` is called by the hub when ``time`` has come."""
 
-    __slots__ = ("arg", "fire", "seq", "time")
+    __slots__ = ("arg", "fire", "time")
 
-    def __init__(self, time: int, seq: int, fire: Callable[[Any], None] | None, arg: Any) -> None:
+    def __init__(self, time: int, fire: Callable[[Any], None] | None, arg: Any) -> None:
         self.time = time
-        self.seq = seq
         self.fire = fire
         self.arg = arg
-
-    def __lt__(self, other: Event) -> bool:
-        return self.time < other.time or (self.time == other.time and self.seq < other.seq)
 
 
 class Cpu:
     """One virtual CPU.
 
     ``preempt_count`` is that of the context that runs: x86 keeps it per cpu; elsewhere it is the running task's
-    thread_info.preempt_count, kept here while it runs and stored there by `switch_to`.
+    thread_info.preempt_count, kept here while it runs.  A task that is switched away from always has the same count
+    (schedule() disabled preemption and holds rq.lock), so that nothing needs to be stored.
     """
 
     __slots__ = (
-        "curr", "idle", "id", "irqs_off", "machine", "pending", "pcpu", "preempt_count", "prev", "rq", "softirq_pending",
-        "sp", "user_mode",
+        "cpu_stopper", "curr", "hrtimer_bases", "id", "idle", "irq_regs_user", "irqs_off", "ksoftirqd", "llc_id", "machine", "pcpu",
+        "pending", "preempt_count", "prev", "rcu_data", "rq", "softirq_pending", "sp", "tick_cpu_sched", "timer_base",
+        "user_mode",
     )
 
     def __init__(self, machine: Machine, id: int) -> None:  # noqa: A002
         self.machine = machine
         self.id = id
+        # hardware and what the kernel reads as if it were
         self.curr: Task = None  # type: ignore[assignment]  # set by sched_init()
         self.idle: Task = None  # type: ignore[assignment]
         self.prev: Task | None = None           # whom the last switch left, for finish_task_switch()
-        self.rq: Any = None                     # struct rq
         self.preempt_count = 0
         self.irqs_off = True                    # as after reset; start_kernel() turns them on
         self.user_mode = False                  # what an interrupt would find in the saved registers
-        self.softirq_pending = 0
         self.sp = 0                             # kernel stack pointer, where it was last sampled
         self.pending: deque[Any] = deque()      # interrupts raised and not yet taken
+        self.llc_id = 0                         # CPUs with equal numbers share a last level cache
+        # per-cpu variables; each set by its owner's init function
+        self.rq: Rq = None  # type: ignore[assignment]  # runqueues
+        self.softirq_pending = 0                # irq_stat.__softirq_pending
+        self.irq_regs_user = False              # user_mode(get_irq_regs()): where the last interrupt came
+        self.ksoftirqd: Task | None = None
+        self.hrtimer_bases: Any = None          # struct hrtimer_cpu_base
+        self.timer_base: Any = None             # struct timer_base
+        self.tick_cpu_sched: Any = None         # struct tick_sched
+        self.rcu_data: Any = None               # struct rcu_data
+        self.cpu_stopper: Any = None            # struct cpu_stopper
         self.pcpu: dict[str, Any] = {}          # rarely used per-cpu variables by name
 
 
@@ -82,6 +99,61 @@ class Machine:
     cpus: list[Cpu]
     cpu: Cpu                                    # the one that executes
 
+    # ---- kernel/sched (each rq has its own lock; set by sched_init()) ----
+    cpu_online_mask: int
+    cpu_active_mask: int
+    total_forks: int                            # tasklist_lock
+    nr_threads: int                             # tasklist_lock
+    avenrun: list[int]                          # written by the tick of tick_do_timer_cpu
+    calc_load_tasks: int
+    calc_load_update: int
+    sched_domains: bool                         # balancing works: sched_init_smp() has run
+    sysctl_sched_latency: int                   # ns
+    sysctl_sched_min_granularity: int
+    sysctl_sched_wakeup_granularity: int
+    sysctl_sched_migration_cost: int
+    sysctl_sched_child_runs_first: bool
+
+    # ---- kernel/time (jiffies_lock) ----
+    jiffies: int
+    tick_nsec: int
+    tick_do_timer_cpu: int
+
+    # ---- kernel/softirq.py, kernel/irq/: written at boot ----
+    softirq_vec: list[Any]
+    irq_timer: IrqDesc
+    ipi_reschedule: IrqDesc
+    ipi_call_func: IrqDesc
+    irq_descs: list[IrqDesc]                    # all, for /proc/interrupts
+
+    # ---- kernel/rcu (rnp->lock) ----
+    rcu_state: Any
+
+    # ---- kernel/trace (event_mutex, trace_types_lock; set by trace_init()) ----
+    tp: Tracepoints
+    savedcmd: dict[int, bytes]                  # saved_cmdlines: comm by pid
+    trace_events: list[TraceEventCall]
+    saved_cmdlines_size: int
+    saved_tgids: dict[int, int]                 # tgid by pid
+    ftrace_trace_arrays: list[TraceArray]       # the first is the top-level instance
+    trace_counter: int                          # of trace_clock counter
+    kallsyms: Kallsyms | None                   # made when it is first asked for
+
+    # ---- tasklist_lock ----
+    tasklist_lock: Spinlock
+
+    # ---- fs, drivers/tty (mounted and made at boot) ----
+    init_files: Any                             # struct files_struct of init_task
+    init_fs: Any                                # struct fs_struct of init_task
+    last_ino: int
+    tgid_base_stuff: Any                        # what is in /proc/PID and in /proc/PID/task/TID
+    tid_base_stuff: Any
+    console_tty: Any                            # struct tty_struct
+    ttys: list[Any]
+    uart_fifo: list[Any]                        # what was typed and not yet taken: (tty, bytes)
+    irq_uart: Any                               # struct irq_desc
+    hostctl: Any                                # drivers/char/hostctl.py
+
     def __init__(self, flavour: Flavour, cpus: int, hz: int, seed: int, mem: int) -> None:
         self.flavour = flavour
         self.hz = hz
@@ -90,40 +162,80 @@ class Machine:
         self.now = 0
         self.cpus = [Cpu(self, n) for n in range(cpus)]
         self.cpu = self.cpus[0]
+        self.nr_cpus = cpus
         self.tif = flavour.tif
+        # Hot: the bits that every switch and every way out of the kernel looks at.
+        self.tif_need_resched = self.tif.NEED_RESCHED
+        self.tif_sigpending = self.tif.SIGPENDING
+        self.tp = Tracepoints()
+        self.kernel_preempt = flavour.preempt == "full"         # CONFIG_PREEMPT
+        self.tick_nsec = 1_000_000_000 // hz
+        self.jiffies = 0
         self.closed = False
         self.random = random.Random(seed)
-        self._events: list[Event] = []
+        #: decides instead of the seed where set: gets (n, what), returns 0 <= choice < n
+        self.chooser: Callable[[int, str], int] | None = None
+        self._events: list[tuple[int, int, Event]] = []
         self._seq = 0
+        self._cancelled = 0
         self._limit: int | None = None
         self._stop = False
         self._start: greenlet | None = None
         self._error: BaseException | None = None
         self._caller: greenlet | None = None
+        self._stacks: set[greenlet] = set()
         self.hub = greenlet(self._hub)
         #: how an interrupt enters the kernel; set by the architecture's set-up
         self.do_irq: Callable[[Any], None] = _no_irq
+        #: kernel/sched/core.py's, for include/linux: set by sched_init()
+        self.preempt_schedule: Callable[[], None] = _no_preemption
+        #: switch_to(prev, next) of the architecture; returns on prev's stack when prev runs again
+        self.switch_to: Callable[[Task, Task], None] = _switch_to
+
+    # ---- chance --------------------------------------------------------------------------------------
+
+    def choose(self, n: int, what: str) -> int:
+        """Choose one of `n` things that are equally right; 0 is the usual one.
+
+        All chance of a machine goes through here.  Seed 0 always chooses the usual; another seed draws; a
+        ``chooser`` (schedule exploration, replay) decides by itself.
+
+        :param what: names the decision, for choosers and logs
+        """
+        chooser = self.chooser
+        if chooser is not None:
+            return chooser(n, what)
+        return self.random.randrange(n) if self.seed else 0
 
     # ---- the event queue -----------------------------------------------------------------------------
 
     def at(self, time: int, fire: Callable[[Any], None], arg: Any = None) -> Event:
-        """Let the hub call ``fire(arg)`` at `time` (ns; not before now)."""
-        self._seq += 1
-        event = Event(time, self._seq, fire, arg)
-        heapq.heappush(self._events, event)
+        """Let the hub call ``fire(arg)`` at `time` (ns; one that is past fires at the next parking)."""
+        self._seq = seq = self._seq + 1
+        event = Event(time, fire, arg)
+        heapq.heappush(self._events, (time, seq, event))
         return event
 
-    @staticmethod
-    def cancel(event: Event) -> None:
+    def cancel(self, event: Event) -> None:
         """Take an event back; one that has fired is left alone."""
-        event.fire = None
+        if event.fire is not None:
+            event.fire = None
+            self._cancelled = cancelled = self._cancelled + 1
+            events = self._events
+            if cancelled > 64 and cancelled * 2 > len(events):
+                events[:] = [entry for entry in events if entry[2].fire is not None]
+                heapq.heapify(events)
+                self._cancelled = 0
 
     def next_due(self) -> int | None:
         """Return when the next event fires, None if there is none."""
         events = self._events
-        while events and events[0].fire is None:
+        while events:
+            if events[0][2].fire is not None:
+                return events[0][0]
             heapq.heappop(events)
-        return events[0].time if events else None
+            self._cancelled -= 1
+        return None
 
     def cost(self, ns: int) -> None:
         """Let kernel code take time."""
@@ -134,7 +246,7 @@ class Machine:
     def raise_irq(self, cpu: Cpu, irq: Any) -> None:
         """Raise an interrupt on a CPU now; called by events (devices, timers) and, with a delay, for IPIs."""
         cpu.pending.append(irq)
-        if self._caller is not None and greenlet.getcurrent() is self.hub and not cpu.irqs_off:
+        if not cpu.irqs_off and self._caller is not None and getcurrent() is self.hub:
             self._resume(cpu)
 
     def send_ipi(self, cpu: Cpu, irq: Any, latency: int = 1000) -> None:
@@ -157,15 +269,17 @@ class Machine:
             event = self.at(start + left, self._resume, cpu)
             self.hub.switch()
             left -= self.now - start
-            event.fire = None
+            if event.fire is not None:
+                self.cancel(event)
             if cpu.pending and not cpu.irqs_off:
                 self.take_irqs()
             if left <= 0:
                 return
 
     def idle_wait(self) -> None:
-        """Let the executing CPU wait for an interrupt, and take it."""
+        """Let the executing CPU wait for an interrupt with interrupts enabled, and take it (wfi; sti; hlt)."""
         cpu = self.cpu
+        cpu.irqs_off = False
         while not cpu.pending:
             self.hub.switch()
         self.take_irqs()
@@ -177,17 +291,30 @@ class Machine:
         """
         cpu = self.cpu
         while cpu.pending and not cpu.irqs_off:
+            # What the hardware does: save where it was, and mask interrupts; undone on the CPU that it returns on.
+            user = cpu.user_mode
+            cpu.irq_regs_user = user
+            cpu.user_mode = False
+            cpu.irqs_off = True
             self.do_irq(cpu.pending.popleft())
             cpu = self.cpu
+            cpu.user_mode = user
+            cpu.irqs_off = False
 
     def catch_up(self) -> None:
         """Let everything happen that is due by now: kernel code that took long has held it up.
 
+        Called on the way to user space, where every schedule that differs in timing only is possible: a seed can
+        keep the CPU from the program for a while here, as a host that runs something else or an interrupt would.
         Context: interrupts on, no spinlock held.
         """
-        due = self.next_due()
-        if due is not None and due <= self.now:
+        events = self._events
+        if events and events[0][0] <= self.now:
             self.run_for(0)
+        if self.cpu.pending and not self.cpu.irqs_off:
+            self.take_irqs()
+        if (self.seed or self.chooser) and self.choose(8, "delay on the way to user space") == 1:
+            self.run_for(20_000 << 2 * self.choose(5, "length of the delay"))
 
     def _resume(self, cpu: Cpu) -> None:
         """Let a parked CPU go on; returns when it parks again."""
@@ -197,6 +324,14 @@ class Machine:
             stack.switch()
             stack, self._start = self._start, None
 
+    # ---- stacks --------------------------------------------------------------------------------------
+
+    def new_stack(self, run: Callable[[], Any]) -> greenlet:
+        """Make a kernel stack on which `run` is called when it is first switched to; it must never return."""
+        stack = greenlet(run, self.hub)
+        self._stacks.add(stack)
+        return stack
+
     def switch_stack(self, stack: greenlet) -> None:
         """Go on with another kernel stack on this CPU; returns when somebody switches back."""
         if stack:                               # it has run before and has not ended
@@ -205,68 +340,115 @@ class Machine:
             self._start = stack
             self.hub.switch()
 
+    def drop_stack(self, stack: greenlet) -> None:
+        """Drop the kernel stack of a task that never runs again: what is on it is unwound here and now."""
+        self._stacks.discard(stack)
+        if stack:
+            stack.parent = getcurrent()
+            stack.throw()
+
+    def close(self) -> None:
+        """Unwind all kernel stacks and forget everything; the machine can not run afterwards."""
+        global cur
+        if self.closed:
+            return
+        assert self._caller is None, "a machine is closed from outside, not by what runs on it"
+        self.closed = True
+        before, cur = cur, self
+        try:
+            while self._stacks:
+                self.drop_stack(self._stacks.pop())
+        finally:
+            cur = before
+        self._events.clear()
+        keep = {"closed", "flavour", "hz", "now", "seed"}
+        if self.hub:
+            self.hub.parent = getcurrent()
+            self.hub.throw()
+        for name in list(vars(self)):
+            if name not in keep:
+                delattr(self, name)
+
     # ---- the hub -------------------------------------------------------------------------------------
 
     def _hub(self) -> None:
         while True:
             try:
                 self._fire()
-            except BaseException as error:  # noqa: BLE001  handed to whoever runs the machine
+            except Exception as error:          # handed to whoever runs the machine
                 self._error = error
             assert self._caller is not None
             self._caller.switch()
 
     def _fire(self) -> None:
         events = self._events
+        pop = heapq.heappop
         while events and not self._stop:
-            event = events[0]
+            event = events[0][2]
             if event.fire is None:
-                heapq.heappop(events)
+                pop(events)
+                self._cancelled -= 1
                 continue
-            if self._limit is not None and event.time > self._limit:
+            time = event.time
+            if self._limit is not None and time > self._limit:
                 break
-            heapq.heappop(events)
-            if event.time > self.now:
-                self.now = event.time
-            event.fire(event.arg)
+            pop(events)
+            if time > self.now:
+                self.now = time
+            fire, event.fire = event.fire, None
+            fire(event.arg)
         if not self._stop and self._limit is not None and self._limit > self.now:
             self.now = self._limit
 
     def run_until(self, time: int | None) -> None:
         """Run until the clock shows `time`, `stop` is called, or (None) nothing is left to happen.
 
-        :raises BaseException: what kernel code raised: a bug of the model, never of the program it runs
+        :raises Exception: what kernel code raised: a bug of the model, never of the program it runs
         """
         global cur
         assert not self.closed, "the machine is closed"
-        before = globals().get("cur")
-        cur = self
+        before, cur = cur, self
         self._limit = time
         self._stop = False
         # A step that runs past the limit parks on this event instead.
         fence = None if time is None else self.at(time, _nothing)
-        self._caller = greenlet.getcurrent()
+        self._caller = getcurrent()
         try:
             self.hub.switch()
         finally:
             self._caller = None
             if fence is not None:
-                fence.fire = None
-            if before is None:
-                del globals()["cur"]
-            else:
-                cur = before
+                self.cancel(fence)
+            cur = before
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
     def stop(self) -> None:
-        """Return from `run_until` after this event."""
+        """Return from `run_until` when the executing CPU parks, after this event."""
         self._stop = True
 
 
 def _no_irq(irq: Any) -> None:
     raise AssertionError(f"{irq}: interrupts are not set up")
+
+
+def _no_preemption() -> None:
+    raise AssertionError("preemption before sched_init()")
+
+
+def _switch_to(prev: Task, next: Task) -> None:  # noqa: A002
+    """Switch stacks and nothing else: what an architecture's switch_to() is built on."""
+    del prev
+    m = cur
+    m.cpu.curr = next
+    stack = next.stack_greenlet
+    assert stack is not None, "the next task has a stack"
+    if stack:
+        stack.switch()
+    else:
+        m._start = stack
+        m.hub.switch()
 
 
 def _nothing(arg: Any) -> None:

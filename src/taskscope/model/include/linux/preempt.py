@@ -10,6 +10,10 @@ from taskscope.model import machine
 __all__ = ["HARDIRQ_OFFSET", "PREEMPT_MASK", "SOFTIRQ_OFFSET"]
 
 SOFTIRQ_DISABLE_OFFSET: Final = 2 * SOFTIRQ_OFFSET
+#: what a task's count is while it does not run: schedule() disabled preemption and holds rq.lock
+PREEMPT_SWITCHED: Final = 2
+#: the count of a task that runs for the first time; schedule_tail() drops it
+FORK_PREEMPT_COUNT: Final = 2
 _INTERRUPT: Final = HARDIRQ_MASK | SOFTIRQ_MASK | NMI_MASK
 
 
@@ -42,6 +46,22 @@ def preempt_enable_no_resched() -> None:
     cpu.preempt_count -= 1
 
 
+def preempt_enable() -> None:
+    """Allow preemption again, and let it happen if it became due (CONFIG_PREEMPT)."""
+    m = machine.cur
+    cpu = m.cpu
+    assert cpu.preempt_count & PREEMPT_MASK, "preempt_enable() without preempt_disable()"
+    cpu.preempt_count -= 1
+    if m.kernel_preempt and not cpu.preempt_count and cpu.curr.thread_info.flags & m.tif_need_resched and not cpu.irqs_off:
+        m.preempt_schedule()
+
+
+def preemptible() -> bool:
+    """Tell whether the running task could be preempted here."""
+    cpu = machine.cur.cpu
+    return not cpu.preempt_count and not cpu.irqs_off
+
+
 def in_interrupt() -> bool:
     """Tell whether a hard interrupt, a softirq or an NMI is being handled, or softirqs are disabled."""
     return bool(machine.cur.cpu.preempt_count & _INTERRUPT)
@@ -60,6 +80,11 @@ def in_softirq() -> bool:
 def in_serving_softirq() -> bool:
     """Tell whether a softirq is being handled."""
     return bool(machine.cur.cpu.preempt_count & SOFTIRQ_OFFSET)
+
+
+def in_atomic() -> bool:
+    """Tell whether the running code must not sleep: a spinlock is held, or an interrupt is being handled."""
+    return machine.cur.cpu.preempt_count != 0
 
 
 def irqs_disabled() -> bool:

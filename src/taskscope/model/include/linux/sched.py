@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from taskscope.model.include.linux.sched_signal import SighandStruct, SignalStruct, SigPending
     from taskscope.model.include.linux.thread_info import ThreadInfo
     from taskscope.model.kernel.pid import Pid
+    from taskscope.model.kernel.sched.sched import SchedClass
 
 TASK_COMM_LEN: Final = 16
 
@@ -63,6 +64,71 @@ PF_KTHREAD: Final = int(ProcessFlag.PF_KTHREAD)
 PF_RANDOMIZE: Final = int(ProcessFlag.PF_RANDOMIZE)
 PF_NO_SETAFFINITY: Final = int(ProcessFlag.PF_NO_SETAFFINITY)
 PF_SUSPEND_TASK: Final = int(ProcessFlag.PF_SUSPEND_TASK)
+
+
+# task_struct.on_rq
+TASK_ON_RQ_QUEUED: Final = 1
+TASK_ON_RQ_MIGRATING: Final = 2
+
+SCHED_NORMAL: Final = 0
+SCHED_FIFO: Final = 1
+SCHED_RR: Final = 2
+SCHED_BATCH: Final = 3
+SCHED_IDLE: Final = 5
+SCHED_DEADLINE: Final = 6
+SCHED_RESET_ON_FORK: Final = 0x40000000
+
+# include/linux/sched/prio.h
+MAX_NICE: Final = 19
+MIN_NICE: Final = -20
+MAX_USER_RT_PRIO: Final = 100
+MAX_RT_PRIO: Final = 100
+MAX_PRIO: Final = 140
+DEFAULT_PRIO: Final = 120
+
+
+class LoadWeight:
+    """struct load_weight; inv_weight is 2**32 / weight, 0 until it is needed."""
+
+    __slots__ = ("inv_weight", "weight")
+
+    def __init__(self, weight: int = 0, inv_weight: int = 0) -> None:
+        self.weight = weight
+        self.inv_weight = inv_weight
+
+
+class SchedEntity:
+    """struct sched_entity: a task's place in the fair class.  Guarded by rq.lock."""
+
+    __slots__ = (
+        "exec_start", "load", "nr_migrations", "on_rq", "prev_sum_exec_runtime", "run_node", "sum_exec_runtime", "task",
+        "vruntime",
+    )
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.load = LoadWeight()
+        #: its entry in cfs_rq.tasks_timeline while it waits: (vruntime, order of arrival, entity)
+        self.run_node: tuple[int, int, SchedEntity] | None = None
+        self.on_rq = 0
+        self.exec_start = 0
+        self.sum_exec_runtime = 0
+        self.vruntime = 0
+        self.prev_sum_exec_runtime = 0
+        self.nr_migrations = 0
+
+
+class SchedRtEntity:
+    """struct sched_rt_entity: a task's place in the realtime class.  Guarded by rq.lock."""
+
+    __slots__ = ("on_list", "on_rq", "run_list", "time_slice", "timeout")
+
+    def __init__(self, task: Task) -> None:
+        self.run_list = ListHead(task)
+        self.timeout = 0
+        self.time_slice = 0
+        self.on_rq = 0
+        self.on_list = 0
 
 
 class SchedInfo:
@@ -125,9 +191,9 @@ class Task:
     normal_prio: int
     rt_priority: int
     policy: int
-    sched_class: Any
-    se: Any                             # struct sched_entity
-    rt: Any                             # struct sched_rt_entity
+    sched_class: SchedClass
+    se: SchedEntity
+    rt: SchedRtEntity
     cpus_allowed: int                   # bit mask
     nr_cpus_allowed: int
     sched_info: SchedInfo
@@ -232,3 +298,27 @@ def is_idle_task(p: Task) -> bool:
 def is_global_init(p: Task) -> bool:
     """Tell whether the task is pid 1 or one of its threads."""
     return p.tgid == 1
+
+
+def rt_prio(prio: int) -> bool:
+    """Tell whether a kernel priority is that of the realtime (or stop) class."""
+    return prio < MAX_RT_PRIO
+
+
+def rt_task(p: Task) -> bool:
+    """Tell whether the task has a realtime priority."""
+    return p.prio < MAX_RT_PRIO
+
+
+def task_nice(p: Task) -> int:
+    """Return the nice value."""
+    return p.static_prio - DEFAULT_PRIO
+
+
+def signal_pending_state(state: int, p: Task) -> bool:
+    """Tell whether a pending signal forbids that the task sleeps in that state."""
+    if not state & (TASK_INTERRUPTIBLE | TASK_WAKEKILL):
+        return False
+    if not p.thread_info.flags & machine.cur.tif_sigpending:
+        return False
+    return bool(state & TASK_INTERRUPTIBLE) or bool(p.pending.signal & (1 << 8))  # __fatal_signal_pending(): SIGKILL
