@@ -134,7 +134,7 @@ class TraceEventCall:
         "record", "size", "system", "type_len", "unpack_from",
     )
 
-    def __init__(self, declaration: Declaration, id: int, abi: Abi) -> None:  # noqa: A002
+    def __init__(self, declaration: Declaration, id: int, abi: Abi) -> None:
         self.declaration = declaration
         self.system = declaration.system
         self.name = declaration.name

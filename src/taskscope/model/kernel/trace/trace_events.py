@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 from taskscope.abi.preempt import HARDIRQ_MASK, NMI_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET
 from taskscope.model import machine
 from taskscope.model.include.linux.trace_events import (
-    EVENT_FILE_FL_FILTERED, EVENT_FILE_FL_PID_FILTER, EVENT_FILE_FL_SLOW, EVENT_FILE_FL_SOFT_DISABLED,
-    EVENT_FILE_FL_STACKTRACE, EVENT_FILE_FL_TRIGGER, Abi, Declaration, TraceEventCall, TraceEventFile,
+    EVENT_FILE_FL_FILTERED,
+    EVENT_FILE_FL_PID_FILTER,
+    EVENT_FILE_FL_SLOW,
+    EVENT_FILE_FL_SOFT_DISABLED,
+    EVENT_FILE_FL_STACKTRACE,
+    EVENT_FILE_FL_TRIGGER,
+    Abi,
+    Declaration,
+    TraceEventCall,
+    TraceEventFile,
 )
 from taskscope.model.include.linux.tracepoint import tracepoint_probe_register, tracepoint_probe_unregister
 from taskscope.model.kernel.trace import ring_buffer
@@ -96,7 +104,7 @@ def __trace_event_buffer_commit(cur: Machine, file: TraceEventFile, values: tupl
     flags = file.flags
     tr = file.tr
     cpu = cur.cpu
-    if flags & EVENT_FILE_FL_PID_FILTER and trace_ignore_this_task(tr, cpu.curr):
+    if flags & EVENT_FILE_FL_PID_FILTER and trace_event_ignore_this_pid(file, cpu.curr, values):
         return
     context = tracing_gen_ctx(cur)
     event_call = file.event_call
@@ -130,9 +138,15 @@ def __dynamic_record(event_call: TraceEventCall, record: tuple[Any, ...]) -> byt
     return event_call.record.pack(*fixed) + behind
 
 
-def trace_ignore_this_task(tr: TraceArray, task: Task) -> bool:
-    """Tell whether set_event_pid leaves the task out."""
-    return tr.filtered_pids is not None and task.pid not in tr.filtered_pids
+def trace_event_ignore_this_pid(file: TraceEventFile, task: Task, values: tuple[Any, ...]) -> bool:
+    """Tell whether set_event_pid leaves a record out: neither the task is in it, nor, at a switch or wakeup, the other one."""
+    pids = file.tr.filtered_pids
+    if pids is None or task.pid in pids:
+        return False
+    name = file.event_call.name
+    if name == "sched_switch":
+        return values[1] not in pids and values[5] not in pids
+    return not (name.startswith("sched_wak") and values[1] in pids)
 
 
 def comm_bytes(comm: str | bytes) -> bytes:
@@ -251,7 +265,7 @@ def _update_cmdline_record(cur: Machine) -> None:
         tracepoint_probe_unregister(cur.tp, "sched_switch", probe_sched_switch, cur)
 
 
-def probe_sched_switch(cur: Machine, preempt: bool, prev: Task, next: Task) -> None:  # noqa: A002
+def probe_sched_switch(cur: Machine, preempt: bool, prev: Task, next: Task) -> None:
     """Keep the names of the tasks (kernel/trace/trace_sched_switch.c)."""
     del preempt
     cur.savedcmd[prev.pid] = prev.comm16
@@ -276,3 +290,50 @@ def set_event(tr: TraceArray, system: str | None, name: str | None, enable: bool
 def event_file_set_flag(file: TraceEventFile, flag: int, on: bool) -> None:
     """Set or clear a flag of the long way."""
     file.flags = file.flags | flag if on else file.flags & ~flag
+
+
+# ---- what follows tasks through their lives --------------------------------------------------------------
+
+def trace_event_follow_fork(cur: Machine, tr: TraceArray, enable: bool) -> None:
+    """Let children of the tasks in set_event_pid be recorded too, and forget those that go (option event-fork)."""
+    for name, probe in (("sched_process_fork", event_filter_pid_sched_process_fork),
+                        ("sched_process_free", event_filter_pid_sched_process_exit)):
+        there = any(p is probe and data is tr for p, data in getattr(cur.tp, name))
+        if enable and not there:
+            tracepoint_probe_register(cur.tp, name, probe, tr)
+        elif there and not enable:
+            tracepoint_probe_unregister(cur.tp, name, probe, tr)
+
+
+def event_filter_pid_sched_process_fork(tr: TraceArray, parent: Task, child: Task) -> None:
+    """Add the child of a task that is recorded."""
+    if tr.filtered_pids is not None and parent.pid in tr.filtered_pids:
+        tr.filtered_pids.add(child.pid)
+
+
+def event_filter_pid_sched_process_exit(tr: TraceArray, task: Task) -> None:
+    """Forget a task that is freed: its pid will be another's."""
+    if tr.filtered_pids is not None:
+        tr.filtered_pids.discard(task.pid)
+
+
+def trace_event_record_tgid(cur: Machine, enable: bool) -> None:
+    """Keep the thread group of each task that runs (option record-tgid)."""
+    there = any(p is probe_sched_switch_tgid for p, _ in cur.tp.sched_switch)
+    if enable and not there:
+        tracepoint_probe_register(cur.tp, "sched_switch", probe_sched_switch_tgid, cur)
+    elif there and not enable:
+        tracepoint_probe_unregister(cur.tp, "sched_switch", probe_sched_switch_tgid, cur)
+
+
+def probe_sched_switch_tgid(cur: Machine, preempt: bool, prev: Task, next: Task) -> None:
+    """Keep the thread groups of two tasks."""
+    del preempt
+    cur.saved_tgids[prev.pid] = prev.tgid
+    cur.saved_tgids[next.pid] = next.tgid
+
+
+def set_soft_disabled(file: TraceEventFile, off: bool) -> None:
+    """Let the records of an event through or not, its probe staying where it is (triggers enable_event, disable_event)."""
+    event_file_set_flag(file, EVENT_FILE_FL_SOFT_DISABLED, off)
+    file.enabled = not off

@@ -24,7 +24,7 @@ _STATES: Final = "SDTtXZPI"
 # ---- tracepoints -----------------------------------------------------------------------------------------
 
 
-def trace_sched_switch(preempt: bool, prev: Task, next: Task) -> None:  # noqa: A002
+def trace_sched_switch(preempt: bool, prev: Task, next: Task) -> None:
     """Trace a task switch, in __schedule()."""
     probes = machine.cur.tp.sched_switch
     if probes:
@@ -211,7 +211,7 @@ def __trace_sched_switch_state(preempt: bool, p: Task) -> int:
     return 1 << state.bit_length() - 1 if state else 0
 
 
-def trace_event_raw_event_sched_switch(file: TraceEventFile, preempt: bool, prev: Task, next: Task) -> None:  # noqa: A002
+def trace_event_raw_event_sched_switch(file: TraceEventFile, preempt: bool, prev: Task, next: Task) -> None:
     """Write the record of a switch."""
     cur = machine.cur
     prev_pid, next_pid, prev_comm, next_comm = prev.pid, next.pid, prev.comm16, next.comm16

@@ -13,7 +13,7 @@ from taskscope.model.include.linux.trace_events import Declaration, TraceEventFi
 from taskscope.model.kernel.trace import trace_events
 
 
-def trace_sys_enter(regs: Sequence[Any], id: int) -> None:  # noqa: A002
+def trace_sys_enter(regs: Sequence[Any], id: int) -> None:
     """Trace the entry of a system call.
 
     :param regs: its arguments, as the program gave them: what syscall_get_arguments() reads from the registers
@@ -24,7 +24,7 @@ def trace_sys_enter(regs: Sequence[Any], id: int) -> None:  # noqa: A002
             probe(data, regs, id)
 
 
-def trace_sys_exit(regs: Any, ret: int, id: int) -> None:  # noqa: A002
+def trace_sys_exit(regs: Any, ret: int, id: int) -> None:
     """Trace the return of a system call.
 
     :param regs: unused; what pt_regs would be
@@ -36,12 +36,12 @@ def trace_sys_exit(regs: Any, ret: int, id: int) -> None:  # noqa: A002
             probe(data, ret, id)
 
 
-def trace_event_raw_event_sys_enter(file: TraceEventFile, regs: Sequence[Any], id: int) -> None:  # noqa: A002
+def trace_event_raw_event_sys_enter(file: TraceEventFile, regs: Sequence[Any], id: int) -> None:
     """Write the record of a call."""
     trace_events.trace_event_buffer_commit(file, (id, *trace_events.syscall_get_arguments(machine.cur, regs)))
 
 
-def trace_event_raw_event_sys_exit(file: TraceEventFile, ret: int, id: int) -> None:  # noqa: A002
+def trace_event_raw_event_sys_exit(file: TraceEventFile, ret: int, id: int) -> None:
     """Write the record of a return."""
     trace_events.trace_event_buffer_commit(file, (id, ret))
 
