@@ -20,8 +20,6 @@ from taskscope.model.include.linux.sched import (
     PF_KTHREAD,
     PF_NO_SETAFFINITY,
     PF_NOFREEZE,
-    PF_WQ_WORKER,
-    SCHED_IDLE,
     SCHED_NORMAL,
     TASK_DEAD,
     TASK_INTERRUPTIBLE,
@@ -38,6 +36,7 @@ from taskscope.model.include.linux.sched import (
     SchedInfo,
     SchedRtEntity,
     Task,
+    signal_pending_state,
 )
 from taskscope.model.include.linux.spinlock import (
     raw_spin_lock,
@@ -50,7 +49,6 @@ from taskscope.model.kernel import fork, pid, smp, softirq, stop_machine
 from taskscope.model.kernel.rcu import tree as rcu_tree
 from taskscope.model.kernel.sched import fair, fair_balance, idle, loadavg, rt, stats, stop_task
 from taskscope.model.kernel.sched.sched import (
-    DEQUEUE_MOVE,
     DEQUEUE_NOCLOCK,
     DEQUEUE_SAVE,
     DEQUEUE_SLEEP,
@@ -65,13 +63,11 @@ from taskscope.model.kernel.sched.sched import (
     WF_FORK,
     WF_MIGRATED,
     Rq,
-    add_nr_running,
     idle_policy,
     rq_lock,
     rq_unlock,
     rt_policy,
     sched_prio_to_weight,
-    sub_nr_running,
 )
 
 if TYPE_CHECKING:
@@ -553,7 +549,7 @@ def task_rq_unlock(rq: Rq, p: Task, flags: bool) -> None:
 # ---- switching ---------------------------------------------------------------------------------------------
 
 
-def prepare_task_switch(rq: Rq, prev: Task, next: Task) -> None:  # noqa: A002
+def prepare_task_switch(rq: Rq, prev: Task, next: Task) -> None:
     """Do what must be done before the switch.  Context: rq.lock held."""
     stats.sched_info_switch(rq, prev, next)
     # Not modelled: perf_event_task_sched_out(), rseq_preempt(), preempt notifiers.
@@ -612,7 +608,7 @@ def balance_callback(rq: Rq) -> None:
         rt.push_rt_tasks(rq)
 
 
-def context_switch(rq: Rq, prev: Task, next: Task) -> Rq:  # noqa: A002
+def context_switch(rq: Rq, prev: Task, next: Task) -> Rq:
     """Switch to the new memory and the new stack; return on this stack when prev runs again.
 
     Context: rq.lock held, irqs off.
@@ -640,8 +636,7 @@ def context_switch(rq: Rq, prev: Task, next: Task) -> Rq:  # noqa: A002
 def schedule_debug(prev: Task) -> None:
     """Check what must hold when a task calls schedule().  Context: preemption disabled by schedule() alone."""
     m = machine.cur
-    assert m.cpu.preempt_count == 1, "BUG: scheduling while atomic: " \
-        f"{prev.comm}/{prev.pid}/0x{m.cpu.preempt_count:08x}"
+    assert m.cpu.preempt_count == 1, f"BUG: scheduling while atomic: {prev.comm}/{prev.pid}/0x{m.cpu.preempt_count:08x}"
     rcu_tree.rcu_sleep_check()
     assert prev.stack == 0 or prev.state == TASK_DEAD or prev.stack_greenlet is not None, "stack end"
 
@@ -698,7 +693,7 @@ def __schedule(preempt: bool) -> None:
                 rq.nr_iowait += 1
             # Not modelled: wq_worker_sleeping(), see ttwu_activate().
         voluntary = True
-    next = pick_next_task(rq, prev)  # noqa: A001
+    next = pick_next_task(rq, prev)
     prev.thread_info.flags &= ~m.tif_need_resched           # clear_tsk_need_resched()
     if prev is not next:
         rq.nr_switches += 1

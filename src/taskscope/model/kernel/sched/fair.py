@@ -9,11 +9,10 @@ Not modelled: group scheduling, bandwidth control, PELT (load is weight), NUMA, 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import Any, Final
+from typing import Final
 
 from taskscope.model import machine
 from taskscope.model.include.linux.sched import (
-    MAX_RT_PRIO,
     SCHED_BATCH,
     SCHED_IDLE,
     SCHED_NORMAL,

@@ -48,7 +48,7 @@ def sched_info_depart(rq: Rq, t: Task) -> None:
         info.last_queued = rq.clock
 
 
-def __sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:  # noqa: A002
+def __sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:
     # prev might be the idle task, whose waits nobody counts.
     idle = rq.idle
     if prev is not idle:
@@ -57,6 +57,6 @@ def __sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:  # noqa: A002
         sched_info_arrive(rq, next)
 
 
-def sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:  # noqa: A002
+def sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:
     """Account a switch."""
     __sched_info_switch(rq, prev, next)

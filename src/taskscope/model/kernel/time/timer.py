@@ -105,7 +105,7 @@ def next_timer_interrupt() -> int | None:
 
 def call_timer_fn(timer: TimerList) -> None:
     """Call the timer's function."""
-    trace.trace_timer_expire_entry(timer)
+    trace.trace_timer_expire_entry(timer, machine.cur.jiffies)
     timer.function(timer)
     trace.trace_timer_expire_exit(timer)
 
