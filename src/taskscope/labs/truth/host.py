@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 
 from taskscope.errors import TaskscopeError
 from taskscope.labs.truth.program import Program, Raw, transcript
@@ -39,21 +39,25 @@ class HostRunner:
 
     :param mode: what keeps a program's processes together, see `best_mode`
     :param seconds: how long one program may take
+    :param uid: the user that programs run as, if that is not the caller (who is root then)
     """
 
-    def __init__(self, mode: Mode | None = None, seconds: float = SECONDS) -> None:
+    def __init__(self, mode: Mode | None = None, seconds: float = SECONDS, uid: int | None = None) -> None:
+        self.uid = os.getuid() if uid is None else uid
         self.mode: Mode = mode or best_mode()
         self.seconds = seconds
-        env = {"PYTHONPATH": str(_SOURCE), "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ.get("PATH", "")}
+        env = {"PYTHONPATH": str(_SOURCE), "PATH": os.environ.get("PATH", "")}
         self._worker = subprocess.Popen(
-            [sys.executable, "-S", "-s", "-m", "taskscope.labs.truth.worker", self.mode, str(seconds)],
+            [sys.executable, "-S", "-s", "-m", "taskscope.labs.truth.worker", self.mode, str(seconds), str(self.uid)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, start_new_session=True,
         )
 
-    def __enter__(self) -> HostRunner:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -85,15 +89,14 @@ class HostRunner:
             batch = programs[start : start + BATCH]
             answers = self._ask(batch)
             for program, (ended, pids, results) in zip(batch, answers, strict=False):
-                raws: list[Raw] = [None if r is None else (r[0], r[1].encode("latin-1") if isinstance(r[1], str) else tuple(r[1]))
-                                   for r in results]
-                lines = transcript(program, raws, pids, os.getuid())
+                lines = transcript(program, [_raw(result) for result in results], pids, self.uid)
                 if not ended:
-                    raise HostRunError(f"program {program.seed or '?'}: not at its end after {self.seconds:g} s, or it left processes; "
-                                       f"fences are missing:\n{program.text(program.expected, lines, fences=True)}", lines)
+                    raise HostRunError(
+                        f"program {program.seed or '?'}: not at its end after {self.seconds:g} s, or processes left; "
+                        f"a fence is missing:\n{program.text(program.expected, lines, fences=True)}", lines)
                 yield lines
 
-    def _ask(self, batch: Sequence[Program]) -> list[tuple[bool, list[int], list[list[object] | None]]]:
+    def _ask(self, batch: Sequence[Program]) -> list[tuple[bool, list[int], list[Any]]]:
         worker = self._worker
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -103,8 +106,16 @@ class HostRunner:
         line = worker.stdout.readline() if ready else b""
         if not line:
             raise HostRunError("the process that runs programs on the host gave no answer; see its message above", [])
-        answers: list[tuple[bool, list[int], list[list[object] | None]]] = json.loads(line)
+        answers: list[tuple[bool, list[int], list[Any]]] = json.loads(line)
         return answers
+
+
+def _raw(result: list[Any] | None) -> Raw:
+    """Take back what `worker.SharedBoard.results` wrote."""
+    if result is None:
+        return None
+    ret, more = result
+    return ret, more.encode("latin-1") if isinstance(more, str) else tuple(more)
 
 
 def best_mode() -> Mode:

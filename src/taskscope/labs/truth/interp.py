@@ -1,8 +1,8 @@
 """Run a program of processes on whatever offers the C library's names as the `os` module has them.
 
-The same lines run on the host's kernel and on the model: what a process does depends on its script and on what system calls return,
-and on nothing else, so that on the model a child may be run again from its parent's start.  Imports nothing: the host's runner is a
-process that forks thousands of times, and stays small.
+The same lines run on the host's kernel and on the model: what a process does depends on its script and on what system
+calls return, and on nothing else, so that on the model a child may be run again from its parent's start.  Imports
+nothing: the host's runner is a process that forks thousands of times, and stays small.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class Life(Protocol):
     """How a process of a program begins on this kind of kernel."""
 
     def fork(self, sys: Any, run: Run, child: int, flags: int, how: str) -> int:
-        """Create the actor `child` with clone(flags); it plays its script and then parks.  Return its pid, or raise OSError."""
+        """Create the actor `child` with clone(flags); it plays its script and then parks.  Return its pid.
+
+        :raises OSError: it failed
+        """
 
     def badclone(self, sys: Any, flags: int) -> int:
         """Call clone() with flags that must be refused."""
@@ -121,7 +124,7 @@ def perform(sys: Any, run: Run, actor: int, name: str, item: list[Any]) -> tuple
         sys.signal(args[0], 1 if args[1] == "ign" else 0)
         return 0, ()
     if name == "exit":
-        sys._exit(args[0])
+        sys.exit(args[0])
     return getattr(sys, name)(*args) or 0, ()
 
 

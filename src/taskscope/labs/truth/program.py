@@ -1,9 +1,9 @@
 """Programs of processes, and their transcripts.
 
 A program is one script per actor (a process; 0 is the reaper that everything runs under) of operations over symbolic
-names: ``@3`` is the pid of actor 3, ``-@3`` the process group that it leads or led.  Every operation has a serial number in one
-order of all of them; a transcript is one line per serial number: what the operation returned, with pids written as names, so that
-transcripts of different kernels, schedules and pid spaces compare as text.
+names: ``@3`` is the pid of actor 3, ``-@3`` the process group that it leads or led.  Every operation has a serial
+number in one order of all of them; a transcript is one line per serial number: what the operation returned, with pids
+written as names, so that transcripts of different kernels, schedules and pid spaces compare as text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 #: an operation of a script: [serial number, name, arguments…]; fences have serial -1
 Item = list[Any]
-#: what an operation returned: result or -errno, and the numbers (or bytes) that it wrote elsewhere; None: never returned
+#: what an operation returned: result or -errno, and what it wrote elsewhere; None: it never returned
 Raw = tuple[int, tuple[int, ...] | bytes] | None
 
 #: operations whose result is a pid

@@ -1,11 +1,12 @@
 """What Linux does with processes, in as few lines as the generator needs: a reference that is neither kernel.
 
-`World` holds the processes of one program; `World.apply` performs one operation on it and tells, beside the result, what
-the operation touched (`Effect.touches`), which processes die of it, and who must have finished before it.  From this `build` fences a program.
-Followed are kernel/exit.py, fork, signal and sys of Linux 4.19 to 6.18 where they agree, and setpgid(2), wait(2), prctl(2).
+`World` holds the processes of one program; `World.apply` performs one operation on it and tells, beside the result,
+what the operation touched, which processes die of it, and who must have finished before it: what `fences` needs.
+Followed are kernel/{fork,exit,signal,sys}.c of Linux 4.19 to 6.18 where they agree, and setpgid(2), wait(2), prctl(2).
 
-Touches are (resource, mode).  Two touches of one resource by different processes must be ordered unless both read (``r``), both
-add to a set (``a``), both take from a set that stays non-empty (``d``), or one asks whether a set is empty (``e``) and the other is ``r``, ``e``, ``a`` or ``d``.
+Touches are (resource, mode).  Two touches of one resource by different processes must be ordered unless both read
+(``r``), both add to a set (``a``), both take from a set that stays non-empty (``d``), or one asks whether a set is
+empty (``e``) and the other is ``r``, ``e``, ``a`` or ``d``.
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ class Proc:
 
     def copy(self) -> Proc:
         """Return a copy."""
-        return Proc(self.parent, self.pgrp, self.sid, self.leader, self.state, self.exit_signal, self.status, self.subreaper,
-                    self.pdeath, self.ignored, self.name, self.files, self.fs, self.stop_code, self.continued, self.pending, self.kids)
+        return Proc(self.parent, self.pgrp, self.sid, self.leader, self.state, self.exit_signal, self.status,
+                    self.subreaper, self.pdeath, self.ignored, self.name, self.files, self.fs, self.stop_code,
+                    self.continued, self.pending, self.kids)
 
 
 @dataclass(slots=True)
@@ -207,7 +209,8 @@ class World:
             if actor == 0:
                 raise SkipError
             parent, exit_signal = me.parent, me.exit_signal
-        for kind, number, mode in (("kids", parent, "w"), ("pid", child, "w"), ("ext", child, "w"), ("par", child, "w"), ("ids", child, "w"),
+        for kind, number, mode in (("kids", parent, "w"), ("pid", child, "w"), ("ext", child, "w"),
+                                   ("par", child, "w"), ("ids", child, "w"),
                                    ("wst", child, "w"), ("ids", actor, "r"), ("pg", me.pgrp, "a"),
                                    ("files", me.files, "r"), ("fs", me.fs, "r")):
             self.touch(kind, number, mode)
@@ -224,6 +227,7 @@ class World:
 
     def op_badclone(self, actor: int, flags: int) -> str:
         """clone() with flags that contradict each other."""
+        del actor, flags
         return "EINVAL"
 
     # ---- names and ids ---------------------------------------------------------------------------------
@@ -406,10 +410,9 @@ class World:
             above = self.procs[above].parent
         if any(SIGCHLD in proc.ignored for proc in self.procs):
             self.touch("par", x, "r")   # which parent it is that dies unmourned
-        if me.exit_signal == SIGCHLD:
-            if SIGCHLD in self.procs[me.parent].ignored:
-                self._vanish(x)
-                self.effect.observe.append((me.parent, x, "vanished"))
+        if me.exit_signal == SIGCHLD and SIGCHLD in self.procs[me.parent].ignored:
+            self._vanish(x)
+            self.effect.observe.append((me.parent, x, "vanished"))
         self.effect.touches = outer
 
     def _forget_children(self, x: int, index: int) -> None:
@@ -425,10 +428,9 @@ class World:
             child = self.procs[c]
             self.touch("par", c, "w")
             child.parent = reaper
-            if child.state != "zombie":
-                self.touch("pds", c, "r")
-                if child.pdeath:
-                    self._deliver(c, child.pdeath, index)
+            self.touch("pds", c, "r")
+            if child.pdeath:
+                self._deliver(c, child.pdeath, index)
             child.exit_signal = SIGCHLD
             if child.state == "zombie":
                 self.touch("ign", reaper, "r")

@@ -1,11 +1,12 @@
-"""Run programs of processes on this host's kernel: ``python -S -m taskscope.labs.truth.worker MODE SECONDS``.
+"""Run programs of processes on this host's kernel: ``python -S -m taskscope.labs.truth.worker MODE SECONDS UID``.
 
-Reads batches from standard input (one line of JSON: a list of lists of scripts), and answers each with a line: for each program
-[ended, pids, results].  A batch runs in a PID namespace of its own, whose process 1 is the programs' reaper: what a program
-leaves behind, or a worker that is killed, ends with the namespace.  MODE says what keeps them together: "pid" (root), "user" (a user
-namespace around it) or "sub" (no namespace: the reaper is a child subreaper, and what is left is killed from outside).
+Reads batches from standard input (one line of JSON: a list of lists of scripts), and answers each with a line: for
+each program [ended, pids, results].  A batch runs in a PID namespace of its own, whose process 1 is the programs'
+reaper: what a program leaves behind, or a worker that is killed, ends with the namespace.  MODE says what keeps them
+together: "pid" (root), "user" (a user namespace around it) or "sub" (no namespace: the reaper is a child subreaper,
+and what is left is killed from outside).
 
-Results are written to shared memory by the processes themselves, so that those that are killed have said what they did before.
+Results are written to shared memory by the processes themselves: those that are killed have said what they did before.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, NoReturn
 
 from taskscope.labs.truth import interp
 
+PR_SET_DUMPABLE = 4
 CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_NAME, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 2, 16, 36, 37
 ACTORS = 64
@@ -35,6 +37,7 @@ _CLONE = {"x86_64": 56, "aarch64": 220, "armv7l": 120, "i686": 120}
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
+exit_group = libc["_exit"]
 
 
 def _check(result: int) -> int:
@@ -62,29 +65,29 @@ class HostSys:
     signal = staticmethod(signal.signal)
 
     def gettid(self) -> int:
-        """gettid()"""
+        """Return the id of the task."""
         return int(_check(libc.syscall(ctypes.c_long({"x86_64": 186, "aarch64": 178}.get(MACHINE, 224)))))
 
     def setsid(self) -> int:
-        """setsid()"""
+        """Begin a session."""
         return int(_check(libc.setsid()))
 
     def dup2(self, old: int, new: int) -> int:
-        """dup2()"""
+        """Copy a descriptor."""
         return os.dup2(old, new)
 
     def fcntl(self, fd: int, command: int) -> int:
-        """fcntl(F_GETFD)"""
+        """Ask about a descriptor."""
         return int(_check(libc.fcntl(fd, command, 0)))
 
     def prctl(self, option: int, value: int | str) -> int:
-        """prctl() with a number or a name"""
+        """Change what is the caller's."""
         arg: Any = ctypes.c_ulong(value) if isinstance(value, int) else ctypes.c_char_p(value.encode("latin-1"))
         zero = ctypes.c_ulong(0)
         return int(_check(libc.prctl(option, arg, zero, zero, zero)))
 
     def prctl_get(self, option: int) -> int | bytes:
-        """prctl() that writes a number or a name"""
+        """Return a number or a name that the kernel writes."""
         zero = ctypes.c_ulong(0)
         if option == PR_GET_NAME:
             name = ctypes.create_string_buffer(16)
@@ -94,9 +97,9 @@ class HostSys:
         _check(libc.prctl(option, ctypes.byref(number), zero, zero, zero))
         return number.value
 
-    def _exit(self, code: int) -> NoReturn:
-        """exit_group()"""
-        libc._exit(code)
+    def exit(self, code: int) -> NoReturn:
+        """End the process at once."""
+        exit_group(code)
         raise AssertionError("exit_group() returned")
 
 
@@ -105,17 +108,19 @@ class HostLife:
 
     def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> int:
         """See `interp.Life`; however the model does it, here is one way."""
+        del how
         pid = self._clone(flags)
         if pid:
             return pid
         try:
             interp.live(sys, run, child)
-        except BaseException as error:  # noqa: BLE001  nothing of the parent may run here
+        except BaseException as error:       # nothing of the parent may run here
             os.write(2, f"truth: actor {child}: {error!r}\n".encode())
         os._exit(120)
 
     def badclone(self, sys: Any, flags: int) -> int:
         """See `interp.Life`."""
+        del sys
         pid = self._clone(flags)
         if not pid:
             os._exit(121)
@@ -240,7 +245,7 @@ def run_batch(batch: list[Any], mode: str, seconds: float) -> list[Any]:
             else:
                 os.close(progress)
                 os.waitpid(inner, 0)
-        except BaseException as error:  # noqa: BLE001  nothing of the parent may run here
+        except BaseException as error:       # nothing of the parent may run here
             os.write(2, f"truth: the reaper: {error!r}\n".encode())
         finally:
             os._exit(0)
@@ -255,44 +260,49 @@ def run_batch(batch: list[Any], mode: str, seconds: float) -> list[Any]:
         done += more
         deadline = time.monotonic() + seconds
     os.close(hear)
-    end(outer, mode, kill=done < len(batch))
+    end(outer, kill=done < len(batch))
     answer = [[board.finished(), [board.pid_of(n) for n in range(len(scripts))], board.results()]
               for scripts, board in zip(batch[: done + 1], boards, strict=False)]
     memory.close()
     return answer
 
 
-def end(outer: int, mode: str, *, kill: bool) -> None:
-    """Let the batch's processes end, by force if need be."""
+def end(outer: int, *, kill: bool) -> None:
+    """Let the batch's processes end, by force if need be; when this returns they are gone."""
     if kill:
         os.kill(outer, signal.SIGKILL)
     os.waitpid(outer, 0)
-    if mode != "sub":
-        return
-    # What the reaper left comes to us, a child subreaper too.
-    for _ in range(1000):
+    # What is left (process 1 of the namespace, or what the reaper left) comes to us, a child subreaper too.
+    while True:
         try:
-            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:  # noqa: PTH123
-                left = [int(pid) for pid in file.read().split()]
-            for pid in left:
-                os.kill(pid, signal.SIGKILL)
+            children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
+            for pid in os.read(children, 65536).split():
+                os.kill(int(pid), signal.SIGKILL)
+            os.close(children)
             os.waitpid(-1, 0x40000000)
         except ChildProcessError:
             return
 
 
-def main(mode: str, seconds: float) -> None:
-    """Answer batches until standard input ends."""
+def main(mode: str, seconds: float, uid: int) -> None:
+    """Answer batches until standard input ends, as the user `uid`."""
+    if uid != os.getuid():
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        libc.prctl(PR_SET_DUMPABLE, ctypes.c_ulong(1))      # else /proc/self would stay root's
     libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
     libc.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
-    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
+    for number in range(1, 32):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     gc.disable()
     gc.freeze()
     for line in python.stdin:
-        print(json.dumps(run_batch(json.loads(line), mode, seconds), separators=(",", ":")), flush=True)
+        python.stdout.write(json.dumps(run_batch(json.loads(line), mode, seconds), separators=(",", ":")) + "\n")
+        python.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(python.argv[1], float(python.argv[2]))
+    main(python.argv[1], float(python.argv[2]), int(python.argv[3]))

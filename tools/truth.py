@@ -1,0 +1,149 @@
+"""Hold the executable kernel against this host's kernel: random programs of processes, transcripts compared.
+
+Each program runs on the host in a PID namespace (without root: a user namespace around it, or under a subreaper) and on
+the model under many schedules with its invariants checked; every transcript must be the one that the reference expects.
+What differs is shrunk and printed.  Exit code 0: nothing differs, 1: something does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from taskscope.labs.truth import build, compare
+from taskscope.labs.truth.host import HostRunner, best_mode
+from taskscope.labs.truth.program import Program
+
+EXAMPLES = """examples:
+  tools/truth.py --count 10000             10,000 programs, on the host and under 20 schedules of the model
+  tools/truth.py --first 4711 --count 1 --show    one program with its transcripts
+  tools/truth.py --on host --count 2000    the generator and the reference against the host alone"""
+#: programs of one piece of work
+PIECE = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to compare, and how."""
+
+    on: str
+    schedules: int
+    mode: str
+    flavour: str
+    cpus: int
+
+
+def runners(plan: Plan, host: HostRunner | None) -> dict[str, compare.Runner]:
+    """Return what runs programs, by name."""
+    found: dict[str, compare.Runner] = {}
+    if host is not None:
+        found["host"] = host.run_all
+    if plan.on in ("model", "all"):
+        from taskscope.labs.truth.model import ModelRunner
+
+        for schedule in range(plan.schedules):
+            found[f"model/{schedule}"] = ModelRunner(schedule, flavour=plan.flavour, cpus=plan.cpus).run_all
+    return found
+
+
+def check(seeds: Sequence[str], plan: Plan) -> list[str]:
+    """Compare the programs of some seeds; return a report for each that differs."""
+    host = HostRunner(plan.mode) if plan.on in ("host", "all") else None  # type: ignore[arg-type]
+    try:
+        todo = runners(plan, host)
+        programs = [build.program(seed) for seed in seeds]
+        return [report(found, todo) for found in compare.compare(programs, todo) if found is not None]
+    finally:
+        if host is not None:
+            host.close()
+
+
+def report(found: compare.Divergence, todo: dict[str, compare.Runner]) -> str:
+    """Shrink a program that differs and write it down."""
+    bad = {name: todo[name] for name in found.transcripts if name in todo and
+           found.transcripts[name] != found.program.expected}
+    one = dict(list(bad.items())[:1])
+
+    def differs(program: Program) -> bool:
+        return next(iter(compare.compare([program], one))) is not None
+
+    small = compare.shrink(build.random_steps(found.program.seed), differs)
+    again = next(iter(compare.compare([small], {**todo}))) or found
+    names = sorted({*again.transcripts} - {"reference"}, key=list(again.transcripts).index)
+    shown = {name: again.transcripts[name] for name in ["reference", *names]}
+    # Schedules that say the same are one column.
+    columns: dict[str, compare.Transcript] = {}
+    for name, lines in shown.items():
+        if lines not in columns.values():
+            columns[name] = lines
+    return (f"program {found.program.seed}: {', '.join(bad)} differ from the reference; shrunk:\n"
+            f"{compare.Divergence(small, columns).text(fences=True)}")
+
+
+def show(seeds: Sequence[str], plan: Plan) -> None:
+    """Print programs with their transcripts."""
+    host = HostRunner(plan.mode) if plan.on in ("host", "all") else None  # type: ignore[arg-type]
+    try:
+        for seed in seeds:
+            program = build.program(seed)
+            found = {"reference": program.expected}
+            for name, run in runners(plan, host).items():
+                found[name] = next(iter(run([program])))
+            print(compare.Divergence(program, found).text(fences=True))
+    finally:
+        if host is not None:
+            host.close()
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0], epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=500, metavar="N", help="how many programs (500)")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the seed of the first (0)")
+    parser.add_argument("--schedules", type=int, default=20, metavar="N", help="schedules of the model each (20)")
+    parser.add_argument("--on", choices=("all", "host", "model"), default="all", help="what runs them (all)")
+    parser.add_argument("--mode", choices=("pid", "user", "sub"), help="what holds processes together on the host")
+    parser.add_argument("--flavour", default="4.19-arm", help="of the model (4.19-arm)")
+    parser.add_argument("--cpus", type=int, default=2, help="of the model (2)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that work")
+    parser.add_argument("--show", action="store_true", help="print the programs and all their transcripts")
+    args = parser.parse_args()
+    plan = Plan(args.on, args.schedules, args.mode or best_mode(), args.flavour, args.cpus)
+    seeds = [str(seed) for seed in range(args.first, args.first + args.count)]
+    if args.show:
+        show(seeds, plan)
+        return 0
+    start = time.monotonic()
+    done = differ = 0
+    pieces = [seeds[n : n + PIECE] for n in range(0, len(seeds), PIECE)]
+    pool = ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) if args.jobs > 1 else None
+    with pool or nullcontext():
+        found = (pool.map if pool else map)(check, pieces, [plan] * len(pieces))
+        for piece, reports in zip(pieces, found, strict=True):
+            done += len(piece)
+            differ += len(reports)
+            for text in reports:
+                print(text, flush=True)
+            if sys.stderr.isatty():
+                print(f"\r{done:,} of {len(seeds):,} programs, {differ} differ", end="", file=sys.stderr, flush=True)
+    seconds = time.monotonic() - start
+    what = {"host": "on the host", "model": f"under {plan.schedules} schedules of the model",
+            "all": f"on the host ({plan.mode}) and under {plan.schedules} schedules of the model"}[plan.on]
+    print(f"{done:,} programs {what}: {differ} differ; {seconds:.0f} s", flush=True)
+    return 1 if differ else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
