@@ -92,20 +92,22 @@ COMMON: Final = (
 def layout(fields: str, abi: Abi) -> tuple[tuple[Field, ...], int]:
     """Lay fields out as the C compiler does; return them with sizeof(*entry).
 
-    :param fields: C declarations; ``type name @8`` gives an offset, for structures that are packed
+    :param fields: C declarations; ``type name @8`` gives an offset, ``@8 #unsigned long`` also what really stands there
     """
     offset = COMMON_SIZE
     widest = 4
     out = []
     for text in filter(None, (part.strip() for part in fields.split(";"))):
         text, _, at = text.partition(" @")
+        at, _, stored = at.partition(" #")
         match = _FIELD.match(text)
         assert match, text
         c_type, name, count = match["type"], match["name"], match["count"]
         if c_type.startswith("__data_loc"):
             code, size, align, signed, kind = "I", 4, 4, abi.char_signed, c_type
         else:
-            base = c_type if c_type in _TYPES else "void *" if c_type.endswith("*") else "unsigned int"
+            base = stored or c_type
+            base = base if base in _TYPES else "void *" if c_type.endswith("*") else "unsigned int"
             code, size, signed = _TYPES[base]
             if size == 0:
                 size = abi.long_size
@@ -130,7 +132,7 @@ class TraceEventCall:
     """struct trace_event_call: an event of the running kernel."""
 
     __slots__ = (
-        "declaration", "dynamic", "fields", "format_text", "id", "length", "name", "output", "pack_into", "print_fmt", "probe",
+        "declaration", "dynamic", "fields", "id", "length", "name", "output", "pack_into", "print_fmt", "probe",
         "record", "size", "system", "type_len", "unpack_from",
     )
 
@@ -159,9 +161,10 @@ class TraceEventCall:
         self.type_len = self.length // 4 if self.length <= RB_MAX_SMALL_DATA else 0
         #: writes a record with its header word: that, type | flags << 16 | preempt_count << 24, pid, fields
         self.pack_into = struct.Struct(code.replace("<HBB", "<II", 1) + "x" * (self.length - at)).pack_into
-        self.format_text = self._format()
 
-    def _format(self) -> bytes:
+    @property
+    def format_text(self) -> bytes:
+        """The event's ``format`` file."""
         lines = [f"name: {self.name}", f"ID: {self.id}", "format:"]
         for f in COMMON:
             lines.append(_line(f))

@@ -25,9 +25,23 @@ RB_MISSED_EVENTS: Final = 1 << 31
 RB_MISSED_STORED: Final = 1 << 30
 RB_MAX_SMALL_DATA: Final = 4 * RINGBUF_TYPE_DATA_TYPE_LEN_MAX
 
+#: events/header_event
+HEADER_EVENT: Final = (
+    b"# compressed entry header\n\ttype_len    :    5 bits\n\ttime_delta  :   27 bits\n\tarray       :   32 bits\n\n"
+    b"\tpadding     : type == 29\n\ttime_extend : type == 30\n\ttime_stamp : type == 31\n\tdata max type_len  == 28\n")
+
 _WORD: Final = struct.Struct("<I")
 _WORDS: Final = struct.Struct("<II")
 _STAMP: Final = struct.Struct("<Q")
+
+
+def header_page(long_size: int, char_signed: bool) -> bytes:
+    """Return the text of events/header_page."""
+    data = 8 + long_size
+    return (f"\tfield: u64 timestamp;\toffset:0;\tsize:8;\tsigned:0;\n"
+            f"\tfield: local_t commit;\toffset:8;\tsize:{long_size};\tsigned:1;\n"
+            f"\tfield: int overwrite;\toffset:8;\tsize:1;\tsigned:1;\n"
+            f"\tfield: char data;\toffset:{data};\tsize:{PAGE_SIZE - data};\tsigned:{int(char_signed)};\n").encode()
 
 
 class BufferPage:

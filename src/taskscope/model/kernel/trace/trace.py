@@ -49,8 +49,8 @@ class TraceArray:
     """struct trace_array: an instance of tracing; the top-level one has no name."""
 
     __slots__ = (
-        "buffer_size", "buffers", "clock", "current_trace", "events", "expanded", "filter", "filtered_pids", "functions",
-        "name", "notrace", "options", "tracing_on",
+        "buffer_size", "buffers", "clock", "current_trace", "enter_syscall_files", "events", "exit_syscall_files", "filter",
+        "filtered_pids", "functions", "name", "notrace", "options", "tracing_on",
     )
 
     def __init__(self, cur: Machine, name: str) -> None:
@@ -66,6 +66,8 @@ class TraceArray:
         self.buffer_size = TRACE_BUF_SIZE_DEFAULT       # bytes per CPU
         pages = _pages(cur, self.buffer_size)
         self.buffers = [ring_buffer.RingBufferPerCpu(n, cur.flavour.long_size, pages) for n in range(len(cur.cpus))]
+        self.enter_syscall_files: dict[int, TraceEventFile] = {}        # by number; those that are on
+        self.exit_syscall_files: dict[int, TraceEventFile] = {}
         self.events: dict[tuple[str, str], TraceEventFile] = trace_events.trace_event_files(cur, self)
 
     def __repr__(self) -> str:
@@ -85,7 +87,6 @@ def trace_init() -> None:
     cur.trace_counter = 0
     cur.trace_events = []
     cur.ftrace_trace_arrays = []
-    cur.kallsyms = None
 
 
 def top_trace_array(cur: Machine) -> TraceArray:

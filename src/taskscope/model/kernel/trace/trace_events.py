@@ -42,7 +42,7 @@ TRACE_FLAG_BH_OFF: Final = 0x80
 
 _MAX_HEAD: Final = (ring_buffer.MAX_DELTA << 5) - 1
 _HEAD: Final = struct.Struct("<HBBi")
-_ENOENT: Final = 2
+_EINVAL: Final = 22
 
 
 def tracing_gen_ctx(cur: Machine) -> int:
@@ -201,7 +201,7 @@ def event_calls(cur: Machine) -> list[TraceEventCall]:
             number = ids.get((declaration.system, declaration.name))
             if number is not None:
                 calls.append(TraceEventCall(declaration, number, abi))
-    calls += trace_syscalls.syscall_event_calls(cur, abi, ids)
+    calls += trace_syscalls.syscall_event_calls(cur, abi)
     return calls
 
 
@@ -245,6 +245,12 @@ def update_event_file(file: TraceEventFile) -> None:
         file.flags &= ~EVENT_FILE_FL_SOFT_DISABLED
     if file.event_call.probe is not None and wanted != file.registered:
         file.registered = wanted
+        if file.event_call.system == "syscalls":
+            from taskscope.model.kernel.trace import trace_syscalls
+
+            trace_syscalls.syscall_register(cur, file, wanted)
+            _update_cmdline_record(cur)
+            return
         name = file.event_call.declaration.tracepoint or file.event_call.name
         if wanted:
             tracepoint_probe_register(cur.tp, name, file.event_call.probe, file)
@@ -273,18 +279,49 @@ def probe_sched_switch(cur: Machine, preempt: bool, prev: Task, next: Task) -> N
 
 
 def set_event(tr: TraceArray, system: str | None, name: str | None, enable: bool) -> int:
-    """Switch all events on or off that match (__ftrace_set_clr_event()).
+    """Switch events on or off: one, all of a system, or all (__ftrace_set_clr_event_nolock()).
 
-    :return: 0, or -ENOENT where the names match nothing
+    :param system: None for any
+    :param name: None for any
+    :return: 0, or -EINVAL where there is no such event
     """
-    from taskscope.model.kernel.trace.trace_events_filter import glob_match
-
     found = False
     for (s, n), file in tr.events.items():
-        if (system is None or glob_match(system, s)) and (name is None or glob_match(name, n)):
+        if system in (None, s) and name in (None, n):
             found = True
             ftrace_event_enable_disable(file, enable)
-    return 0 if found else -_ENOENT
+    return 0 if found else -_EINVAL
+
+
+def ftrace_set_clr_event(tr: TraceArray, text: str, enable: bool) -> int:
+    """Switch events on or off by what set_event takes: ``SYSTEM:EVENT``, ``SYSTEM:*``, ``SYSTEM``, ``EVENT``, ``*:*``."""
+    system, colon, name = text.partition(":")
+    if colon:
+        return set_event(tr, None if system in ("", "*") else system, None if name in ("", "*") else name, enable)
+    both = [file for key, file in tr.events.items() if text in key]
+    for file in both:
+        ftrace_event_enable_disable(file, enable)
+    return 0 if both else -_EINVAL
+
+
+def apply_event_filter(file: TraceEventFile, text: str) -> int:
+    """Give an event a filter; ``0`` takes it away.  Return 0, or -EINVAL, when the file shows what is wrong."""
+    from taskscope.model.kernel.trace import trace_events_filter
+
+    if text == "0":
+        file.filter, file.filter_text = None, ""
+        event_file_set_flag(file, EVENT_FILE_FL_FILTERED, False)
+        return 0
+    try:
+        file.filter = trace_events_filter.create_filter(file.event_call, text)
+    except trace_events_filter.FilterError as error:
+        # The mistake is shown where the filter was; the event has none then.
+        file.filter, file.filter_text = None, trace_events_filter.error_text(text, error)
+        event_file_set_flag(file, EVENT_FILE_FL_FILTERED, False)
+        return -_EINVAL
+    file.filter_text = text
+    event_file_set_flag(file, EVENT_FILE_FL_FILTERED, True)
+    return 0
 
 
 def event_file_set_flag(file: TraceEventFile, flag: int, on: bool) -> None:

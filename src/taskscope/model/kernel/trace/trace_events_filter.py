@@ -7,7 +7,6 @@ parentheses.  A filter is a tree, and `filter_match_preds` asks it about a recor
 
 from __future__ import annotations
 
-import errno
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -276,6 +275,3 @@ def glob_match(pattern: str, text: str) -> bool:
 def error_text(text: str, error: FilterError) -> str:
     """Return what the filter's file shows after a mistake (append_filter_err())."""
     return f"{text}\n{' ' * error.at}^\nparse_error: {error.text}"
-
-
-EINVAL: Final = -errno.EINVAL

@@ -126,6 +126,12 @@ def _unregister(file: TraceEventFile, command: str, event: TraceEventFile | None
     return 0
 
 
+def clear_event_triggers(file: TraceEventFile) -> None:
+    """Take all triggers of an event away."""
+    for data in list(file.triggers):
+        _unregister(file, data.command, data.event)
+
+
 def triggers_text(file: TraceEventFile) -> str:
     """Return what the event's ``trigger`` file shows."""
     if not file.triggers:

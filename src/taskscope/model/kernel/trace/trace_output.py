@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskscope.abi.traceflags import flags_text
 from taskscope.model.kernel import kallsyms
-from taskscope.model.kernel.trace import ring_buffer, trace_entries
+from taskscope.model.kernel.trace import ring_buffer, trace_entries, trace_syscalls
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.trace_events import TraceEventCall
@@ -78,7 +78,8 @@ class Printer:
         call = self.calls.get(entry.type)
         if call is None:
             return f"{head}Unknown type {entry.type}\n"
-        return f"{head}{call.name}: {self.body(call, entry.data)}\n"
+        body = self.body(call, entry.data)
+        return f"{head}{body}\n" if call.system == "syscalls" else f"{head}{call.name}: {body}\n"
 
     def head(self, entry: TraceEntry) -> str:
         """Return what stands before the event."""
@@ -130,6 +131,8 @@ class Printer:
             shown.append(value)
         if call.output is not None:
             return call.output(tuple(shown))
+        if call.system == "syscalls":
+            return trace_syscalls.print_syscall(call, tuple(shown))
         maker = self._bodies.get(call.id)
         if maker is None:
             maker = self._bodies[call.id] = _Format(self, call).text
@@ -206,6 +209,23 @@ def trace_text(cur: Machine, tr: TraceArray, cpu: int | None = None) -> str:
     """Return what the file ``trace`` shows."""
     printer = Printer(cur, tr)
     return _header(cur, tr, cpu) + "".join(printer.line(e) for e in trace_entries_of(tr, cpu))
+
+
+def trace_pipe_text(cur: Machine, tr: TraceArray, cpu: int | None = None) -> str:
+    """Return what can be read from ``trace_pipe`` now, and take it: lost events are told, then it is gone."""
+    printer = Printer(cur, tr)
+    buffers = [b for b in tr.buffers if cpu is None or b.cpu == cpu]
+    lost = {b.cpu: b.overrun - b.last_overrun for b in buffers}
+    out = []
+    for entry in trace_entries_of(tr, cpu):
+        if lost[entry.cpu]:
+            out.append(f"CPU:{entry.cpu} [LOST {lost[entry.cpu]} EVENTS]\n")
+            lost[entry.cpu] = 0
+        out.append(printer.line(entry))
+    for b in buffers:
+        while ring_buffer.ring_buffer_read_page(b):
+            pass
+    return "".join(out)
 
 
 def _header(cur: Machine, tr: TraceArray, cpu: int | None) -> str:

@@ -1,0 +1,125 @@
+"""tracefs as a file system: fs/tracefs/inode.c, v4.19.
+
+Mounted at /sys/kernel/tracing, and seen below /sys/kernel/debug too.  What its files show and take stands in
+kernel/trace/tracefs.py.
+"""
+
+from __future__ import annotations
+
+from errno import EAGAIN, EINVAL, ENOENT, EPERM
+from stat import S_IFDIR, S_IFREG
+from typing import Final
+
+import taskscope.model.fs.super as super_
+from taskscope.model import machine
+from taskscope.model.include.linux.fs import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_TRUNC, File, FileOperations, Inode, InodeOperations
+from taskscope.model.kernel.trace import trace, tracefs
+
+
+def tracefs_init() -> None:
+    """Mount tracefs; called at boot."""
+    for path in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"):
+        super_.kern_add(path, tracefs_get_dir(""))
+
+
+def tracefs_get_dir(path: str) -> Inode:
+    """Return the inode of a folder, by its path below the top."""
+    inode = super_.new_inode(S_IFDIR | 0o755, tracefs_dir_operations, tracefs_dir_inode_operations)
+    inode.i_private = path
+    return inode
+
+
+def tracefs_lookup(dir: Inode, name: str) -> Inode | None:
+    """Look a name up in a folder."""
+    path = f"{dir.i_private}/{name}".lstrip("/")
+    node = tracefs.tracefs_lookup(machine.cur, path)
+    if node is None:
+        return None
+    if node.file is None:
+        return tracefs_get_dir(path)
+    inode = super_.new_inode(S_IFREG | node.file.mode, tracefs_file_operations)
+    inode.i_private = path
+    return inode
+
+
+def tracefs_create(dir: Inode, name: str, mode: int) -> int:
+    """Refuse: files are the kernel's to make."""
+    del dir, name, mode
+    return -EPERM
+
+
+def tracefs_readdir(f: File) -> list[str]:
+    """Return the names in a folder."""
+    node = tracefs.tracefs_lookup(machine.cur, f.f_inode.i_private)
+    return list(node.names or ()) if node is not None else []
+
+
+def tracefs_open(inode: Inode, f: File) -> int:
+    """Open a file; O_TRUNC empties what the file is about (a filter, the log)."""
+    node = tracefs.tracefs_lookup(machine.cur, inode.i_private)
+    if node is None or node.file is None or node.tr is None:
+        return -ENOENT
+    if f.f_flags & O_TRUNC and f.f_flags & O_ACCMODE != O_RDONLY and node.file.truncate is not None:
+        node.file.truncate(machine.cur, node.tr, node.what)
+    return 0
+
+
+def tracefs_read(f: File, count: int) -> bytes | int:
+    """Read on; a text is made at its start, a stream is taken as it comes."""
+    cur = machine.cur
+    node = tracefs.tracefs_lookup(cur, f.f_inode.i_private)
+    if node is None or node.file is None or node.tr is None or node.file.show is None:
+        return -EINVAL
+    if node.file.stream:
+        data: bytes = f.private_data or b""
+        if not data:
+            taken = node.file.show(cur, node.tr, node.what)
+            if isinstance(taken, int):
+                return taken
+            # Not modelled: waiting for more; what is there is given, then the end.
+            data = taken
+            if not data:
+                return -EAGAIN if f.f_flags & O_NONBLOCK else b""
+        f.private_data = data[count:]
+        return data[:count]
+    if f.f_pos == 0 or f.private_data is None:
+        text = node.file.show(cur, node.tr, node.what)
+        if isinstance(text, int):
+            return text
+        f.private_data = text
+    part: bytes = f.private_data[f.f_pos:f.f_pos + count]
+    f.f_pos += len(part)
+    return part
+
+
+def tracefs_write(f: File, data: bytes) -> int:
+    """Hand a write to the file."""
+    cur = machine.cur
+    node = tracefs.tracefs_lookup(cur, f.f_inode.i_private)
+    if node is None or node.file is None or node.tr is None or node.file.store is None:
+        return -EINVAL
+    return node.file.store(cur, node.tr, node.what, data)
+
+
+def tracefs_llseek(f: File, offset: int, whence: int) -> int:
+    """Seek, from the start or from here."""
+    pos = offset + (f.f_pos if whence == 1 else 0)
+    if whence not in (0, 1) or pos < 0:
+        return -EINVAL
+    f.f_pos = pos
+    return pos
+
+
+def tracefs_mkdir(dir: Inode, name: str) -> int:
+    """Make an instance, in instances/ only."""
+    return trace.instance_mkdir(machine.cur, name) if dir.i_private == "instances" else -EPERM
+
+
+def tracefs_rmdir(dir: Inode, name: str) -> int:
+    """Remove an instance."""
+    return trace.instance_rmdir(machine.cur, name) if dir.i_private == "instances" else -EPERM
+
+
+tracefs_file_operations: Final = FileOperations(read=tracefs_read, write=tracefs_write, open=tracefs_open, llseek=tracefs_llseek)
+tracefs_dir_operations: Final = FileOperations(iterate=tracefs_readdir)
+tracefs_dir_inode_operations: Final = InodeOperations(lookup=tracefs_lookup, create=tracefs_create)

@@ -1,0 +1,126 @@
+"""Probes on functions and events, for whoever looks at a machine from outside (kernel/kprobes.c and kernel/tracepoint.c, v4.19).
+
+A probe on a function runs at its entry, a probe on an event where the event is traced; both get the arguments by name.  A breakpoint is
+a probe that stops the machine there, in the middle of the kernel's code, until it is run again.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final
+
+from taskscope.model.include.linux.tracepoint import Tracepoints, tracepoint_probe_register, tracepoint_probe_unregister
+from taskscope.model.kernel import kallsyms
+from taskscope.model.kernel.trace import ftrace
+
+if TYPE_CHECKING:
+    from taskscope.model.machine import Machine
+
+_EVENTS: Final = ("sched", "task", "signal", "syscalls", "printk", "irq", "timer")
+
+
+class Arguments:
+    """What a function or an event was called with, by the names of the kernel's source: ``a.p.comm``."""
+
+    def __init__(self, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
+        self.__dict__.update(zip(names, values, strict=False))
+
+    def __repr__(self) -> str:
+        return "(" + ", ".join(f"{name}={value!r}" for name, value in vars(self).items()) + ")"
+
+
+class Kprobe:
+    """struct kprobe: where it is, and what it does."""
+
+    __slots__ = ("do", "event", "function", "hits", "names", "symbol_name", "when")
+
+    def __init__(self, symbol_name: str, do: Callable[..., Any], when: Callable[[Arguments], Any] | None) -> None:
+        self.symbol_name = symbol_name
+        self.do = do
+        self.when = when
+        self.hits = 0                           # times that it ran
+        self.function: FunctionType | None = None
+        self.event: str | None = None           # the tracepoint
+        self.names: tuple[str, ...] = ()
+
+    def on_function(self, cur: Machine, record: ftrace.DynFtrace, args: tuple[Any, ...]) -> None:
+        """Run at the entry of the function; called by its stub."""
+        del cur
+        self.run(Arguments(record.names, args))
+
+    def on_event(self, data: Any, *args: Any) -> None:
+        """Run where the event is traced."""
+        del data
+        self.run(Arguments(self.names, args))
+
+    def run(self, arguments: Arguments) -> None:
+        """Run, if the condition holds."""
+        if self.when is not None and not self.when(arguments):
+            return
+        self.hits += 1
+        code = getattr(self.do, "__code__", None)
+        takes = code is None or code.co_argcount > int(hasattr(self.do, "__self__"))
+        if takes:
+            self.do(arguments)
+        else:
+            self.do()
+
+
+def register_kprobe(cur: Machine, probe: Kprobe) -> int:
+    """Put a probe at its place; return 0, or -ENOENT where there is no such function or event.
+
+    A function goes by the name that the kernel at hand has for it, or by that of 4.19; an event by its own (``sched_switch``,
+    ``sched:sched_switch``).
+    """
+    name = probe.symbol_name
+    function = _function(cur, name)
+    if function is not None:
+        probe.function = function
+        ftrace.register_ftrace_function(cur, function, probe.on_function)
+        return 0
+    event = name.rpartition(":")[2]
+    if event not in Tracepoints.__slots__:
+        return -errno.ENOENT
+    probe.event = event
+    probe.names = _event_arguments(event)
+    tracepoint_probe_register(cur.tp, event, probe.on_event, probe)
+    return 0
+
+
+def unregister_kprobe(cur: Machine, probe: Kprobe) -> None:
+    """Take a probe away."""
+    if probe.function is not None:
+        ftrace.unregister_ftrace_function(cur, probe.function, probe.on_function)
+        probe.function = None
+    elif probe.event is not None:
+        tracepoint_probe_unregister(cur.tp, probe.event, probe.on_event, probe)
+        probe.event = None
+
+
+def _function(cur: Machine, name: str) -> FunctionType | None:
+    table = kallsyms.kallsyms(cur)
+    symbol = table.by_name.get(name) or table.by_name.get(kallsyms.symbol_name(name, cur))
+    return symbol.function if symbol is not None and not symbol.notrace else None
+
+
+def _event_arguments(event: str) -> tuple[str, ...]:
+    for system in _EVENTS:
+        module = importlib.import_module(f"taskscope.model.include.trace.events.{system}")
+        function = vars(module).get(f"trace_{event}")
+        if function is not None:
+            names: tuple[str, ...] = kallsyms.original_code(function).co_varnames[:function.__code__.co_argcount]
+            return ("ret", "id") if event == "sys_exit" else names
+    return ()
+
+
+def kprobe_break(cur: Machine, name: str, when: Callable[[Arguments], Any] | None = None) -> Kprobe | int:
+    """Stop the machine whenever it comes to a function or an event; return the probe, or -ENOENT.
+
+    `Machine.run_until` returns there, and goes on from there when it is called again.
+    """
+    probe = Kprobe(name, cur.pause, when)
+    status = register_kprobe(cur, probe)
+    return status if status else probe
