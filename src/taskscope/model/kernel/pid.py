@@ -239,6 +239,21 @@ def change_pid(task: Task, type: int, pid: Pid) -> None:
     attach_pid(task, type)
 
 
+def exchange_tids(left: Task, right: Task) -> None:
+    """Let two threads exchange their pids as threads; for de_thread() only (v5.7).
+
+    Context: tasklist_lock held for writing.
+    """
+    pid1, pid2 = left.thread_pid, right.thread_pid
+    assert pid1 is not None
+    assert pid2 is not None
+    list_del_init(left.pid_links[PIDTYPE_PID])
+    list_del_init(right.pid_links[PIDTYPE_PID])
+    left.thread_pid, right.thread_pid = pid2, pid1
+    list_add(left.pid_links[PIDTYPE_PID], pid2.tasks[PIDTYPE_PID])
+    list_add(right.pid_links[PIDTYPE_PID], pid1.tasks[PIDTYPE_PID])
+
+
 def transfer_pid(old: Task, new: Task, type: int) -> None:
     """Let `new` take the place of `old` on a pid's list; for de_thread() only.
 

@@ -30,7 +30,7 @@ class Slab:
 class KmemCache:
     """struct kmem_cache."""
 
-    __slots__ = ("mask", "name", "nr_objects", "objects", "order", "partial", "size", "slabs")
+    __slots__ = ("mask", "name", "nr_objects", "objects", "order", "partial", "size", "slabs", "spare", "whole")
 
     def __init__(self, name: str, size: int, order: int) -> None:
         self.name = name
@@ -41,6 +41,8 @@ class KmemCache:
         self.slabs: dict[int, Slab] = {}                    # all, by address
         self.partial: dict[int, Slab] = {}                  # those with a free object
         self.nr_objects = 0                                 # in use
+        self.whole: list[int] = []                          # slabs of objects without an address
+        self.spare = 0                                      # how many more of those fit
 
     def __repr__(self) -> str:
         return f"<cache {self.name} {self.nr_objects}>"
@@ -92,3 +94,28 @@ def kmem_cache_free(s: KmemCache, address: int) -> None:
     if slab.inuse == 0 and len(s.partial) > MIN_PARTIAL:
         del s.partial[slab.address], s.slabs[slab.address]
         page_alloc.free_pages(slab.address, s.order)
+
+
+def kmem_cache_alloc_object(s: KmemCache) -> bool:
+    """Account for an object that Python keeps and whose address nobody asks for; False where there is no memory."""
+    if fault_inject.should_fail(s.name):
+        return False
+    if s.spare == 0:
+        base = page_alloc.__get_free_pages(s.order)
+        if not base:
+            return False
+        s.whole.append(base)
+        s.spare = s.objects
+    s.spare -= 1
+    s.nr_objects += 1
+    return True
+
+
+def kmem_cache_free_object(s: KmemCache) -> None:
+    """Give such an object back; slabs beyond the first few go back to the page allocator."""
+    s.spare += 1
+    s.nr_objects -= 1
+    assert s.nr_objects >= 0, f"{s.name}: more freed than allocated"
+    if s.spare > s.objects * MIN_PARTIAL:
+        page_alloc.free_pages(s.whole.pop(), s.order)
+        s.spare -= s.objects

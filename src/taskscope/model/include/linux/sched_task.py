@@ -19,6 +19,6 @@ def put_task_struct(t: Task) -> None:
     t.usage -= 1
     assert t.usage >= 0, f"{t}: put_task_struct() of a free task"
     if t.usage == 0:
-        from taskscope.model.kernel import fork     # include/ imports kernel/ in functions only
+        from taskscope.model.kernel import fork  # include/ imports kernel/ in functions only
 
         fork.__put_task_struct(t)

@@ -1,0 +1,208 @@
+"""Into the kernel and out of it on 32-bit ARM: entry-common.S, entry-armv.S, signal.c, irq.c in arch/arm/kernel, v4.19.
+
+A program executes ``svc 0``: `vector_swi` calls through sys_call_table and leaves by ret_to_user, where everything that
+is due for the task happens: rescheduling, signals.  Interrupts enter by `do_irq` on the stack of the task they interrupt.
+"""
+
+from __future__ import annotations
+
+from errno import EINTR, ENOSYS
+from typing import Any, Final
+
+import taskscope.model.kernel.irq.irqdesc as irqdesc
+import taskscope.model.kernel.sched.core as sched_core
+import taskscope.model.kernel.signal.action as signal_action
+import taskscope.model.kernel.signal.deliver as signal_deliver
+import taskscope.model.kernel.softirq as softirq
+import taskscope.model.user.python as python
+from taskscope.model import costs, machine
+from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
+from taskscope.model.include.linux.interrupt import IrqDesc
+from taskscope.model.include.linux.sched_signal import SA_RESTART
+from taskscope.model.include.trace.events.syscalls import trace_sys_enter, trace_sys_exit
+
+__NR_restart_syscall: Final = 0
+
+
+class PtRegs:
+    """struct pt_regs, what do_signal() looks at: the call that is being left."""
+
+    __slots__ = ("ret",)
+
+    def __init__(self, ret: int) -> None:
+        self.ret = ret                  # ARM_r0
+
+
+def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
+    """Serve a system call of the running task.
+
+    :param scno: its number (r7)
+    :param args: what the program put into r0 and following
+    :return: what the program finds in r0; -ERESTART* says that its program counter stands on the call again
+    """
+    m = machine.cur
+    cpu = m.cpu
+    assert cpu.user_mode, "a system call from inside the kernel"
+    current = cpu.curr
+    cpu.user_mode = False
+    cpu.sp = current.stack + m.entry_sp
+    m.now += costs.SYSCALL
+    tp = m.tp
+    while True:
+        # __sys_trace: _TIF_SYSCALL_WORK
+        if tp.sys_enter:
+            trace_sys_enter(args, scno)
+        function = m.sys_call_table.get(scno)
+        ret = function(*args) if function is not None else -ENOSYS
+        if tp.sys_exit:
+            trace_sys_exit(args, ret, scno)
+        # ret_fast_syscall
+        m.catch_up()
+        m.cpu.irqs_off = True           # disable_irq_notrace
+        if current.thread_info.flags & m.work_mask:
+            regs = PtRegs(ret)
+            restart = do_work_pending(regs, 1)
+            ret = regs.ret
+            if restart:
+                # local_restart: the call is made again without leaving the kernel
+                if restart < 0:
+                    scno, args = __NR_restart_syscall, ()
+                m.cpu.irqs_off = False
+                continue
+        cpu = m.cpu
+        assert cpu.preempt_count == 0, f"preempt_count {cpu.preempt_count:#x} on the way to user space"
+        cpu.irqs_off = False
+        cpu.user_mode = True
+        return ret
+
+
+def do_work_pending(regs: PtRegs, syscall: int) -> int:
+    """Do what TIF_* ask for until nothing is left; not 0 if the system call is to be made again.
+
+    Context: irqs off; returns so.
+    """
+    m = machine.cur
+    info = m.cpu.curr.thread_info
+    mask = m.work_mask
+    while True:
+        flags = info.flags
+        m.cpu.irqs_off = False
+        if flags & m.tif_need_resched:
+            sched_core.schedule()
+        elif flags & m.tif_sigpending:
+            restart = do_signal(regs, syscall)
+            if restart:
+                # Restart without handlers.  Deal with it without leaving the kernel space.
+                m.cpu.irqs_off = True
+                return restart
+            syscall = 0
+        else:
+            # tracehook_notify_resume().  Not modelled: task works.
+            info.flags &= ~m.tif.NOTIFY_RESUME
+        m.catch_up()
+        m.cpu.irqs_off = True
+        if not info.flags & mask:
+            return 0
+
+
+def do_signal(regs: PtRegs, syscall: int) -> int:
+    """Take the signals that are due: put one handler's frame on the user stack, or find that the call is to be restarted."""
+    retval = regs.ret
+    restart = 0
+    if syscall:
+        # If we were from a system call, check for system call restarting...
+        if retval == -ERESTART_RESTARTBLOCK:
+            restart = -1
+        elif retval in (-ERESTARTNOHAND, -ERESTARTSYS, -ERESTARTNOINTR):
+            restart = 1
+    # Get the signal to deliver.  When running under ptrace, at this point the debugger may change all our registers ...
+    ksig = signal_deliver.Ksignal()
+    if signal_deliver.get_signal(ksig):
+        # handler
+        if restart and (retval in (-ERESTARTNOHAND, -ERESTART_RESTARTBLOCK)
+                        or (retval == -ERESTARTSYS and not ksig.ka.sa_flags & SA_RESTART)):
+            regs.ret = -EINTR
+        handle_signal(ksig)
+        return 0
+    # no handler
+    signal_action.restore_saved_sigmask()
+    return restart
+
+
+def handle_signal(ksig: signal_deliver.Ksignal) -> None:
+    """Put a frame for the handler on the user stack: it runs before the program goes on."""
+    m = machine.cur
+    current = m.cpu.curr
+    oldset = signal_action.sigmask_to_save()
+    current.sigframes = (*current.sigframes, oldset)
+    current.journal.frames.append((ksig.ka.sa_handler, ksig.sig, ksig.info))
+    signal_deliver.signal_setup_done(False, ksig, False)
+
+
+def ret_from_fork() -> None:
+    """Begin a task's life: the first thing on its stack.  A kernel thread calls its function, a process returns to user mode."""
+    m = machine.cur
+    prev = m.cpu.prev
+    assert prev is not None, "somebody switched here"
+    sched_core.schedule_tail(prev)
+    context = machine.cur.cpu.curr.thread_info.cpu_context
+    if context.fn is not None:
+        # returns only when it has become a process: kernel_init() after its execve()
+        context.fn(context.arg)
+    ret_to_user()
+    python.user_mode()
+
+
+def ret_to_user() -> None:
+    """Leave the kernel otherwise than by a system call's end (ret_slow_syscall)."""
+    m = machine.cur
+    m.catch_up()
+    m.cpu.irqs_off = True
+    if m.cpu.curr.thread_info.flags & m.work_mask:
+        do_work_pending(PtRegs(0), 0)
+    cpu = m.cpu
+    assert cpu.preempt_count == 0, f"preempt_count {cpu.preempt_count:#x} on the way to user space"
+    cpu.irqs_off = False
+    cpu.user_mode = True
+
+
+def do_irq(desc: IrqDesc) -> None:
+    """Take an interrupt: __irq_usr if it came in user mode, __irq_svc if in the kernel.
+
+    Context: irqs off, as the hardware enters; returns so, perhaps on another CPU.
+    """
+    m = machine.cur
+    cpu = m.cpu
+    user = cpu.irq_regs_user
+    if desc.ipi:
+        handle_IPI(desc)
+    else:
+        handle_IRQ(desc)
+    current = cpu.curr
+    if user:
+        # ret_to_user_from_irq
+        if current.thread_info.flags & m.work_mask:
+            do_work_pending(PtRegs(0), 0)
+        assert m.cpu.preempt_count == 0, f"preempt_count {m.cpu.preempt_count:#x} on the way to user space"
+    elif m.kernel_preempt and not cpu.preempt_count and current.thread_info.flags & m.tif_need_resched:
+        # svc_preempt
+        sched_core.preempt_schedule_irq()
+
+
+def handle_IRQ(desc: IrqDesc) -> None:  # noqa: N802
+    """Handle a device's interrupt (handle_domain_irq())."""
+    softirq.irq_enter()
+    irqdesc.generic_handle_irq(desc)
+    softirq.irq_exit()
+
+
+def handle_IPI(desc: IrqDesc) -> None:  # noqa: N802
+    """Handle an interrupt from another CPU."""
+    m = machine.cur
+    if desc is m.ipi_reschedule:
+        # scheduler_ipi() enters the interrupt context itself when it has something to do
+        irqdesc.generic_handle_irq(desc)
+        return
+    softirq.irq_enter()
+    irqdesc.generic_handle_irq(desc)
+    softirq.irq_exit()

@@ -1,0 +1,45 @@
+"""Which function serves which system call: include/linux/syscalls.h, v4.19.
+
+As in the C header, the calls are listed by the file that defines them: every ``sys_*`` function of `FILES`.  The numbers are
+the architecture's (`taskscope.abi.syscalls`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from types import FunctionType
+from typing import Any, Final
+
+from taskscope.abi.syscalls import table
+
+FILES: Final = (
+    "kernel.fork", "kernel.exit", "kernel.sys", "kernel.signal.action", "kernel.sched.syscalls", "kernel.groups",
+    "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.time.time", "kernel.kcmp", "kernel.printk",
+    "kernel.futex", "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
+    "fs.fcntl", "fs.ioctl", "fs.d_path",
+)
+
+
+def functions() -> dict[str, Callable[..., int]]:
+    """Return every function that is a system call, by name."""
+    found: dict[str, Callable[..., int]] = {}
+    for name in FILES:
+        module = import_module(f"taskscope.model.{name}")
+        for attribute, function in vars(module).items():
+            if attribute.startswith("sys_") and isinstance(function, FunctionType) and function.__module__ == module.__name__:
+                found[attribute] = function
+    return found
+
+
+def sys_call_table(uname_machine: str) -> dict[int, Callable[..., int]]:
+    """Return the functions by number; a number that is not in it is -ENOSYS.
+
+    :param uname_machine: the architecture, as uname -m has it
+    """
+    known = functions()
+    calls: dict[int, Callable[..., Any]] = {}
+    for number, call in table(uname_machine).by_number.items():
+        if call.abi is None and call.function in known:
+            calls[number] = known[call.function]
+    return calls

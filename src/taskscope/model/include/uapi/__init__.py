@@ -1,0 +1,1 @@
+"""What the kernel shares with programs: include/uapi/."""

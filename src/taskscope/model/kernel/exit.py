@@ -1,0 +1,882 @@
+"""Process exit: do_exit() to EXIT_ZOMBIE, and the parent's wait*() that reaps it: kernel/exit.c, v4.19.
+
+Entered from sys_exit(), do_group_exit() and fatal signals.  A task that leaves do_exit() never runs again; its
+stack is dropped by the next task, in finish_task_switch().  release_task() takes it off all lists; the task_struct goes
+when a grace period is over and nobody holds a reference.
+"""
+
+from __future__ import annotations
+
+from errno import ECHILD, EFAULT, EINVAL, ESRCH
+from typing import Any, Final, NoReturn
+
+import taskscope.model.drivers.tty.tty_jobctrl as tty_jobctrl
+import taskscope.model.fs.file as fs_file
+import taskscope.model.fs.fs_struct as fs_struct
+import taskscope.model.kernel.fork as fork
+import taskscope.model.kernel.nsproxy as nsproxy
+import taskscope.model.kernel.panic as panic_
+import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.printk as printk_
+import taskscope.model.kernel.rcu.tree as rcu
+import taskscope.model.kernel.sched.core as sched_core
+import taskscope.model.kernel.sched.cputime as cputime
+import taskscope.model.kernel.sched.wait as wait_
+import taskscope.model.kernel.signal.deliver as signal_deliver
+import taskscope.model.kernel.signal.send as signal_send
+import taskscope.model.kernel.sys as sys_
+import taskscope.model.kernel.time.itimer as itimer
+from taskscope.model import costs, machine
+from taskscope.model.include.linux.errno import ERESTARTSYS
+from taskscope.model.include.linux.list import (
+    ListHead, list_add, list_del_init, list_del_rcu, list_for_each_entry, list_for_each_entry_safe, list_splice_tail_init,
+)
+from taskscope.model.include.linux.preempt import in_interrupt, preempt_disable
+from taskscope.model.include.linux.sched import (
+    EXIT_DEAD, EXIT_TRACE, EXIT_ZOMBIE, PF_EXITING, PF_EXITPIDONE, TASK_INTERRUPTIBLE, TASK_RUNNING, TASK_UNINTERRUPTIBLE,
+    Task, is_global_init, same_thread_group, set_current_state, thread_group_leader,
+)
+from taskscope.model.include.linux.sched_signal import (
+    SEND_SIG_NOINFO, SEND_SIG_PRIV, SIGNAL_GROUP_EXIT, SIGNAL_STOP_CONTINUED, SIGNAL_STOP_STOPPED, delay_group_leader,
+    signal_group_exit, thread_group_empty,
+)
+from taskscope.model.include.linux.sched_task import get_task_struct, put_task_struct
+from taskscope.model.include.linux.spinlock import (
+    raw_spin_lock_irq, raw_spin_unlock_irq, read_lock, read_unlock, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq,
+    write_lock_irq, write_unlock_irq,
+)
+from taskscope.model.include.linux.thread_info import clear_tsk_sigpending, signal_pending
+from taskscope.model.include.linux.uaccess import put_user
+from taskscope.model.include.linux.wait import WaitQueueEntry
+from taskscope.model.include.trace.events.sched import (
+    trace_sched_process_exit, trace_sched_process_free, trace_sched_process_wait,
+)
+from taskscope.model.kernel.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID, Pid
+
+SIGHUP: Final = 1
+SIGCHLD: Final = 17
+SIGCONT: Final = 18
+
+WNOHANG: Final = 0x00000001
+WUNTRACED: Final = 0x00000002
+WSTOPPED: Final = WUNTRACED
+WEXITED: Final = 0x00000004
+WCONTINUED: Final = 0x00000008
+WNOWAIT: Final = 0x01000000
+__WNOTHREAD: Final = 0x20000000         # Don't wait on children of other threads in this group
+__WALL: Final = 0x40000000              # Wait on all children, regardless of type
+__WCLONE: Final = 0x80000000            # Wait only on non-SIGCHLD children
+
+P_ALL: Final = 0
+P_PID: Final = 1
+P_PGID: Final = 2
+P_PIDFD: Final = 3
+
+CLD_EXITED: Final = 1
+CLD_KILLED: Final = 2
+CLD_DUMPED: Final = 3
+CLD_TRAPPED: Final = 4
+CLD_STOPPED: Final = 5
+CLD_CONTINUED: Final = 6
+
+
+# ---- release --------------------------------------------------------------------------------------------
+
+def __unhash_process(p: Task, group_dead: bool) -> None:
+    m = machine.cur
+    m.nr_threads -= 1
+    pid_.detach_pid(p, PIDTYPE_PID)
+    if group_dead:
+        pid_.detach_pid(p, PIDTYPE_TGID)
+        pid_.detach_pid(p, PIDTYPE_PGID)
+        pid_.detach_pid(p, PIDTYPE_SID)
+        list_del_rcu(p.tasks)
+        list_del_init(p.sibling)
+        m.process_counts[m.cpu.id] -= 1
+    list_del_rcu(p.thread_group)
+    list_del_rcu(p.thread_node)
+
+
+def __exit_signal(tsk: Task) -> None:
+    """Take the task out of its process and add up what it used.
+
+    Context: tasklist_lock held for writing.
+    """
+    assert machine.cur.tasklist_lock.held, "tasklist_lock"
+    sig = tsk.signal
+    group_dead = thread_group_leader(tsk)
+    sighand = tsk.sighand
+    assert sighand is not None, f"{tsk} is released twice"
+    spin_lock(sighand.siglock)
+    if group_dead:
+        sig.tty = None
+    else:
+        # If there is any task waiting for the group exit then notify it.
+        if sig.notify_count > 0:
+            sig.notify_count -= 1
+            if not sig.notify_count:
+                assert sig.group_exit_task is not None
+                sched_core.wake_up_process(sig.group_exit_task)
+        if tsk is sig.curr_target:
+            sig.curr_target = signal_send.next_thread(tsk)
+    # Accumulate here the counters for all threads as they die.
+    utime, stime = tsk.utime, tsk.stime
+    sig.utime += utime
+    sig.stime += stime
+    sig.min_flt += tsk.min_flt
+    sig.maj_flt += tsk.maj_flt
+    sig.nvcsw += tsk.nvcsw
+    sig.nivcsw += tsk.nivcsw
+    sig.sum_sched_runtime += tsk.se.sum_exec_runtime
+    sig.nr_threads -= 1
+    __unhash_process(tsk, group_dead)
+    # Do this under ->siglock, we can race with another thread doing sigqueue_free() if we have SIGQUEUE_PREALLOC signals.
+    signal_send.flush_sigqueue(tsk.pending)
+    tsk.sighand = None
+    spin_unlock(sighand.siglock)
+    fork.__cleanup_sighand(sighand)
+    clear_tsk_sigpending(tsk)
+    if group_dead:
+        signal_send.flush_sigqueue(sig.shared_pending)
+
+
+def delayed_put_task_struct(tsk: Task) -> None:
+    """Drop the reference of the lists, after a grace period.
+
+    Context: RCU callback.
+    """
+    trace_sched_process_free(tsk)
+    put_task_struct(tsk)
+
+
+def put_task_struct_rcu_user(task: Task) -> None:
+    """Drop one of the two references that keep a task_struct until it neither runs nor stands on lists (v5.4)."""
+    task.rcu_users -= 1
+    assert task.rcu_users >= 0, f"{task}: rcu_users"
+    if task.rcu_users == 0:
+        rcu.call_rcu(task, delayed_put_task_struct)
+
+
+def release_task(p: Task) -> None:
+    """Reap a dead task: take it off every list; the last thread takes a leader with it that nobody waits for."""
+    m = machine.cur
+    while True:
+        p.cred.user.processes -= 1
+        # Not modelled: proc_flush_task() of cached dentries, cgroup_release().
+        write_lock_irq(m.tasklist_lock)
+        ptrace_release_task(p)
+        __exit_signal(p)
+        # If we are the last non-leader member of the thread group, and the leader is zombie, then notify the
+        # group leader's parent process. (if it wants notification.)
+        zap_leader = False
+        leader = p.group_leader
+        if leader is not p and thread_group_empty(leader) and leader.exit_state == EXIT_ZOMBIE:
+            # If we were the last child thread and the leader has exited already, and the leader's parent ignores
+            # SIGCHLD, then we are the one who should release the leader.
+            zap_leader = signal_send.do_notify_parent(leader, leader.exit_signal)
+            if zap_leader:
+                set_exit_state(leader, EXIT_DEAD)
+        write_unlock_irq(m.tasklist_lock)
+        if m.flavour.switches.rcu_user_reference:
+            put_task_struct_rcu_user(p)
+        else:
+            rcu.call_rcu(p, delayed_put_task_struct)
+        p = leader
+        if not zap_leader:
+            return
+
+
+def ptrace_release_task(task: Task) -> None:
+    """Cut the tie to a tracer (include/linux/ptrace.h)."""
+    assert task.ptraced.next is task.ptraced, f"{task} still traces somebody"
+    list_del_init(task.ptrace_entry)
+    assert not task.ptrace, f"{task} is released while traced"
+
+
+def set_exit_state(tsk: Task, state: int) -> None:
+    """Move on to a later exit state: 0, then EXIT_ZOMBIE (or EXIT_DEAD at once), then EXIT_DEAD."""
+    allowed = {0: (EXIT_ZOMBIE, EXIT_DEAD), EXIT_ZOMBIE: (EXIT_DEAD, EXIT_TRACE), EXIT_TRACE: (EXIT_ZOMBIE, EXIT_DEAD)}
+    assert state in allowed.get(tsk.exit_state, ()), f"{tsk}: exit state {tsk.exit_state:#x} to {state:#x}"
+    tsk.exit_state = state
+
+
+# ---- orphaned process groups ----------------------------------------------------------------------------
+
+def will_become_orphaned_pgrp(pgrp: Pid | None, ignored_task: Task | None) -> bool:
+    """Tell whether no member, `ignored_task` aside, has a parent in another group of the session.
+
+    "I ask you, have you ever known what it is to be an orphan?"  Orphaned process groups are not to be affected by
+    terminal-generated stop signals; newly orphaned process groups are to receive a SIGHUP and a SIGCONT.
+    """
+    for p in pid_.do_each_pid_task(pgrp, PIDTYPE_PGID):
+        if p is ignored_task or (p.exit_state and thread_group_empty(p)) or is_global_init(p.real_parent):
+            continue
+        if (pid_.task_pgrp(p.real_parent) is not pgrp
+                and pid_.task_session(p.real_parent) is pid_.task_session(p)):
+            return False
+    return True
+
+
+def is_current_pgrp_orphaned() -> bool:
+    """Tell whether the caller's group is orphaned."""
+    lock = machine.cur.tasklist_lock
+    read_lock(lock)
+    retval = will_become_orphaned_pgrp(pid_.task_pgrp(machine.cur.cpu.curr), None)
+    read_unlock(lock)
+    return retval
+
+
+def has_stopped_jobs(pgrp: Pid | None) -> bool:
+    """Tell whether a process of the group is stopped."""
+    for p in pid_.do_each_pid_task(pgrp, PIDTYPE_PGID):
+        if p.signal.flags & SIGNAL_STOP_STOPPED:
+            return True
+    return False
+
+
+def kill_orphaned_pgrp(tsk: Task, parent: Task | None) -> None:
+    """Wake a group with stopped jobs that has just become orphaned by the end, or the reparenting, of `tsk`.
+
+    Context: tasklist_lock held for writing.
+    """
+    pgrp = pid_.task_pgrp(tsk)
+    ignored_task: Task | None = tsk
+    if parent is None:
+        # exit: our father is in a different pgrp than we are and we were the only connection outside.
+        parent = tsk.real_parent
+    else:
+        # reparent: our child is in a different pgrp than we are, and it was the only connection outside.
+        ignored_task = None
+    if (pid_.task_pgrp(parent) is not pgrp and pid_.task_session(parent) is pid_.task_session(tsk)
+            and will_become_orphaned_pgrp(pgrp, ignored_task) and has_stopped_jobs(pgrp)):
+        signal_send.__kill_pgrp_info(SIGHUP, SEND_SIG_PRIV, pgrp)
+        signal_send.__kill_pgrp_info(SIGCONT, SEND_SIG_PRIV, pgrp)
+
+
+# ---- who takes the children -----------------------------------------------------------------------------
+
+def exit_mm() -> None:
+    """Turn the caller into a lazy TLB user: it has no address space any more, and borrows one until it is gone."""
+    current = machine.cur.cpu.curr
+    mm = current.mm
+    fork.mm_release(current, mm)
+    if mm is None:
+        return
+    # Not modelled: waiting for a core dump of another thread that needs this one's registers.
+    fork.mmgrab(mm)
+    assert mm is current.active_mm, "active_mm"
+    current.mm = None
+    mm_update_next_owner(mm)
+    fork.mmput(mm)
+    # Not modelled: exit_oom_victim().
+
+
+def mm_update_next_owner(mm: Any) -> None:
+    """Find another task that answers for the address space (CONFIG_MEMCG)."""
+    if mm.owner is not machine.cur.cpu.curr or mm.mm_users <= 1:
+        return
+    mm.owner = None
+    for p in list_for_each_entry(machine.cur.init_task.tasks):
+        for thread in signal_send.for_each_thread(p):
+            if thread.mm is mm:
+                mm.owner = thread
+                return
+
+
+def find_alive_thread(p: Task) -> Task | None:
+    """Return a thread of the process that is not dying."""
+    for t in signal_send.for_each_thread(p):
+        if not t.flags & PF_EXITING:
+            return t
+    return None
+
+
+def find_child_reaper(father: Task) -> Task:
+    """Return the reaper of the namespace; if that is dying, another thread of it.
+
+    Context: tasklist_lock held for writing; released on the way into panic().
+    """
+    m = machine.cur
+    pid_ns = m.init_pid_ns
+    reaper = pid_ns.child_reaper
+    if reaper is not father:
+        return reaper
+    other = find_alive_thread(father)
+    if other is not None:
+        pid_ns.child_reaper = other
+        return other
+    write_unlock_irq(m.tasklist_lock)
+    panic_.panic(f"Attempted to kill init! exitcode=0x{father.signal.group_exit_code or father.exit_code:08x}\n")
+
+
+def find_new_reaper(father: Task, child_reaper: Task) -> Task:
+    """Return who takes the children: another thread of the process, the nearest ancestor that is a subreaper, or init."""
+    thread = find_alive_thread(father)
+    if thread is not None:
+        return thread
+    if father.signal.has_child_subreaper:
+        # Find the first ->is_child_subreaper ancestor in our pid_ns.  We can't check reaper != child_reaper to
+        # ensure we do not cross the namespaces, the exiting parent could be injected by setns() + fork().
+        init_task = machine.cur.init_task
+        reaper = father.real_parent
+        while reaper is not init_task:
+            if reaper.signal.is_child_subreaper:
+                thread = find_alive_thread(reaper)
+                if thread is not None:
+                    return thread
+            reaper = reaper.real_parent
+    return child_reaper
+
+
+def reparent_leader(father: Task, p: Task, dead: ListHead) -> None:
+    """Let the new parent hear of a child that is dead already; wake its group if it has become orphaned.
+
+    Any that need to be release_task'd are put on the `dead` list.
+    """
+    if p.exit_state == EXIT_DEAD:
+        return
+    # We don't want people slaying init.
+    p.exit_signal = SIGCHLD
+    # If it has exited notify the new parent about this child's death.
+    if (not p.ptrace and p.exit_state == EXIT_ZOMBIE and thread_group_empty(p)
+            and signal_send.do_notify_parent(p, p.exit_signal)):
+        set_exit_state(p, EXIT_DEAD)
+        list_add(p.ptrace_entry, dead)
+    kill_orphaned_pgrp(p, father)
+
+
+def forget_original_parent(father: Task, dead: ListHead) -> None:
+    """Give all children to their new parent, and send the signals that they asked for with PR_SET_PDEATHSIG.
+
+    Context: tasklist_lock held for writing.
+    """
+    # Not modelled: exit_ptrace().
+    reaper = find_child_reaper(father)
+    if father.children.next is father.children:
+        return
+    reaper = find_new_reaper(father, reaper)
+    for p in list_for_each_entry(father.children):
+        for t in signal_send.for_each_thread(p):
+            t.real_parent = reaper
+            assert (not t.ptrace) == (t.parent is father), f"{t}: parent"
+            if not t.ptrace:
+                t.parent = t.real_parent
+            if t.pdeath_signal:
+                signal_send.group_send_sig_info(t.pdeath_signal, SEND_SIG_NOINFO, t, PIDTYPE_TGID)
+        # If this is a threaded reparent there is no need to notify anyone anything has happened.
+        if not same_thread_group(reaper, father):
+            reparent_leader(father, p, dead)
+    list_splice_tail_init(father.children, reaper.children)
+
+
+def exit_notify(tsk: Task, group_dead: bool) -> None:
+    """Send signals to all our closest relatives so that they know to properly mourn us."""
+    m = machine.cur
+    dead = ListHead()
+    write_lock_irq(m.tasklist_lock)
+    forget_original_parent(tsk, dead)
+    if group_dead:
+        kill_orphaned_pgrp(tsk.group_leader, None)
+    if thread_group_leader(tsk):
+        autoreap = thread_group_empty(tsk) and signal_send.do_notify_parent(tsk, tsk.exit_signal)
+    else:
+        autoreap = True
+    # The parent was woken above and looks only when tasklist_lock is free: it must find the zombie then.
+    set_exit_state(tsk, EXIT_DEAD if autoreap else EXIT_ZOMBIE)
+    if tsk.exit_state == EXIT_DEAD:
+        list_add(tsk.ptrace_entry, dead)
+    # mt-exec, de_thread() is waiting for group leader
+    if tsk.signal.notify_count < 0:
+        assert tsk.signal.group_exit_task is not None
+        sched_core.wake_up_process(tsk.signal.group_exit_task)
+    write_unlock_irq(m.tasklist_lock)
+    for p in list_for_each_entry_safe(dead):
+        list_del_init(p.ptrace_entry)
+        release_task(p)
+
+
+# ---- do_exit() ------------------------------------------------------------------------------------------
+
+def do_exit(code: int) -> NoReturn:
+    """End the running task; `code` is the wait status.  Never returns.
+
+    Context: process context, no locks held.
+    """
+    m = machine.cur
+    tsk = m.cpu.curr
+    if in_interrupt():
+        panic_.panic("Aiee, killing interrupt handler!")
+    if not tsk.pid:
+        panic_.panic("Attempted to kill the idle task!")
+    # Not modelled: ptrace_event(PTRACE_EVENT_EXIT).
+
+    # We're taking recursive faults here in do_exit.  Safest is to just leave this task alone and wait for reboot.
+    if tsk.flags & PF_EXITING:
+        printk_.printk("<1>Fixing recursive fault but reboot is needed!\n")
+        # We can do this unlocked here.
+        if m.flavour.switches.pf_exitpidone:
+            tsk.flags |= PF_EXITPIDONE
+        set_current_state(TASK_UNINTERRUPTIBLE)
+        sched_core.schedule()
+        raise AssertionError("a task that left do_exit() by recursion runs again")
+
+    signal_deliver.exit_signals(tsk)        # sets PF_EXITING
+    # Ensure that all new tsk->pi_lock acquisitions must observe PF_EXITING.
+    raw_spin_lock_irq(tsk.pi_lock)
+    raw_spin_unlock_irq(tsk.pi_lock)
+    if m.cpu.preempt_count:
+        printk_.printk(f"<6>note: {tsk.comm}[{tsk.pid}] exited with preempt_count {m.cpu.preempt_count}\n")
+        m.cpu.preempt_count = 0
+
+    m.cost(costs.EXIT)
+    sig = tsk.signal
+    sig.live -= 1
+    group_dead = sig.live == 0
+    if group_dead:
+        # If the last thread of global init has exited, panic immediately to get a useable coredump: find_child_reaper().
+        itimer.hrtimer_cancel_real_timer(sig)
+        itimer.exit_itimers(sig)
+    # Not modelled: acct_collect(), tty_audit_exit(), audit_free(), taskstats_exit(), perf_event_exit_task().
+    tsk.exit_code = code
+
+    if m.flavour.switches.exit_event_first:
+        trace_sched_process_exit(tsk, group_dead)
+    exit_mm()
+    if not m.flavour.switches.exit_event_first:
+        trace_sched_process_exit(tsk)
+    # Not modelled: acct_process(), exit_sem(), exit_shm().
+    fs_file.exit_files(tsk)
+    fs_struct.exit_fs(tsk)
+    if group_dead:
+        tty_jobctrl.disassociate_ctty(1)
+    nsproxy.exit_task_namespaces(tsk)
+    # Not modelled: exit_task_work(), perf_event_exit_task(), sched_autogroup_exit_task(), cgroup_exit(),
+    # flush_ptrace_hw_breakpoint().
+    m.arch.exit_thread(tsk)
+    exit_notify(tsk, group_dead)
+    # Not modelled: proc_exit_connector(), mpol_put_task_policy(), exit_io_context(), exit_rcu().
+    if m.flavour.switches.pf_exitpidone:
+        # Make sure we are holding no locks, and that futex_lock_pi() no longer waits for us.
+        tsk.flags |= PF_EXITPIDONE
+    preempt_disable()
+    sched_core.do_task_dead()
+
+
+def complete_and_exit(comp: Any, code: int) -> NoReturn:
+    """Complete and end the running kernel thread."""
+    import taskscope.model.kernel.sched.completion as completion
+
+    if comp is not None:
+        completion.complete(comp)
+    do_exit(code)
+
+
+def sys_exit(error_code: int) -> NoReturn:
+    """exit(2) of one thread."""
+    do_exit((error_code & 0xFF) << 8)
+
+
+def do_group_exit(exit_code: int) -> NoReturn:
+    """End every thread of the process, the running one here and now.
+
+    Context: also called by get_signal() for a fatal signal.
+    """
+    m = machine.cur
+    current = m.cpu.curr
+    sig = current.signal
+    assert not exit_code & 0x80, "core dumps don't get here"
+    if signal_group_exit(sig):
+        exit_code = sig.group_exit_code
+    elif m.flavour.switches.zap_always or not thread_group_empty(current):
+        sighand = current.sighand
+        assert sighand is not None
+        spin_lock_irq(sighand.siglock)
+        if signal_group_exit(sig):
+            # Another thread got here before we took the lock.
+            exit_code = sig.group_exit_code
+        else:
+            sig.group_exit_code = exit_code
+            sig.flags = SIGNAL_GROUP_EXIT
+            signal_send.zap_other_threads(current)
+        spin_unlock_irq(sighand.siglock)
+    do_exit(exit_code)
+
+
+def sys_exit_group(error_code: int) -> NoReturn:
+    """exit_group(2): what exit(3) and the return from main() come to."""
+    do_group_exit((error_code & 0xFF) << 8)
+
+
+# ---- wait -----------------------------------------------------------------------------------------------
+
+class WaitidInfo:
+    """struct waitid_info: what waitid() reports."""
+
+    __slots__ = ("cause", "pid", "status", "uid")
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.uid = 0
+        self.status = 0
+        self.cause = 0
+
+
+class WaitOpts:
+    """struct wait_opts: one wait4() or waitid() in progress."""
+
+    __slots__ = ("child_wait", "notask_error", "wo_flags", "wo_info", "wo_pid", "wo_rusage", "wo_stat", "wo_type")
+
+    def __init__(self, wo_type: int, wo_pid: Pid | None, wo_flags: int, wo_info: WaitidInfo | None, wo_rusage: Any) -> None:
+        self.wo_type = wo_type
+        self.wo_flags = wo_flags
+        self.wo_pid = wo_pid
+        self.wo_info = wo_info
+        self.wo_stat = 0
+        self.wo_rusage = wo_rusage
+        self.child_wait: WaitQueueEntry = None  # type: ignore[assignment]  # set by do_wait()
+        self.notask_error = 0
+
+
+def eligible_pid(wo: WaitOpts, p: Task) -> bool:
+    """Tell whether the pid argument asks for this child."""
+    return wo.wo_type == PIDTYPE_MAX or pid_.task_pid_ptr(p, wo.wo_type) is wo.wo_pid
+
+
+def eligible_child(wo: WaitOpts, ptrace: bool, p: Task) -> bool:
+    """Tell whether pid and options ask for this child."""
+    if not eligible_pid(wo, p):
+        return False
+    # Wait for all children (clone and not) if __WALL is set or if it is traced by us.
+    if ptrace or wo.wo_flags & __WALL:
+        return True
+    # Otherwise, wait for clone children *only* if __WCLONE is set; a "clone" child here is one that reports to its
+    # parent using a signal other than SIGCHLD, or a non-leader thread which we can only see if it is traced by us.
+    return (p.exit_signal != SIGCHLD) == bool(wo.wo_flags & __WCLONE)
+
+
+def wait_task_zombie(wo: WaitOpts, p: Task) -> int:
+    """Report a dead child and, without WNOWAIT, reap it.
+
+    Context: tasklist_lock held for reading; released when the return value is not 0.
+    """
+    m = machine.cur
+    current = m.cpu.curr
+    if not wo.wo_flags & WEXITED:
+        return 0
+    pid = pid_.task_pid_vnr(p)
+    uid = p.cred.uid
+    if wo.wo_flags & WNOWAIT:
+        # 907c311f37ba ("exit: Fix the exit_code for wait_task_zombie", v5.16): before, it was the thread's own
+        status = (p.signal.group_exit_code if p.signal.flags & SIGNAL_GROUP_EXIT and m.flavour.version >= (5, 16)
+                  else p.exit_code)
+        get_task_struct(p)
+        read_unlock(m.tasklist_lock)
+        if wo.wo_rusage is not None:
+            sys_.fill_rusage(p, sys_.RUSAGE_BOTH, wo.wo_rusage)
+        put_task_struct(p)
+    else:
+        # Move the task's state to DEAD/TRACE, only one thread can do this.
+        if p.exit_state != EXIT_ZOMBIE:
+            return 0
+        set_exit_state(p, EXIT_DEAD)
+        # We own this thread, nobody else can reap it.
+        read_unlock(m.tasklist_lock)
+        # Check thread_group_leader() to exclude the traced sub-threads.
+        if thread_group_leader(p):
+            sig = p.signal
+            psig = current.signal
+            assert current.sighand is not None
+            tgutime, tgstime = cputime.thread_group_cputime_adjusted(p)
+            spin_lock_irq(current.sighand.siglock)
+            psig.cutime += tgutime + sig.cutime
+            psig.cstime += tgstime + sig.cstime
+            psig.cmin_flt += p.min_flt + sig.min_flt + sig.cmin_flt
+            psig.cmaj_flt += p.maj_flt + sig.maj_flt + sig.cmaj_flt
+            psig.cnvcsw += p.nvcsw + sig.nvcsw + sig.cnvcsw
+            psig.cnivcsw += p.nivcsw + sig.nivcsw + sig.cnivcsw
+            spin_unlock_irq(current.sighand.siglock)
+        if wo.wo_rusage is not None:
+            sys_.fill_rusage(p, sys_.RUSAGE_BOTH, wo.wo_rusage)
+        status = p.signal.group_exit_code if p.signal.flags & SIGNAL_GROUP_EXIT else p.exit_code
+        wo.wo_stat = status
+        release_task(p)
+    infop = wo.wo_info
+    if infop is not None:
+        if status & 0x7F == 0:
+            infop.cause = CLD_EXITED
+            infop.status = status >> 8
+        else:
+            infop.cause = CLD_DUMPED if status & 0x80 else CLD_KILLED
+            infop.status = status & 0x7F
+        infop.pid = pid
+        infop.uid = uid
+    return pid
+
+
+def wait_task_stopped(wo: WaitOpts, ptrace: bool, p: Task) -> int:
+    """Report a stopped child, once.
+
+    Context: as `wait_task_zombie`.
+    """
+    # Traditionally we see ptrace'd stopped tasks regardless of options.
+    if not ptrace and not wo.wo_flags & WUNTRACED:
+        return 0
+    # task_stopped_code(); not modelled: a stop by a tracer
+    if not p.signal.flags & SIGNAL_STOP_STOPPED:
+        return 0
+    assert p.sighand is not None
+    spin_lock_irq(p.sighand.siglock)
+    exit_code = p.signal.group_exit_code
+    if exit_code and not wo.wo_flags & WNOWAIT:
+        p.signal.group_exit_code = 0
+    spin_unlock_irq(p.sighand.siglock)
+    if not exit_code:
+        return 0
+    pid = wait_report(wo, p)
+    if not wo.wo_flags & WNOWAIT:
+        wo.wo_stat = exit_code << 8 | 0x7F
+    infop = wo.wo_info
+    if infop is not None:
+        infop.cause = CLD_TRAPPED if ptrace else CLD_STOPPED
+        infop.status = exit_code
+    return pid
+
+
+def wait_task_continued(wo: WaitOpts, p: Task) -> int:
+    """Report a child that SIGCONT has continued, once.
+
+    Context: as `wait_task_zombie`.
+    """
+    if not wo.wo_flags & WCONTINUED:
+        return 0
+    if not p.signal.flags & SIGNAL_STOP_CONTINUED:
+        return 0
+    assert p.sighand is not None
+    spin_lock_irq(p.sighand.siglock)
+    if not wo.wo_flags & WNOWAIT:
+        p.signal.flags &= ~SIGNAL_STOP_CONTINUED
+    spin_unlock_irq(p.sighand.siglock)
+    pid = wait_report(wo, p)
+    infop = wo.wo_info
+    if infop is None:
+        wo.wo_stat = 0xFFFF
+    else:
+        infop.cause = CLD_CONTINUED
+        infop.status = SIGCONT
+    return pid
+
+
+def wait_report(wo: WaitOpts, p: Task) -> int:
+    """Note who was found and what it used; releases tasklist_lock; the end of wait_task_stopped() and _continued()."""
+    pid = pid_.task_pid_vnr(p)
+    if wo.wo_info is not None:
+        wo.wo_info.pid = pid
+        wo.wo_info.uid = p.cred.uid
+    get_task_struct(p)
+    read_unlock(machine.cur.tasklist_lock)
+    if wo.wo_rusage is not None:
+        sys_.fill_rusage(p, sys_.RUSAGE_BOTH, wo.wo_rusage)
+    put_task_struct(p)
+    return pid
+
+
+def wait_consider_task(wo: WaitOpts, ptrace: bool, p: Task) -> int:
+    """Look at one child: its pid if it has something to report, else 0.
+
+    ``wo.notask_error`` becomes 0 if the child could report something later.
+
+    Context: tasklist_lock held for reading; released when the return value is not 0.
+    """
+    exit_state = p.exit_state
+    if exit_state == EXIT_DEAD:
+        return 0
+    if not eligible_child(wo, ptrace, p):
+        return 0
+    # slay zombie?
+    if exit_state == EXIT_ZOMBIE:
+        # we don't reap group leaders with subthreads
+        if not delay_group_leader(p):
+            return wait_task_zombie(wo, p)
+        # Allow access to stopped/continued state via zombie by falling through.
+        wo.notask_error = 0
+    else:
+        # @p is alive and it's gonna stop, continue or exit, so there always is something to wait for.
+        wo.notask_error = 0
+    # Wait for stopped.  Depending on @ptrace, different stopped state is used and the two don't interact with each other.
+    ret = wait_task_stopped(wo, ptrace, p)
+    if ret:
+        return ret
+    return wait_task_continued(wo, p)
+
+
+def do_wait_thread(wo: WaitOpts, tsk: Task) -> int:
+    """Look at all children of one thread.
+
+    Context: as `wait_consider_task`.
+    """
+    head = tsk.children
+    node = head.next
+    while node is not head:
+        ret = wait_consider_task(wo, False, node.owner)
+        if ret:
+            return ret
+        node = node.next
+    return 0
+
+
+def child_wait_callback(wait: WaitQueueEntry, mode: int, sync: int, key: Any) -> int:
+    """Wake a waiter only for a child it asked for."""
+    wo: WaitOpts = wait.owner
+    p: Task = key
+    if not eligible_pid(wo, p):
+        return 0
+    if wo.wo_flags & __WNOTHREAD and wait.private is not p.parent:
+        return 0
+    return sched_core.default_wake_function(wait, mode, sync, key)
+
+
+def __wake_up_parent(p: Task, parent: Task) -> None:
+    """Wake those who wait for a child in the parent's process."""
+    wait_.__wake_up_sync_key(parent.signal.wait_chldexit, TASK_INTERRUPTIBLE, 1, p)
+
+
+def do_wait(wo: WaitOpts) -> int:
+    """Find a child with something to report; sleep until there is one."""
+    m = machine.cur
+    current = m.cpu.curr
+    trace_sched_process_wait(wo.wo_pid)
+    wo.child_wait = WaitQueueEntry(current, child_wait_callback, wo)
+    queue = current.signal.wait_chldexit
+    wait_.add_wait_queue(queue, wo.child_wait)
+    while True:
+        # If there is nothing that can match our criteria, just get out.  We will clear ->notask_error to zero if we
+        # see any child that might later match our criteria, even if we are not able to reap it yet.
+        wo.notask_error = -ECHILD
+        retval = 0
+        if wo.wo_type == PIDTYPE_MAX or (wo.wo_pid is not None
+                                         and wo.wo_pid.tasks[wo.wo_type].next is not wo.wo_pid.tasks[wo.wo_type]):
+            set_current_state(TASK_INTERRUPTIBLE)
+            read_lock(m.tasklist_lock)
+            if wo.wo_flags & __WNOTHREAD or thread_group_empty(current):
+                retval = do_wait_thread(wo, current)
+            else:
+                for tsk in signal_send.while_each_thread(current):
+                    retval = do_wait_thread(wo, tsk)
+                    if retval:
+                        break
+            if retval:
+                break
+            # Not modelled: ptrace_do_wait().
+            read_unlock(m.tasklist_lock)
+        retval = wo.notask_error
+        if retval or wo.wo_flags & WNOHANG:
+            break
+        retval = -ERESTARTSYS
+        if signal_pending(current):
+            break
+        sched_core.schedule()
+    current.state = TASK_RUNNING
+    wait_.remove_wait_queue(queue, wo.child_wait)
+    return retval
+
+
+def kernel_waitid(which: int, upid: int, infop: WaitidInfo, options: int, ru: Any) -> int:
+    """Wait as waitid(2) asks; the child's pid, 0, or a negative errno."""
+    m = machine.cur
+    if options & ~(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL):
+        return -EINVAL
+    if not options & (WEXITED | WSTOPPED | WCONTINUED):
+        return -EINVAL
+    pid: Pid | None = None
+    if which == P_ALL:
+        type_ = PIDTYPE_MAX
+    elif which == P_PID:
+        type_ = PIDTYPE_PID
+        if upid <= 0:
+            return -EINVAL
+        pid = pid_.get_pid(pid_.find_vpid(upid))
+    elif which == P_PGID:
+        type_ = PIDTYPE_PGID
+        # Since v5.4 (821cc7b0b205, "waitid: Add support for waiting for the current process group") 0 is the own group.
+        if upid < 0 or (upid == 0 and not m.flavour.switches.clone3):
+            return -EINVAL
+        pid = pid_.get_pid(pid_.find_vpid(upid)) if upid else pid_.get_task_pid(m.cpu.curr, PIDTYPE_PGID)
+    elif which == P_PIDFD and m.flavour.switches.clone3:
+        import taskscope.model.fs.pidfs as pidfs
+
+        type_ = PIDTYPE_PID
+        if upid < 0:
+            return -EINVAL
+        found = pidfs.pidfd_get_pid(upid)
+        if isinstance(found, int):
+            return found
+        pid = found
+    else:
+        return -EINVAL
+    wo = WaitOpts(type_, pid, options, infop, ru)
+    ret = do_wait(wo)
+    pid_.put_pid(pid)
+    return ret
+
+
+def sys_waitid(which: int, upid: int, infop: Any, options: int, ru: Any = None) -> int:
+    """waitid(2); fills the `Siginfo` behind `infop` with SIGCHLD's fields, all 0 if WNOHANG found nothing."""
+    import taskscope.model.include.linux.sched_signal as sched_signal
+
+    info = WaitidInfo()
+    rusage = sys_.Rusage() if ru else None
+    err = kernel_waitid(which, upid, info, options & 0xFFFF_FFFF, rusage)
+    signo = 0
+    if err > 0:
+        signo = SIGCHLD
+        err = 0
+        if ru and put_user(rusage, ru):
+            return -EFAULT
+    if not infop:
+        return err
+    siginfo = sched_signal.Siginfo(signo, info.cause, info.pid, info.uid)
+    siginfo.si_status = info.status
+    if put_user(siginfo, infop):
+        return -EFAULT
+    return err
+
+
+def kernel_wait4(upid: int, stat_addr: Any, options: int, ru: Any) -> int:
+    """Wait as wait4(2) asks; the child's pid, 0, or a negative errno."""
+    if options & ~(WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL):
+        return -EINVAL
+    # -INT_MIN is not defined
+    if upid == -(1 << 31):
+        return -ESRCH
+    pid: Pid | None = None
+    if upid == -1:
+        type_ = PIDTYPE_MAX
+    elif upid < 0:
+        type_ = PIDTYPE_PGID
+        pid = pid_.get_pid(pid_.find_vpid(-upid))
+    elif upid == 0:
+        type_ = PIDTYPE_PGID
+        pid = pid_.get_task_pid(machine.cur.cpu.curr, PIDTYPE_PGID)
+    else:
+        type_ = PIDTYPE_PID
+        pid = pid_.get_pid(pid_.find_vpid(upid))
+    wo = WaitOpts(type_, pid, options | WEXITED, None, ru)
+    ret = do_wait(wo)
+    pid_.put_pid(pid)
+    if ret > 0 and stat_addr and put_user(wo.wo_stat, stat_addr):
+        ret = -EFAULT
+    return ret
+
+
+def sys_wait4(upid: int, stat_addr: Any, options: int, ru: Any = None) -> int:
+    """wait4(2)."""
+    rusage = sys_.Rusage() if ru else None
+    err = kernel_wait4(upid, stat_addr, options & 0xFFFF_FFFF, rusage)
+    if err > 0 and ru and put_user(rusage, ru):
+        return -EFAULT
+    return err
+
+
+def sys_waitpid(pid: int, stat_addr: Any, options: int) -> int:
+    """waitpid(2), a system call on i386 only; the C library uses wait4."""
+    return sys_wait4(pid, stat_addr, options, None)

@@ -1,0 +1,320 @@
+"""Kernel threads on request: kernel/kthread.c, v4.19.
+
+kthread_create() puts a request on kthread_create_list and wakes kthreadd (pid 2), which makes the thread: so it descends from
+a clean parent, whoever asked.  The result comes back by a completion.  The thread starts in kthread(), which waits to be
+woken before it runs its function; kthread_stop(), kthread_park() and kthread_bind() steer it.
+"""
+
+from __future__ import annotations
+
+from errno import EBUSY, EINTR, ENOMEM, ENOSYS
+from typing import Any, Final, NoReturn
+
+import taskscope.model.fs.exec as exec_
+import taskscope.model.kernel.exit as exit_
+import taskscope.model.kernel.fork as fork
+import taskscope.model.kernel.sched.completion as completion_
+import taskscope.model.kernel.sched.core as sched_core
+import taskscope.model.kernel.sched.syscalls as sched_syscalls
+import taskscope.model.kernel.sched.syscalls as sched_syscalls
+import taskscope.model.kernel.signal.deliver as signal_deliver
+import taskscope.model.lib.fault_inject as fault_inject
+from taskscope.model import machine
+from taskscope.model.include.linux.completion import Completion
+from taskscope.model.include.linux.list import (
+    ListHead, list_add_tail, list_del_init, list_empty, list_first_entry,
+)
+from taskscope.model.include.linux.sched import (
+    PF_NO_SETAFFINITY, PF_NOFREEZE, TASK_INTERRUPTIBLE, TASK_PARKED, TASK_RUNNING, TASK_UNINTERRUPTIBLE, Task,
+    set_current_state,
+)
+from taskscope.model.include.linux.sched_task import get_task_struct, put_task_struct
+from taskscope.model.include.linux.spinlock import Spinlock, spin_lock, spin_unlock
+from taskscope.model.include.trace.events.sched import trace_sched_kthread_stop, trace_sched_kthread_stop_ret
+from taskscope.model.include.uapi.linux.sched import CLONE_FILES, CLONE_FS
+
+SIGCHLD: Final = 17
+
+KTHREAD_IS_PER_CPU: Final = 1 << 0
+KTHREAD_SHOULD_STOP: Final = 1 << 1
+KTHREAD_SHOULD_PARK: Final = 1 << 2
+
+
+class KthreadCreateInfo:
+    """struct kthread_create_info: a request to kthreadd."""
+
+    __slots__ = ("data", "done", "full_name", "list", "node", "result", "threadfn")
+
+    def __init__(self, threadfn: Any, data: Any, node: int) -> None:
+        # Information passed to kthread() from kthreadd.
+        self.threadfn = threadfn
+        self.data = data
+        self.node = node
+        # Result passed back to kthread_create() from kthreadd.
+        self.result: Task | int = 0
+        self.done: Completion | None = None
+        self.list = ListHead(self)
+        self.full_name = ""
+
+
+class Kthread:
+    """struct kthread: what steers one thread; found through the task."""
+
+    __slots__ = ("cpu", "data", "exited", "flags", "full_name", "parked", "threadfn")
+
+    def __init__(self, threadfn: Any, data: Any) -> None:
+        self.flags = 0
+        self.cpu = 0
+        self.threadfn = threadfn
+        self.data = data
+        self.parked = Completion()
+        self.exited = Completion()
+        self.full_name = ""                 # untruncated (v5.17)
+
+
+def kthread_init() -> None:
+    """Make the list of requests; called by start_kernel()."""
+    m = machine.cur
+    m.kthread_create_lock = Spinlock("kthread_create_lock")
+    m.kthread_create_list = ListHead()
+
+
+def to_kthread(k: Task) -> Kthread:
+    """Return what steers a kernel thread."""
+    self: Kthread = k.kthread
+    return self
+
+
+def kthread_should_stop() -> bool:
+    """Tell the running kernel thread whether kthread_stop() was called on it."""
+    return bool(to_kthread(machine.cur.cpu.curr).flags & KTHREAD_SHOULD_STOP)
+
+
+def kthread_should_park() -> bool:
+    """Tell the running kernel thread whether kthread_park() was called on it."""
+    return bool(to_kthread(machine.cur.cpu.curr).flags & KTHREAD_SHOULD_PARK)
+
+
+def kthread_data(task: Task) -> Any:
+    """Return the argument that the thread was created with."""
+    return to_kthread(task).data
+
+
+def __kthread_parkme(self: Kthread) -> None:
+    current = machine.cur.cpu.curr
+    while True:
+        # TASK_PARKED is a special state; we must serialize against possible pending wakeups to avoid store-store collisions.
+        set_current_state(TASK_PARKED)
+        if not self.flags & KTHREAD_SHOULD_PARK:
+            break
+        completion_.complete(self.parked)
+        sched_core.schedule()
+    current.state = TASK_RUNNING
+
+
+def kthread_parkme() -> None:
+    """Sleep until kthread_unpark()."""
+    __kthread_parkme(to_kthread(machine.cur.cpu.curr))
+
+
+def kthread(_create: KthreadCreateInfo) -> NoReturn:
+    """Be a new kernel thread: report to whoever asked, wait to be woken, run the function, end."""
+    m = machine.cur
+    current = m.cpu.curr
+    # Copy data: it's on kthread's stack
+    create = _create
+    threadfn = create.threadfn
+    data = create.data
+    self = Kthread(threadfn, data)
+    current.kthread = self
+    # If user was SIGKILLed, I release the structure.
+    done, create.done = create.done, None
+    if done is None:
+        exit_.do_exit(-EINTR & 0xFFFF_FFFF)
+    if fault_inject.should_fail("kthread"):
+        create.result = -ENOMEM
+        completion_.complete(done)
+        exit_.do_exit(-ENOMEM & 0xFFFF_FFFF)
+    # vfork_done tells kthread_stop() that the thread is gone
+    current.vfork_done = self.exited
+    # OK, tell user we're spawned, wait for stop or wakeup
+    set_current_state(TASK_UNINTERRUPTIBLE)
+    create.result = current
+    completion_.complete(done)
+    sched_core.schedule()
+    ret = -EINTR
+    if not self.flags & KTHREAD_SHOULD_STOP:
+        # Not modelled: cgroup_kthread_ready().
+        if self.flags & KTHREAD_SHOULD_PARK:
+            __kthread_parkme(self)
+        ret = threadfn(data)
+    exit_.do_exit(ret & 0xFFFF_FFFF)
+
+
+def create_kthread(create: KthreadCreateInfo) -> None:
+    """Let kthreadd make one thread."""
+    # We want our own signal handler (we take no signals by default).
+    pid = fork.kernel_thread(kthread, create, CLONE_FS | CLONE_FILES | SIGCHLD)
+    if pid < 0:
+        # If user was SIGKILLed, I release the structure.
+        done, create.done = create.done, None
+        if done is None:
+            return
+        create.result = pid
+        completion_.complete(done)
+
+
+def __kthread_create_on_node(threadfn: Any, data: Any, node: int, name: str) -> Task | int:
+    m = machine.cur
+    create = KthreadCreateInfo(threadfn, data, node)
+    done = Completion()
+    create.done = done
+    create.full_name = name
+    spin_lock(m.kthread_create_lock)
+    list_add_tail(create.list, m.kthread_create_list)
+    spin_unlock(m.kthread_create_lock)
+    sched_core.wake_up_process(m.kthreadd_task)
+    # Wait for completion in killable state, for I might be chosen by the OOM killer while kthreadd is trying to
+    # allocate memory for new kernel thread.
+    if completion_.wait_for_completion_killable(done):
+        # If I was SIGKILLed before kthreadd (or new kernel thread) calls complete(), leave the cleanup of this
+        # structure to that thread.
+        if create.done is not None:
+            create.done = None
+            return -EINTR
+        # kthreadd (or new kernel thread) will call complete() shortly.
+        completion_.wait_for_completion(done)
+    task = create.result
+    if isinstance(task, Task):
+        # task is now visible to others; its comm is cut to 15 bytes
+        exec_.set_task_comm(task, name)
+        to_kthread(task).full_name = name
+        # root may have changed our (kthreadd's) priority or CPU mask.  The kernel thread should not inherit these properties.
+        sched_syscalls.sched_setscheduler_nocheck(task, 0, 0)
+        sched_core.set_cpus_allowed_ptr(task, (1 << m.nr_cpus) - 1)
+    return task
+
+
+def kthread_create_on_node(threadfn: Any, data: Any, node: int, name: str) -> Task | int:
+    """Make a kernel thread that will run ``threadfn(data)`` once it is woken; a negative errno if that fails.
+
+    Context: process context; sleeps.
+
+    :param name: what C gives as a format with its arguments
+    """
+    return __kthread_create_on_node(threadfn, data, node, name)
+
+
+def kthread_create(threadfn: Any, data: Any, name: str) -> Task | int:
+    """Make a kernel thread on the node of the caller (there is one)."""
+    return kthread_create_on_node(threadfn, data, -1, name)
+
+
+def kthread_run(threadfn: Any, data: Any, name: str) -> Task | int:
+    """Make a kernel thread and wake it."""
+    k = kthread_create(threadfn, data, name)
+    if isinstance(k, Task):
+        sched_core.wake_up_process(k)
+    return k
+
+
+def __kthread_bind_mask(p: Task, mask: int, state: int) -> None:
+    if not sched_core.wait_task_inactive(p, state):
+        raise AssertionError(f"{p}: bound while it runs")
+    # It's safe because the task is inactive.
+    sched_core.do_set_cpus_allowed(p, mask)
+    p.flags |= PF_NO_SETAFFINITY
+
+
+def kthread_bind_mask(p: Task, mask: int) -> None:
+    """Bind a thread that was just created to some CPUs."""
+    __kthread_bind_mask(p, mask, TASK_UNINTERRUPTIBLE)
+
+
+def kthread_bind(p: Task, cpu: int) -> None:
+    """Bind a thread that was just created to one CPU."""
+    __kthread_bind_mask(p, 1 << cpu, TASK_UNINTERRUPTIBLE)
+
+
+def kthread_create_on_cpu(threadfn: Any, data: Any, cpu: int, name: str) -> Task | int:
+    """Make a kernel thread that belongs to one CPU; `name` may hold ``%u`` for its number."""
+    p = kthread_create_on_node(threadfn, data, -1, name.replace("%u", str(cpu)))
+    if isinstance(p, int):
+        return p
+    kthread_bind(p, cpu)
+    # CPU hotplug need to bind once again when unparking the thread.
+    self = to_kthread(p)
+    self.flags |= KTHREAD_IS_PER_CPU
+    self.cpu = cpu
+    return p
+
+
+def kthread_unpark(k: Task) -> None:
+    """Let a parked thread go on."""
+    self = to_kthread(k)
+    # Newly created kthread was parked when the CPU was offline.  The binding was lost and we need to set it again.
+    if self.flags & KTHREAD_IS_PER_CPU and k.state == TASK_PARKED:
+        __kthread_bind_mask(k, 1 << self.cpu, TASK_PARKED)
+    self.flags &= ~KTHREAD_SHOULD_PARK
+    # __kthread_parkme() will either see !SHOULD_PARK or get the wakeup.
+    sched_core.wake_up_state(k, TASK_PARKED)
+
+
+def kthread_park(k: Task) -> int:
+    """Let a thread sleep in kthread_parkme() and wait until it does; 0, -ENOSYS if it is dying, -EBUSY if asked already."""
+    self = to_kthread(k)
+    if k.flags & 0x4:                       # PF_EXITING
+        return -ENOSYS
+    if self.flags & KTHREAD_SHOULD_PARK:
+        return -EBUSY
+    self.flags |= KTHREAD_SHOULD_PARK
+    if k is not machine.cur.cpu.curr:
+        sched_core.wake_up_process(k)
+        # Wait for __kthread_parkme() to complete(), this means we _will_ have TASK_PARKED and are about to call schedule().
+        completion_.wait_for_completion(self.parked)
+        # Now wait for that schedule() to complete and the task to get scheduled out.
+        sched_core.wait_task_inactive(k, TASK_PARKED)
+    return 0
+
+
+def kthread_stop(k: Task) -> int:
+    """Ask a thread to end and wait for it; what its function returned."""
+    trace_sched_kthread_stop(k)
+    get_task_struct(k)
+    self = to_kthread(k)
+    self.flags |= KTHREAD_SHOULD_STOP
+    kthread_unpark(k)
+    sched_core.wake_up_process(k)
+    completion_.wait_for_completion(self.exited)
+    ret = k.exit_code
+    if ret & 0x8000_0000:
+        ret -= 1 << 32
+    put_task_struct(k)
+    trace_sched_kthread_stop_ret(ret)
+    return ret
+
+
+def kthreadd(unused: Any) -> int:
+    """Make kernel threads for whoever asks: the life of pid 2."""
+    del unused
+    m = machine.cur
+    tsk = m.cpu.curr
+    # Setup a clean context for our children to inherit.
+    exec_.set_task_comm(tsk, "kthreadd")
+    signal_deliver.ignore_signals(tsk)
+    sched_core.set_cpus_allowed_ptr(tsk, (1 << m.nr_cpus) - 1)
+    tsk.flags |= PF_NOFREEZE
+    # Not modelled: set_mems_allowed(), cgroup_init_kthreadd().
+    while True:
+        set_current_state(TASK_INTERRUPTIBLE)
+        if list_empty(m.kthread_create_list):
+            sched_core.schedule()
+        tsk.state = TASK_RUNNING
+        spin_lock(m.kthread_create_lock)
+        while not list_empty(m.kthread_create_list):
+            create: KthreadCreateInfo = list_first_entry(m.kthread_create_list)
+            list_del_init(create.list)
+            spin_unlock(m.kthread_create_lock)
+            create_kthread(create)
+            spin_lock(m.kthread_create_lock)
+        spin_unlock(m.kthread_create_lock)

@@ -1,0 +1,695 @@
+"""Sending signals, and telling the parent: the first half of kernel/signal.c, v4.19.
+
+__send_signal() decides whether the signal is ignored, queues it, and lets complete_signal() choose the thread that is to
+take it: that thread is woken, and finds TIF_SIGPENDING on its way to user space (`deliver`).  A signal that is fatal for
+the whole process becomes a SIGKILL for each thread here already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from errno import EAGAIN, EINVAL, EPERM, ESRCH
+from typing import Any, Final
+
+import taskscope.model.kernel.cred as cred
+import taskscope.model.kernel.exit as exit_
+import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.sched.core as sched_core
+import taskscope.model.lib.fault_inject as fault_inject
+from taskscope.model import costs, machine
+from taskscope.model.include.linux.list import ListHead, list_add_tail, list_del_init, list_for_each_entry
+from taskscope.model.include.linux.sched import (
+    PF_EXITING, TASK_INTERRUPTIBLE, TASK_WAKEKILL, Task, __TASK_STOPPED, __TASK_TRACED, same_thread_group,
+)
+from taskscope.model.include.linux.sched_signal import (
+    JOBCTL_PENDING_MASK, JOBCTL_STOP_CONSUME, JOBCTL_STOP_DEQUEUED, JOBCTL_STOP_PENDING, JOBCTL_STOP_SIGMASK,
+    RLIMIT_SIGPENDING, SA_NOCLDSTOP, SA_NOCLDWAIT, SEND_SIG_FORCED, SEND_SIG_NOINFO, SEND_SIG_PRIV,
+    SIG_DFL, SIG_IGN, SIG_KERNEL_STOP_MASK, SIGNAL_CLD_CONTINUED, SIGNAL_CLD_STOPPED, SIGNAL_GROUP_COREDUMP,
+    SIGNAL_GROUP_EXIT, SIGNAL_STOP_CONTINUED, SIGNAL_STOP_MASK, SIGNAL_STOP_STOPPED, SIGNAL_UNKILLABLE, SIGRTMIN, Siginfo,
+    SignalStruct, SigPending, Sigqueue, sig_fatal, sig_kernel_coredump, sig_kernel_ignore, sig_kernel_only, sig_kernel_stop,
+    thread_group_empty,
+)
+from taskscope.model.include.linux.spinlock import (
+    read_lock, read_unlock, spin_lock_irqsave, spin_unlock_irqrestore,
+)
+from taskscope.model.include.linux.thread_info import signal_pending
+from taskscope.model.include.trace.events.signal import trace_signal_generate
+from taskscope.model.kernel.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_TGID, Pid
+
+SIGKILL: Final = 9
+SIGCHLD: Final = 17
+SIGCONT: Final = 18
+_NSIG: Final = 64
+SI_USER: Final = 0
+SI_KERNEL: Final = 0x80
+
+TRACE_SIGNAL_DELIVERED: Final = 0
+TRACE_SIGNAL_IGNORED: Final = 1
+TRACE_SIGNAL_ALREADY_PENDING: Final = 2
+TRACE_SIGNAL_OVERFLOW_FAIL: Final = 3
+TRACE_SIGNAL_LOSE_INFO: Final = 4
+
+_SIGKILL_BIT: Final = 1 << (SIGKILL - 1)
+_SIGCONT_BIT: Final = 1 << (SIGCONT - 1)
+# Clock ticks as user space counts them (USER_HZ).
+_NSEC_PER_CLOCK_T: Final = 10_000_000
+
+
+class MultiprocessSignals:
+    """struct multiprocess_signals: signals to many processes that come while a fork is in progress."""
+
+    __slots__ = ("node", "signal")
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self.node = ListHead(self)
+
+
+# ---- threads of a process (include/linux/sched/signal.h) ------------------------------------------------
+
+def for_each_thread(p: Task) -> Iterator[Task]:
+    """Iterate over the threads of a process in the order of their creation."""
+    return list_for_each_entry(p.signal.thread_head)
+
+
+def next_thread(p: Task) -> Task:
+    """Return the thread behind `p` in its group, which is a circle."""
+    return p.thread_group.next.owner  # type: ignore[no-any-return]
+
+
+def while_each_thread(p: Task) -> Iterator[Task]:
+    """Iterate over the threads of a process, `p` first."""
+    yield p
+    t = p.thread_group.next.owner
+    while t is not p:
+        after = t.thread_group.next.owner
+        yield t
+        t = after
+
+
+def task_rlimit(tsk: Task, limit: int) -> int:
+    """Return a soft resource limit."""
+    return tsk.signal.rlim[limit].rlim_cur
+
+
+# ---- what is pending ------------------------------------------------------------------------------------
+
+def __fatal_signal_pending(p: Task) -> bool:
+    return bool(p.pending.signal & _SIGKILL_BIT)
+
+
+def fatal_signal_pending(p: Task) -> bool:
+    """Tell whether the task has to die."""
+    return signal_pending(p) and __fatal_signal_pending(p)
+
+
+def sig_handler_ignored(handler: Any, sig: int) -> bool:
+    """Tell whether the handler is SIG_IGN, or SIG_DFL of a signal that is ignored by default."""
+    return handler == SIG_IGN or (handler == SIG_DFL and sig_kernel_ignore(sig))
+
+
+def sig_task_ignored(t: Task, sig: int, force: bool) -> bool:
+    """Tell whether the task ignores the signal; init ignores all that it has no handler for."""
+    assert t.sighand is not None
+    handler = t.sighand.action[sig - 1].sa_handler
+    if t.signal.flags & SIGNAL_UNKILLABLE and handler == SIG_DFL and not (force and sig_kernel_only(sig)):
+        return True
+    return sig_handler_ignored(handler, sig)
+
+
+def sig_ignored(t: Task, sig: int, force: bool) -> bool:
+    """Tell whether the signal need not be queued."""
+    # Blocked signals are never ignored, since the signal handler may change by the time it is unblocked.
+    if (t.blocked | t.real_blocked) >> (sig - 1) & 1:
+        return False
+    # Tracers may want to know about even ignored signal unless it is SIGKILL which can't be reported anyway.
+    if t.ptrace and sig != SIGKILL:
+        return False
+    return sig_task_ignored(t, sig, force)
+
+
+def recalc_sigpending_tsk(t: Task) -> bool:
+    """Set TIF_SIGPENDING if the task has something to look at; never clears it."""
+    if t.jobctl & JOBCTL_PENDING_MASK or (t.pending.signal | t.signal.shared_pending.signal) & ~t.blocked:
+        t.thread_info.flags |= machine.cur.tif_sigpending
+        return True
+    return False
+
+
+def recalc_sigpending_and_wake(t: Task) -> None:
+    """After recalculating TIF_SIGPENDING, make sure the task wakes up."""
+    if recalc_sigpending_tsk(t):
+        signal_wake_up(t, 0)
+
+
+def recalc_sigpending() -> None:
+    """Set or clear TIF_SIGPENDING of the running task.
+
+    Context: siglock held.
+    """
+    m = machine.cur
+    current = m.cpu.curr
+    if not recalc_sigpending_tsk(current):
+        current.thread_info.flags &= ~m.tif_sigpending
+
+
+# ---- job control ----------------------------------------------------------------------------------------
+
+def task_set_jobctl_pending(task: Task, mask: int) -> bool:
+    """Ask a task to stop; False if it is dying."""
+    if fatal_signal_pending(task) or task.flags & PF_EXITING:
+        return False
+    if mask & JOBCTL_STOP_SIGMASK:
+        task.jobctl &= ~JOBCTL_STOP_SIGMASK
+    task.jobctl |= mask
+    return True
+
+
+def task_clear_jobctl_pending(task: Task, mask: int) -> None:
+    """Take the request to stop back."""
+    if mask & JOBCTL_STOP_PENDING:
+        mask |= JOBCTL_STOP_CONSUME | JOBCTL_STOP_DEQUEUED
+    task.jobctl &= ~mask
+    # Not modelled: task_clear_jobctl_trapping(), for a tracer that waits.
+
+
+def task_participate_group_stop(task: Task) -> bool:
+    """Count the task as stopped; True if it is the last one, whose parent is to be told."""
+    sig = task.signal
+    consume = task.jobctl & JOBCTL_STOP_CONSUME
+    task_clear_jobctl_pending(task, JOBCTL_STOP_PENDING)
+    if not consume:
+        return False
+    assert sig.group_stop_count > 0, "group_stop_count"
+    sig.group_stop_count -= 1
+    if not sig.group_stop_count and not sig.flags & SIGNAL_STOP_STOPPED:
+        signal_set_stop_flags(sig, SIGNAL_STOP_STOPPED)
+        return True
+    return False
+
+
+def task_join_group_stop(task: Task) -> None:
+    """Let a new thread take part in a stop that is under way."""
+    current = machine.cur.cpu.curr
+    jobctl = current.jobctl
+    if jobctl & JOBCTL_STOP_PENDING:
+        signr = jobctl & JOBCTL_STOP_SIGMASK
+        if task_set_jobctl_pending(task, signr | JOBCTL_STOP_PENDING | JOBCTL_STOP_CONSUME):
+            current.signal.group_stop_count += 1
+
+
+def signal_set_stop_flags(sig: SignalStruct, flags: int) -> None:
+    """Replace the flags of job control."""
+    assert not sig.flags & (SIGNAL_GROUP_EXIT | SIGNAL_GROUP_COREDUMP), "a dying process stops"
+    sig.flags = sig.flags & ~SIGNAL_STOP_MASK | flags
+
+
+# ---- the queue ------------------------------------------------------------------------------------------
+
+def __sigqueue_alloc(t: Task, override_rlimit: bool) -> Sigqueue | None:
+    """Allocate a queue entry, charged to the user of the target; None if that has too many."""
+    user = t.cred.user
+    user.sigpending += 1
+    if (override_rlimit or user.sigpending <= task_rlimit(t, RLIMIT_SIGPENDING)) and not fault_inject.should_fail("sigqueue"):
+        return Sigqueue(user)
+    user.sigpending -= 1
+    return None
+
+
+def __sigqueue_free(q: Sigqueue) -> None:
+    q.user.sigpending -= 1
+
+
+def flush_sigqueue(queue: SigPending) -> None:
+    """Throw all pending signals away."""
+    queue.signal = 0
+    for q in list_for_each_entry(queue.list):
+        list_del_init(q.list)
+        __sigqueue_free(q)
+
+
+def flush_sigqueue_mask(mask: int, s: SigPending) -> None:
+    """Throw the pending signals of a set away."""
+    if not s.signal & mask:
+        return
+    s.signal &= ~mask
+    for q in list_for_each_entry(s.list):
+        if mask >> (q.info.si_signo - 1) & 1:
+            list_del_init(q.list)
+            __sigqueue_free(q)
+
+
+def signal_wake_up_state(t: Task, state: int) -> None:
+    """Tell a task that a signal is pending, and wake it from a sleep that signals interrupt.
+
+    Context: siglock held.
+    """
+    t.thread_info.flags |= machine.cur.tif_sigpending
+    # TASK_WAKEKILL also means wake it up in the stopped/traced/killable case.
+    if not sched_core.wake_up_state(t, state | TASK_INTERRUPTIBLE):
+        sched_core.kick_process(t)
+
+
+def signal_wake_up(t: Task, resume: int) -> None:
+    """Wake a task for a signal; also one that is stopped if `resume`."""
+    signal_wake_up_state(t, TASK_WAKEKILL if resume else 0)
+
+
+def prepare_signal(sig: int, p: Task, force: bool) -> bool:
+    """Do what a signal does even if it is blocked or ignored: stop signals and SIGCONT cancel each other; tell whether to send it.
+
+    Context: siglock held.
+    """
+    signal = p.signal
+    if signal.flags & (SIGNAL_GROUP_EXIT | SIGNAL_GROUP_COREDUMP):
+        if not signal.flags & SIGNAL_GROUP_EXIT:
+            return sig == SIGKILL
+        # The process is in the middle of dying, nothing to do.
+    elif sig_kernel_stop(sig):
+        # This is a stop signal.  Remove SIGCONT from all queues.
+        flush_sigqueue_mask(_SIGCONT_BIT, signal.shared_pending)
+        for t in for_each_thread(p):
+            flush_sigqueue_mask(_SIGCONT_BIT, t.pending)
+    elif sig == SIGCONT:
+        # Remove all stop signals from all queues, wake all threads.
+        flush_sigqueue_mask(SIG_KERNEL_STOP_MASK, signal.shared_pending)
+        for t in for_each_thread(p):
+            flush_sigqueue_mask(SIG_KERNEL_STOP_MASK, t.pending)
+            task_clear_jobctl_pending(t, JOBCTL_STOP_PENDING)
+            sched_core.wake_up_state(t, __TASK_STOPPED)
+        # Notify the parent with CLD_CONTINUED if we were stopped.  If we were in the middle of a group stop, we pretend
+        # it was already finished, and then continued.
+        why = 0
+        if signal.flags & SIGNAL_STOP_STOPPED:
+            why = SIGNAL_CLD_CONTINUED
+        elif signal.group_stop_count:
+            why = SIGNAL_CLD_STOPPED
+        if why:
+            # The first thread which returns from do_signal_stop() will take ->siglock, notice SIGNAL_CLD_MASK, and
+            # notify its parent.  See get_signal().
+            signal_set_stop_flags(signal, why | SIGNAL_STOP_CONTINUED)
+            signal.group_stop_count = 0
+            signal.group_exit_code = 0
+    return not sig_ignored(p, sig, force)
+
+
+def wants_signal(sig: int, p: Task) -> bool:
+    """Tell whether the thread can take the signal now."""
+    if p.blocked >> (sig - 1) & 1:
+        return False
+    if p.flags & PF_EXITING:
+        return False
+    if sig == SIGKILL:
+        return True
+    if p.state & (__TASK_STOPPED | __TASK_TRACED):
+        return False
+    return bool(p.on_cpu) or not signal_pending(p)
+
+
+def complete_signal(sig: int, p: Task, type: int) -> None:
+    """Find the thread that takes the signal and wake it; if the signal is fatal, kill all threads.
+
+    Context: siglock held.
+    """
+    signal = p.signal
+    # Now find a thread we can wake up to take the signal off the queue.  If the main thread wants the signal, it gets
+    # first crack.  Probably the least surprising to the average bear.
+    if wants_signal(sig, p):
+        t = p
+    elif type == PIDTYPE_PID or thread_group_empty(p):
+        # There is just one thread and it does not need to be woken.  It will dequeue unblocked signals before it runs again.
+        return
+    else:
+        # Otherwise try to find a suitable thread.
+        assert signal.curr_target is not None
+        t = signal.curr_target
+        while not wants_signal(sig, t):
+            t = next_thread(t)
+            if t is signal.curr_target:
+                # No thread needs to be woken.  Any eligible threads will see the signal in the queue soon.
+                return
+        signal.curr_target = t
+    # Found a killable thread.  If the signal will be fatal, then start taking the whole group down immediately.
+    if (sig_fatal(p, sig) and not signal.flags & SIGNAL_GROUP_EXIT and not t.real_blocked >> (sig - 1) & 1
+            and (sig == SIGKILL or not p.ptrace) and not sig_kernel_coredump(sig)):
+        # Start a group exit and wake everybody up.  This way we don't have other threads running and doing things
+        # after a slower thread has the fatal signal pending.
+        signal.flags = SIGNAL_GROUP_EXIT
+        signal.group_exit_code = sig
+        signal.group_stop_count = 0
+        for t in while_each_thread(p):
+            task_clear_jobctl_pending(t, JOBCTL_PENDING_MASK)
+            t.pending.signal |= _SIGKILL_BIT
+            signal_wake_up(t, 1)
+        return
+    # The signal is already in the shared-pending queue.  Tell the chosen thread to wake up and dequeue it.
+    signal_wake_up(t, sig == SIGKILL)
+
+
+def legacy_queue(signals: SigPending, sig: int) -> bool:
+    """Tell whether a standard signal is pending already: it is not queued twice."""
+    return sig < SIGRTMIN and bool(signals.signal >> (sig - 1) & 1)
+
+
+def __send_signal(sig: int, info: Any, t: Task, type: int, from_ancestor_ns: bool) -> int:
+    """Queue a signal for a thread or a process and wake who takes it.  __send_signal_locked() since v5.19.
+
+    Context: siglock held.
+    """
+    assert t.sighand is not None
+    assert t.sighand.siglock.held, "siglock"
+    machine.cur.cost(costs.SIGNAL)
+    ret = 0
+    result = TRACE_SIGNAL_IGNORED
+    force = from_ancestor_ns or info == SEND_SIG_PRIV or info == SEND_SIG_FORCED
+    if prepare_signal(sig, t, force):
+        pending = t.signal.shared_pending if type != PIDTYPE_PID else t.pending
+        # Short-circuit ignored signals and support queuing exactly one non-rt signal, so that we can get more
+        # detailed information about the cause of the signal.
+        if legacy_queue(pending, sig):
+            result = TRACE_SIGNAL_ALREADY_PENDING
+        else:
+            result = queue_signal(sig, info, t, pending)
+            if result == TRACE_SIGNAL_OVERFLOW_FAIL:
+                # Queue overflow, abort.  We may abort if the signal was rt and sent by user using something other
+                # than kill().
+                ret = -EAGAIN
+            else:
+                pending.signal |= 1 << (sig - 1)
+                # Let multiprocess signals appear after on-going forks
+                if type > PIDTYPE_TGID:
+                    for delayed in list_for_each_entry(t.signal.multiprocess):
+                        # Can't queue both a stop and a continue signal
+                        if sig == SIGCONT:
+                            delayed.signal &= ~SIG_KERNEL_STOP_MASK
+                        elif sig_kernel_stop(sig):
+                            delayed.signal &= ~_SIGCONT_BIT
+                        delayed.signal |= 1 << (sig - 1)
+                complete_signal(sig, t, type)
+    trace_signal_generate(sig, info, t, type != PIDTYPE_PID, result)
+    return ret
+
+
+def queue_signal(sig: int, info: Any, t: Task, pending: SigPending) -> int:
+    """Put the siginfo on the queue; how it went, as TRACE_SIGNAL_*; the middle of __send_signal()."""
+    current = machine.cur.cpu.curr
+    special = info.__class__ is int
+    # fast-pathed signals for kernel-internal things like SIGSTOP or SIGKILL (info FORCED; by signal since v4.20).
+    if info == SEND_SIG_FORCED and special:
+        return TRACE_SIGNAL_DELIVERED
+    override_rlimit = sig < SIGRTMIN and (special or info.si_code >= 0)
+    q = __sigqueue_alloc(t, override_rlimit)
+    if q is None:
+        if not special:
+            if sig >= SIGRTMIN and info.si_code != SI_USER:
+                return TRACE_SIGNAL_OVERFLOW_FAIL
+            # This is a silent loss of information.  We still send the signal, but the *info bits are lost.
+            return TRACE_SIGNAL_LOSE_INFO
+        return TRACE_SIGNAL_DELIVERED
+    list_add_tail(q.list, pending.list)
+    if special:
+        if info == SEND_SIG_NOINFO:
+            q.info = Siginfo(sig, SI_USER, current.tgid, current.cred.uid)
+        else:
+            q.info = Siginfo(sig, SI_KERNEL)
+    else:
+        q.info = info
+    return TRACE_SIGNAL_DELIVERED
+
+
+def send_signal(sig: int, info: Any, t: Task, type: int) -> int:
+    """Send a signal.  send_signal_locked() since v5.19.
+
+    Context: siglock held.
+    """
+    # Not modelled: senders in an ancestor pid namespace.
+    return __send_signal(sig, info, t, type, False)
+
+
+def specific_send_sig_info(sig: int, info: Any, t: Task) -> int:
+    """Send to one thread.
+
+    Context: siglock held.
+    """
+    return send_signal(sig, info, t, PIDTYPE_PID)
+
+
+def do_send_sig_info(sig: int, info: Any, p: Task, type: int) -> int:
+    """Take siglock and send; -ESRCH if the task has been released."""
+    # lock_task_sighand()
+    sighand = p.sighand
+    if sighand is None:
+        return -ESRCH
+    flags = spin_lock_irqsave(sighand.siglock)
+    ret = send_signal(sig, info, p, type)
+    spin_unlock_irqrestore(sighand.siglock, flags)
+    return ret
+
+
+def send_sig_info(sig: int, info: Any, p: Task) -> int:
+    """Send to one thread, from inside the kernel."""
+    if not 0 <= sig <= _NSIG:
+        return -EINVAL
+    return do_send_sig_info(sig, info, p, PIDTYPE_PID)
+
+
+def send_sig(sig: int, p: Task, priv: bool) -> int:
+    """Send to one thread, as the kernel if `priv`."""
+    return send_sig_info(sig, SEND_SIG_PRIV if priv else SEND_SIG_NOINFO, p)
+
+
+def force_sig(sig: int, p: Task) -> None:
+    """Send a signal that the task cannot block or ignore: a fault."""
+    force_sig_info(sig, SEND_SIG_PRIV, p)
+
+
+def force_sig_info(sig: int, info: Any, t: Task) -> int:
+    """Send a signal and make sure that it arrives: a blocked or ignored one gets its default action."""
+    from taskscope.model.include.linux.sched_signal import KSigaction
+
+    assert t.sighand is not None
+    flags = spin_lock_irqsave(t.sighand.siglock)
+    action = t.sighand.action[sig - 1]
+    ignored = action.sa_handler == SIG_IGN
+    blocked = bool(t.blocked >> (sig - 1) & 1)
+    if blocked or ignored:
+        t.sighand.action[sig - 1] = KSigaction(SIG_DFL, action.sa_flags, action.sa_mask)
+        if blocked:
+            t.blocked &= ~(1 << (sig - 1))
+            recalc_sigpending_and_wake(t)
+    # Don't clear SIGNAL_UNKILLABLE for traced tasks, users won't expect debugging to leave init killable.
+    if t.sighand.action[sig - 1].sa_handler == SIG_DFL and not t.ptrace:
+        t.signal.flags &= ~SIGNAL_UNKILLABLE
+    ret = send_signal(sig, info, t, PIDTYPE_PID)
+    spin_unlock_irqrestore(t.sighand.siglock, flags)
+    return ret
+
+
+def zap_other_threads(p: Task) -> int:
+    """Nuke all other threads in the group; how many there are.
+
+    Context: siglock held.
+    """
+    count = 0
+    p.signal.group_stop_count = 0
+    for t in while_each_thread(p):
+        if t is p:
+            continue
+        task_clear_jobctl_pending(t, JOBCTL_PENDING_MASK)
+        count += 1
+        # Don't bother with already dead threads
+        if t.exit_state:
+            continue
+        t.pending.signal |= _SIGKILL_BIT
+        signal_wake_up(t, 1)
+    return count
+
+
+# ---- kill -----------------------------------------------------------------------------------------------
+
+def kill_ok_by_cred(t: Task) -> bool:
+    """Tell whether uids, or CAP_KILL, allow a signal."""
+    mine = machine.cur.cpu.curr.cred
+    its = t.cred
+    if mine.euid in (its.suid, its.uid) or mine.uid in (its.suid, its.uid):
+        return True
+    return cred.capable(cred.CAP_KILL)
+
+
+def check_kill_permission(sig: int, info: Any, t: Task) -> int:
+    """Check that the caller may send the signal: 0, -EINVAL or -EPERM."""
+    if not 0 <= sig <= _NSIG:
+        return -EINVAL
+    # si_fromuser()
+    if not (info == SEND_SIG_NOINFO or (info.__class__ is not int and info.si_code <= 0)):
+        return 0
+    current = machine.cur.cpu.curr
+    if not same_thread_group(current, t) and not kill_ok_by_cred(t):
+        if sig == SIGCONT:
+            sid = pid_.task_session(t)
+            # We don't return the error if sid == NULL.  The task was unhashed, the caller must notice this.
+            if sid is None or sid is pid_.task_session(current):
+                return 0
+        return -EPERM
+    return 0
+
+
+def group_send_sig_info(sig: int, info: Any, p: Task, type: int) -> int:
+    """Send to a process if the caller may."""
+    ret = check_kill_permission(sig, info, p)
+    if not ret and sig:
+        ret = do_send_sig_info(sig, info, p, type)
+    return ret
+
+
+def __kill_pgrp_info(sig: int, info: Any, pgrp: Pid | None) -> int:
+    """Send to each process of a group, youngest member first; 0 if one got it.
+
+    Context: tasklist_lock held.
+    """
+    success = False
+    retval = -ESRCH
+    for p in pid_.do_each_pid_task(pgrp, PIDTYPE_PGID):
+        err = group_send_sig_info(sig, info, p, PIDTYPE_PGID)
+        success |= not err
+        retval = err
+    return 0 if success else retval
+
+
+def kill_pgrp(pid: Pid | None, sig: int, priv: bool) -> int:
+    """Send to a process group."""
+    lock = machine.cur.tasklist_lock
+    read_lock(lock)
+    ret = __kill_pgrp_info(sig, SEND_SIG_PRIV if priv else SEND_SIG_NOINFO, pid)
+    read_unlock(lock)
+    return ret
+
+
+def kill_pid_info(sig: int, info: Any, pid: Pid | None) -> int:
+    """Send to the process that has the pid, or a thread with it."""
+    p = pid_.pid_task(pid, PIDTYPE_PID)
+    if p is None:
+        return -ESRCH
+    return group_send_sig_info(sig, info, p, PIDTYPE_TGID)
+
+
+def kill_pid(pid: Pid | None, sig: int, priv: bool) -> int:
+    """Send to a process from inside the kernel."""
+    return kill_pid_info(sig, SEND_SIG_PRIV if priv else SEND_SIG_NOINFO, pid)
+
+
+def kill_something_info(sig: int, info: Any, pid: int) -> int:
+    """Send as kill(2) does: to a process, to a group (0, < -1), or to all but init and the caller (-1)."""
+    m = machine.cur
+    if pid > 0:
+        return kill_pid_info(sig, info, pid_.find_vpid(pid))
+    # -INT_MIN is undefined.
+    if pid == -(1 << 31):
+        return -ESRCH
+    current = m.cpu.curr
+    read_lock(m.tasklist_lock)
+    if pid != -1:
+        ret = __kill_pgrp_info(sig, info, pid_.find_vpid(-pid) if pid else pid_.task_pgrp(current))
+    else:
+        retval = 0
+        count = 0
+        for p in list_for_each_entry(m.init_task.tasks):
+            if pid_.task_pid_vnr(p) > 1 and not same_thread_group(p, current):
+                err = group_send_sig_info(sig, info, p, PIDTYPE_MAX)
+                count += 1
+                if err != -EPERM:
+                    retval = err
+        ret = retval if count else -ESRCH
+    read_unlock(m.tasklist_lock)
+    return ret
+
+
+# ---- telling the parent ---------------------------------------------------------------------------------
+
+def nsec_to_clock_t(ns: int) -> int:
+    """Convert to clock ticks of user space."""
+    return ns // _NSEC_PER_CLOCK_T
+
+
+def do_notify_parent(tsk: Task, sig: int) -> bool:
+    """Send the parent the exit signal of a child and wake it if it waits; True if nobody will reap the child.
+
+    Context: tasklist_lock held for writing.
+    """
+    assert sig != -1, "a thread that is not the leader has no exit signal"
+    assert not tsk.state & (__TASK_STOPPED | __TASK_TRACED), "a stopped task dies"
+    assert tsk.ptrace or (tsk.group_leader is tsk and thread_group_empty(tsk)), "threads are left"
+    if tsk.thread_pid is not None and tsk.thread_pid.wait_pidfd is not None:
+        do_notify_pidfd(tsk)
+    if sig != SIGCHLD and tsk.parent_exec_id != tsk.parent.self_exec_id:
+        # This is only possible if parent == real_parent.  Check if it has changed security domain.
+        sig = SIGCHLD
+    info = Siginfo(sig, 0, pid_.task_pid_vnr(tsk), tsk.cred.uid)
+    utime, stime = tsk.utime, tsk.stime
+    info.si_utime = nsec_to_clock_t(utime + tsk.signal.utime)
+    info.si_stime = nsec_to_clock_t(stime + tsk.signal.stime)
+    info.si_status = tsk.exit_code & 0x7F
+    if tsk.exit_code & 0x80:
+        info.si_code = exit_.CLD_DUMPED
+    elif tsk.exit_code & 0x7F:
+        info.si_code = exit_.CLD_KILLED
+    else:
+        info.si_code = exit_.CLD_EXITED
+        info.si_status = tsk.exit_code >> 8
+    autoreap = False
+    psig = tsk.parent.sighand
+    assert psig is not None, "the parent has been released before its child"
+    flags = spin_lock_irqsave(psig.siglock)
+    action = psig.action[SIGCHLD - 1]
+    if not tsk.ptrace and sig == SIGCHLD and (action.sa_handler == SIG_IGN or action.sa_flags & SA_NOCLDWAIT):
+        # We are exiting and our parent doesn't care.  POSIX.1 defines special semantics for setting SIGCHLD to SIG_IGN
+        # or setting the SA_NOCLDWAIT flag: we should be reaped automatically and not left for our parent's wait4 call.
+        # Rather than having the parent do it as a magic kind of signal handler, we just set this to tell do_exit that
+        # we can be cleaned up without becoming a zombie.
+        autoreap = True
+        if action.sa_handler == SIG_IGN:
+            sig = 0
+    if sig:
+        send_signal(sig, info, tsk.parent, PIDTYPE_TGID)
+    exit_.__wake_up_parent(tsk, tsk.parent)
+    spin_unlock_irqrestore(psig.siglock, flags)
+    return autoreap
+
+
+def do_notify_pidfd(task: Task) -> None:
+    """Wake those who poll a pidfd (v5.2)."""
+    import taskscope.model.kernel.sched.wait as wait
+
+    assert task.thread_pid is not None
+    wait.wake_up_all(task.thread_pid.wait_pidfd)
+
+
+def do_notify_parent_cldstop(tsk: Task, for_ptracer: bool, why: int) -> None:
+    """Tell the parent that the process has stopped or continued.
+
+    Context: tasklist_lock held for reading.
+    """
+    if for_ptracer:
+        parent = tsk.parent
+    else:
+        tsk = tsk.group_leader
+        parent = tsk.real_parent
+    info = Siginfo(SIGCHLD, why, pid_.task_pid_vnr(tsk), tsk.cred.uid)
+    utime, stime = tsk.utime, tsk.stime
+    info.si_utime = nsec_to_clock_t(utime)
+    info.si_stime = nsec_to_clock_t(stime)
+    if why == exit_.CLD_CONTINUED:
+        info.si_status = SIGCONT
+    elif why == exit_.CLD_STOPPED:
+        info.si_status = tsk.signal.group_exit_code & 0x7F
+    else:
+        info.si_status = tsk.exit_code & 0x7F
+    sighand = parent.sighand
+    assert sighand is not None
+    flags = spin_lock_irqsave(sighand.siglock)
+    action = sighand.action[SIGCHLD - 1]
+    if action.sa_handler != SIG_IGN and not action.sa_flags & SA_NOCLDSTOP:
+        send_signal(SIGCHLD, info, parent, PIDTYPE_TGID)
+    # Even if SIGCHLD is not generated, we must wake up wait4 calls.
+    exit_.__wake_up_parent(tsk, parent)
+    spin_unlock_irqrestore(sighand.siglock, flags)
