@@ -14,7 +14,6 @@ stack inherits the depth of another; afterwards stacks switch to each other dire
 
 from __future__ import annotations
 
-import gc
 import heapq
 import random
 from collections import deque
@@ -27,12 +26,25 @@ from taskscope.model.flavours import Flavour
 from taskscope.model.include.linux.tracepoint import Tracepoints
 
 if TYPE_CHECKING:
+    from taskscope.model.fs.exec import LinuxBinprm
+    from taskscope.model.include.linux.completion import Completion
+    from taskscope.model.include.linux.mm_types import MmStruct
+    from taskscope.model.include.linux.sched_signal import KSigaction
+    from taskscope.model.kernel.cpu import CpuhpCpuState
+    from taskscope.model.kernel.pid import Pid, PidNamespace
+    from taskscope.model.kernel.smpboot import SmpHotplugThread
+    from taskscope.model.kernel.user import UserStruct
+    from taskscope.model.kernel.workqueue import WorkerPool, WorkqueueStruct
+    from taskscope.model.mm.page_alloc import Zone
+    from taskscope.model.mm.slab import KmemCache
+    from taskscope.model.mm.vmalloc import VmStruct
     from taskscope.model.include.linux.interrupt import IrqDesc
     from taskscope.model.include.linux.sched import Task
     from taskscope.model.include.linux.spinlock import Spinlock
     from taskscope.model.include.linux.trace_events import TraceEventCall
-    from taskscope.model.kernel.sched.sched import Rq
     from taskscope.model.kernel.kallsyms import Kallsyms
+    from taskscope.model.kernel.printk import LogBuf
+    from taskscope.model.kernel.sched.sched import Rq
     from taskscope.model.kernel.trace.trace import TraceArray
 
 #: the machine that runs now; None before a boot and outside of a run.  Assigned, never deleted: the interpreter's
@@ -41,14 +53,19 @@ cur: Machine = None  # type: ignore[assignment]
 
 
 class Event:
-    """An entry of the event queue: ``fire(arg)`` is called by the hub when ``time`` has come."""
+    """Something that the hub does when its time has come: ``fire(arg)``, or let the parked ``cpu`` go on.
 
-    __slots__ = ("arg", "fire", "time")
+    The queue's entries are (time, number, event); the event holds the number of the entry that is good, 0 if none is.
+    So one event can be queued again without being made anew, and entries of before are passed over.
+    """
 
-    def __init__(self, time: int, fire: Callable[[Any], None] | None, arg: Any) -> None:
-        self.time = time
+    __slots__ = ("arg", "cpu", "fire", "seq")
+
+    def __init__(self, fire: Callable[[Any], None] | None, arg: Any, cpu: Cpu | None = None) -> None:
+        self.seq = 0
         self.fire = fire
         self.arg = arg
+        self.cpu = cpu
 
 
 class Cpu:
@@ -62,10 +79,10 @@ class Cpu:
     __slots__ = (
         "cpu_stopper", "curr", "hrtimer_bases", "id", "idle", "irq_regs_user", "irqs_off", "ksoftirqd", "llc_id", "machine", "pcpu",
         "pending", "preempt_count", "prev", "rcu_data", "rq", "softirq_pending", "sp", "tick_cpu_sched", "timer_base",
-        "user_mode",
+        "user_mode", "wake",
     )
 
-    def __init__(self, machine: Machine, id: int) -> None:  # noqa: A002
+    def __init__(self, machine: Machine, id: int) -> None:
         self.machine = machine
         self.id = id
         # hardware and what the kernel reads as if it were
@@ -77,6 +94,7 @@ class Cpu:
         self.user_mode = False                  # what an interrupt would find in the saved registers
         self.sp = 0                             # kernel stack pointer, where it was last sampled
         self.pending: deque[Any] = deque()      # interrupts raised and not yet taken
+        self.wake = Event(None, None, self)     # lets it go on when it has parked for a time
         self.llc_id = 0                         # CPUs with equal numbers share a last level cache
         # per-cpu variables; each set by its owner's init function
         self.rq: Rq = None  # type: ignore[assignment]  # runqueues
@@ -139,8 +157,79 @@ class Machine:
     trace_counter: int                          # of trace_clock counter
     kallsyms: Kallsyms | None                   # made when it is first asked for
 
+    # ---- kernel/printk.py (logbuf_lock) ----
+    log_buf: LogBuf | None                      # made by the first printk()
+
     # ---- tasklist_lock ----
     tasklist_lock: Spinlock
+    process_counts: list[int]                   # by CPU; a sum
+    init_task: Task                             # the head of the list of processes, pid 0
+
+    # ---- kernel/pid.py (pidmap_lock) ----
+    pidmap_lock: Spinlock
+    init_pid_ns: PidNamespace
+    init_struct_pid: Pid
+    pid_max_min: int
+    pid_max_max: int
+
+    # ---- kernel/fork.py, user.py, cred.py, signal/: caches, limits; set at boot ----
+    task_struct_cachep: KmemCache
+    signal_cachep: KmemCache
+    sighand_cachep: KmemCache
+    mm_cachep: KmemCache
+    cred_jar: KmemCache
+    cached_stacks: list[list[Any]]              # by CPU: freed stacks that are still mapped
+    max_threads: int
+    init_mm: MmStruct
+    root_user: UserStruct
+    uidhash: dict[int, UserStruct]
+    ka_default: KSigaction
+    ka_ignore: KSigaction
+    fault_log: list[str]                        # names of the places that lib/fault_inject.py has seen
+
+    # ---- kernel/kthread.py (kthread_create_lock), smpboot.py, cpu.py, workqueue.py ----
+    kthread_create_lock: Spinlock
+    kthread_create_list: ListHead
+    kthreadd_task: Task
+    kthreadd_done: Completion
+    hotplug_threads: list[SmpHotplugThread]
+    idle_threads: dict[int, Task]
+    cpuhp_states: list[CpuhpCpuState]
+    cpu_running: Completion
+    wq_online: bool
+    workqueues: list[WorkqueueStruct]
+    cpu_worker_pools: list[list[WorkerPool]]
+    unbound_pool: WorkerPool
+    system_wq: WorkqueueStruct
+    system_highpri_wq: WorkqueueStruct
+    system_long_wq: WorkqueueStruct
+    system_unbound_wq: WorkqueueStruct
+    system_freezable_wq: WorkqueueStruct
+    mm_percpu_wq: WorkqueueStruct
+    devtmpfs_thread: Task
+
+    # ---- mm (zone->lock, vmap_area_lock) ----
+    zone: Zone
+    slab_caches: dict[str, KmemCache]
+    vmap_next: int
+    vmap_free: dict[tuple[int, int], list[int]]
+    vmlist: dict[int, VmStruct]
+    memory: dict[int, Any]                      # what stands at an address: task_structs, thread_infos, stack ends
+
+    # ---- init/main.py, arch: written at boot ----
+    bare: bool                                  # no kernel threads but kthreadd
+    init_program: Callable[..., Any] | None
+    init_argv: list[str]
+    system_state: int
+    panicked: str | None                        # what panic() said
+    cad_pid: Pid | None
+    arch: Any                                   # arch/*/kernel/process.py
+    sizeof_thread_info: int
+    entry_sp: int                               # from the lowest address of a stack to where entries from user mode begin
+    frame_size: int                             # bytes that a call takes on a stack
+    work_mask: int                              # _TIF_WORK_MASK
+    sys_call_table: dict[int, Callable[..., int]]
+    formats: list[Callable[[LinuxBinprm], int]]
 
     # ---- fs, drivers/tty (mounted and made at boot) ----
     init_files: Any                             # struct files_struct of init_task
@@ -168,11 +257,15 @@ class Machine:
         self.tif_need_resched = self.tif.NEED_RESCHED
         self.tif_sigpending = self.tif.SIGPENDING
         self.tp = Tracepoints()
+        self.log_buf = None
+        self.kallsyms = None
         self.kernel_preempt = flavour.preempt == "full"         # CONFIG_PREEMPT
         self.tick_nsec = 1_000_000_000 // hz
         self.jiffies = 0
         self.closed = False
         self.random = random.Random(seed)
+        #: whether `catch_up` delays programs by chance
+        self.delays = seed != 0
         #: decides instead of the seed where set: gets (n, what), returns 0 <= choice < n
         self.chooser: Callable[[int, str], int] | None = None
         self._events: list[tuple[int, int, Event]] = []
@@ -183,6 +276,7 @@ class Machine:
         self._start: greenlet | None = None
         self._error: BaseException | None = None
         self._caller: greenlet | None = None
+        self._paused: greenlet | None = None
         self._stacks: set[greenlet] = set()
         self.hub = greenlet(self._hub)
         #: how an interrupt enters the kernel; set by the architecture's set-up
@@ -211,19 +305,19 @@ class Machine:
 
     def at(self, time: int, fire: Callable[[Any], None], arg: Any = None) -> Event:
         """Let the hub call ``fire(arg)`` at `time` (ns; one that is past fires at the next parking)."""
-        self._seq = seq = self._seq + 1
-        event = Event(time, fire, arg)
+        event = Event(fire, arg)
+        event.seq = self._seq = seq = self._seq + 1
         heapq.heappush(self._events, (time, seq, event))
         return event
 
     def cancel(self, event: Event) -> None:
         """Take an event back; one that has fired is left alone."""
-        if event.fire is not None:
-            event.fire = None
+        if event.seq:
+            event.seq = 0
             self._cancelled = cancelled = self._cancelled + 1
             events = self._events
             if cancelled > 64 and cancelled * 2 > len(events):
-                events[:] = [entry for entry in events if entry[2].fire is not None]
+                events[:] = [entry for entry in events if entry[2].seq == entry[1]]
                 heapq.heapify(events)
                 self._cancelled = 0
 
@@ -231,8 +325,9 @@ class Machine:
         """Return when the next event fires, None if there is none."""
         events = self._events
         while events:
-            if events[0][2].fire is not None:
-                return events[0][0]
+            time, seq, event = events[0]
+            if event.seq == seq:
+                return time
             heapq.heappop(events)
             self._cancelled -= 1
         return None
@@ -259,22 +354,51 @@ class Machine:
         On return the task may be on another CPU, as a preemption on the way out of an interrupt lets others run.
         """
         left = ns
+        events = self._events
         while True:
             start = self.now
-            due = self.next_due()
-            if due is None or due > start + left:
+            # An entry that is stale only costs a look at the queue.
+            if not events or events[0][0] > start + left:
                 self.now = start + left
                 return
             cpu = self.cpu
-            event = self.at(start + left, self._resume, cpu)
-            self.hub.switch()
+            wake = cpu.wake
+            wake.seq = self._seq = seq = self._seq + 1
+            heapq.heappush(events, (start + left, seq, wake))
+            self._park()
             left -= self.now - start
-            if event.fire is not None:
-                self.cancel(event)
+            if wake.seq:
+                self.cancel(wake)
             if cpu.pending and not cpu.irqs_off:
                 self.take_irqs()
             if left <= 0:
                 return
+
+    def _park(self) -> None:
+        """Leave the executing CPU to itself until its ``wake`` event or an interrupt lets it go on.
+
+        If the next thing to happen is that another CPU goes on, that is done here: the hub would do the same.
+        """
+        events = self._events
+        limit = self._limit
+        while not self._stop:
+            time, seq, event = events[0]
+            if event.seq != seq:
+                heapq.heappop(events)
+                self._cancelled -= 1
+                continue
+            cpu = event.cpu
+            if cpu is None or (limit is not None and time > limit):
+                break
+            heapq.heappop(events)
+            event.seq = 0
+            if time > self.now:
+                self.now = time
+            if cpu is not self.cpu:
+                self.cpu = cpu
+                cpu.curr.stack_greenlet.switch()  # type: ignore[union-attr]
+            return
+        self.hub.switch()
 
     def idle_wait(self) -> None:
         """Let the executing CPU wait for an interrupt with interrupts enabled, and take it (wfi; sti; hlt)."""
@@ -311,9 +435,10 @@ class Machine:
         events = self._events
         if events and events[0][0] <= self.now:
             self.run_for(0)
-        if self.cpu.pending and not self.cpu.irqs_off:
+        cpu = self.cpu
+        if cpu.pending and not cpu.irqs_off:
             self.take_irqs()
-        if (self.seed or self.chooser) and self.choose(8, "delay on the way to user space") == 1:
+        if self.delays and self.choose(8, "delay on the way to user space") == 1:
             self.run_for(20_000 << 2 * self.choose(5, "length of the delay"))
 
     def _resume(self, cpu: Cpu) -> None:
@@ -323,6 +448,10 @@ class Machine:
         while stack is not None:
             stack.switch()
             stack, self._start = self._start, None
+
+    def start_cpu(self, cpu: Cpu) -> None:
+        """Let a CPU begin to execute the stack of its current task, as after a reset; some 10 us later."""
+        self.at(self.now + 10_000, self._resume, cpu)
 
     # ---- stacks --------------------------------------------------------------------------------------
 
@@ -350,10 +479,13 @@ class Machine:
     def close(self) -> None:
         """Unwind all kernel stacks and forget everything; the machine can not run afterwards."""
         global cur
+        from taskscope.model.kernel.trace import ftrace
+
         if self.closed:
             return
         assert self._caller is None, "a machine is closed from outside, not by what runs on it"
         self.closed = True
+        ftrace.ftrace_release(self)
         before, cur = cur, self
         try:
             while self._stacks:
@@ -384,19 +516,21 @@ class Machine:
         events = self._events
         pop = heapq.heappop
         while events and not self._stop:
-            event = events[0][2]
-            if event.fire is None:
+            time, seq, event = events[0]
+            if event.seq != seq:
                 pop(events)
                 self._cancelled -= 1
                 continue
-            time = event.time
             if self._limit is not None and time > self._limit:
                 break
             pop(events)
+            event.seq = 0
             if time > self.now:
                 self.now = time
-            fire, event.fire = event.fire, None
-            fire(event.arg)
+            if event.fire is not None:
+                event.fire(event.arg)
+            elif event.cpu is not None:
+                self._resume(event.cpu)
         if not self._stop and self._limit is not None and self._limit > self.now:
             self.now = self._limit
 
@@ -413,8 +547,9 @@ class Machine:
         # A step that runs past the limit parks on this event instead.
         fence = None if time is None else self.at(time, _nothing)
         self._caller = getcurrent()
+        paused, self._paused = self._paused, None
         try:
-            self.hub.switch()
+            (paused or self.hub).switch()
         finally:
             self._caller = None
             if fence is not None:
@@ -423,6 +558,12 @@ class Machine:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+
+    def pause(self) -> None:
+        """Return from `run_until` here and now, in the middle of what the CPU does; the next run goes on from here."""
+        assert self._caller is not None, "nothing runs that could be paused"
+        self._paused = getcurrent()
+        self._caller.switch()
 
     def stop(self) -> None:
         """Return from `run_until` when the executing CPU parks, after this event."""
@@ -437,7 +578,7 @@ def _no_preemption() -> None:
     raise AssertionError("preemption before sched_init()")
 
 
-def _switch_to(prev: Task, next: Task) -> None:  # noqa: A002
+def _switch_to(prev: Task, next: Task) -> None:
     """Switch stacks and nothing else: what an architecture's switch_to() is built on."""
     del prev
     m = cur

@@ -150,17 +150,108 @@ class Task:
     """
 
     __slots__ = (
-        "__weakref__", "active_mm", "address", "atomic_flags", "audit_context", "blocked", "child_subreaper_unused", "children", "clear_child_tid",
-        "comm", "comm16", "cpus_allowed", "cred", "exec_start_comm", "exit_code", "exit_signal", "exit_state", "files", "flags",
-        "fs", "group_exit_task", "group_leader", "in_execve", "in_iowait", "io_context", "jobctl", "journal", "kthread",
-        "last_siginfo", "maj_flt", "migrate_from", "min_flt", "mm", "nivcsw", "normal_prio", "nr_cpus_allowed", "nsproxy", "nvcsw",
-        "on_cpu", "on_rq", "parent", "parent_exec_id", "pdeath_signal", "pending", "personality", "pi_lock", "pid", "pid_links",
-        "policy", "posix_timer", "prio", "ptrace", "ptrace_entry", "ptraced", "ptracer_cred", "real_blocked", "real_parent",
-        "restart_block", "robust_list", "rt", "rt_priority", "saved_sigmask", "sas_ss_sp", "sched_class", "sched_contributes_to_load",
-        "sched_info", "sched_reset_on_fork", "sched_task_group", "se", "self_exec_id", "set_child_tid", "sibling",
-        "sighand", "signal", "stack", "stack_canary", "stack_greenlet", "stack_refcount", "start_boottime", "start_time", "state",
-        "static_prio", "stime", "task_works", "tasks", "tgid", "thread_group", "thread_info", "thread_node", "thread_pid",
-        "trace_recursion", "usage", "user", "utime", "vfork_done", "wake_cpu", "wake_entry", "wake_q",
+        "__weakref__",
+        "active_mm",
+        "address",
+        "atomic_flags",
+        "audit_context",
+        "blocked",
+        "child_subreaper_unused",
+        "children",
+        "clear_child_tid",
+        "comm",
+        "comm16",
+        "cpus_allowed",
+        "cred",
+        "exec_start_comm",
+        "exit_code",
+        "exit_signal",
+        "exit_state",
+        "fail_nth",
+        "files",
+        "flags",
+        "fs",
+        "group_exit_task",
+        "group_leader",
+        "in_execve",
+        "in_iowait",
+        "io_context",
+        "jobctl",
+        "journal",
+        "kthread",
+        "last_siginfo",
+        "maj_flt",
+        "migrate_from",
+        "min_flt",
+        "mm",
+        "nivcsw",
+        "normal_prio",
+        "nr_cpus_allowed",
+        "nsproxy",
+        "nvcsw",
+        "on_cpu",
+        "on_rq",
+        "parent",
+        "parent_exec_id",
+        "pdeath_signal",
+        "pending",
+        "personality",
+        "pi_lock",
+        "pid",
+        "pid_links",
+        "policy",
+        "posix_timer",
+        "prio",
+        "ptrace",
+        "ptrace_entry",
+        "ptraced",
+        "ptracer_cred",
+        "rcu_users",
+        "real_blocked",
+        "real_parent",
+        "restart_block",
+        "robust_list",
+        "rt",
+        "rt_priority",
+        "sas_ss_sp",
+        "saved_sigmask",
+        "sched_class",
+        "sched_contributes_to_load",
+        "sched_info",
+        "sched_reset_on_fork",
+        "sched_task_group",
+        "se",
+        "self_exec_id",
+        "set_child_tid",
+        "sibling",
+        "sigframes",
+        "sighand",
+        "signal",
+        "stack",
+        "stack_canary",
+        "stack_greenlet",
+        "stack_refcount",
+        "stack_vm_area",
+        "start_boottime",
+        "start_time",
+        "state",
+        "static_prio",
+        "stime",
+        "task_works",
+        "tasks",
+        "tgid",
+        "thread_group",
+        "thread_info",
+        "thread_node",
+        "thread_pid",
+        "trace_recursion",
+        "usage",
+        "user",
+        "utime",
+        "vfork_done",
+        "wake_cpu",
+        "wake_entry",
+        "wake_q",
     )
 
     # identity
@@ -179,8 +270,10 @@ class Task:
     stack: int                          # lowest address of the kernel stack; 0 once it is freed
     stack_greenlet: greenlet | None     # the stack itself
     stack_refcount: int
+    stack_vm_area: Any                  # struct vm_struct of a stack that is mapped by vmalloc
     thread_info: ThreadInfo
     usage: int                          # references: see get_task_struct()
+    rcu_users: int                      # who keeps one of them together: the lists, and the CPU that it runs on (v5.4)
 
     # rq.lock of the task's runqueue (and pi_lock for what a waker changes):
     on_cpu: int
@@ -254,6 +347,10 @@ class Task:
     restart_block: Any
     task_works: Any
     kthread: Any                        # struct kthread of a kernel thread
+    fail_nth: int                       # lib/fault_inject.py: which of the places that can fail is to fail, 0 none
+    journal: Any                        # the user half of the task: user/python.py
+    sigframes: tuple[int, ...]          # signal masks that the frames of running handlers will restore, innermost last
+    sas_ss_sp: tuple[int, int, int]     # sigaltstack: address, flags, size
 
     def __repr__(self) -> str:
         return f"<task {getattr(self, 'pid', '?')} {getattr(self, 'comm', '?')}>"

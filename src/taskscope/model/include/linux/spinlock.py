@@ -1,7 +1,8 @@
 """Spinlocks and rwlocks: include/linux/spinlock.h, rwlock.h, v4.19.
 
 Kernel code between two parking places is one step of the machine, so a lock is never contended; what a lock does here is to
-raise preempt_count, to be asserted (``lock.held``), and to find code that parks or schedules while it holds one.
+raise preempt_count, to be asserted (``lock.held``), and to find code that parks or schedules while it holds one.  Who holds
+it is kept with asserts on only.
 The order in which locks nest is in model/README.md.
 """
 
@@ -33,17 +34,19 @@ def raw_spin_lock(lock: Spinlock) -> None:
     """Take the lock."""
     cpu = machine.cur.cpu
     cpu.preempt_count += 1
-    assert lock.owner is None, f"{lock.name} is held by cpu {lock.owner.id}"
-    assert not lock.readers, f"{lock.name} is held for reading"
-    lock.owner = cpu
+    if __debug__:
+        assert lock.owner is None, f"{lock.name} is held by cpu {lock.owner.id}"
+        assert not lock.readers, f"{lock.name} is held for reading"
+        lock.owner = cpu
 
 
 def raw_spin_unlock(lock: Spinlock) -> None:
     """Release the lock; preemption that became due meanwhile happens here (CONFIG_PREEMPT)."""
     m = machine.cur
     cpu = m.cpu
-    assert lock.owner is cpu, f"{lock.name} is not held here"
-    lock.owner = None
+    if __debug__:
+        assert lock.owner is cpu, f"{lock.name} is not held here"
+        lock.owner = None
     cpu.preempt_count -= 1
     if m.kernel_preempt and not cpu.preempt_count and cpu.curr.thread_info.flags & m.tif_need_resched and not cpu.irqs_off:
         m.preempt_schedule()
@@ -54,9 +57,10 @@ def raw_spin_lock_irq(lock: Spinlock) -> None:
     cpu = machine.cur.cpu
     cpu.irqs_off = True
     cpu.preempt_count += 1
-    assert lock.owner is None, f"{lock.name} is held by cpu {lock.owner.id}"
-    assert not lock.readers, f"{lock.name} is held for reading"
-    lock.owner = cpu
+    if __debug__:
+        assert lock.owner is None, f"{lock.name} is held by cpu {lock.owner.id}"
+        assert not lock.readers, f"{lock.name} is held for reading"
+        lock.owner = cpu
 
 
 def raw_spin_unlock_irq(lock: Spinlock) -> None:
@@ -71,16 +75,24 @@ def raw_spin_lock_irqsave(lock: Spinlock) -> bool:
     flags = cpu.irqs_off
     cpu.irqs_off = True
     cpu.preempt_count += 1
-    assert lock.owner is None, f"{lock.name} is held by cpu {lock.owner.id}"
-    assert not lock.readers, f"{lock.name} is held for reading"
-    lock.owner = cpu
+    if __debug__:
+        assert lock.owner is None, f"{lock.name} is held by cpu {lock.owner.id}"
+        assert not lock.readers, f"{lock.name} is held for reading"
+        lock.owner = cpu
     return flags
 
 
 def raw_spin_unlock_irqrestore(lock: Spinlock, flags: bool) -> None:
     """Release the lock and put the interrupt flag back."""
-    machine.cur.cpu.irqs_off = flags
-    raw_spin_unlock(lock)
+    m = machine.cur
+    cpu = m.cpu
+    if __debug__:
+        assert lock.owner is cpu, f"{lock.name} is not held here"
+        lock.owner = None
+    cpu.preempt_count -= 1
+    cpu.irqs_off = flags
+    if not flags and m.kernel_preempt and not cpu.preempt_count and cpu.curr.thread_info.flags & m.tif_need_resched:
+        m.preempt_schedule()
 
 
 spin_lock = raw_spin_lock

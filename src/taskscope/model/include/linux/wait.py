@@ -70,14 +70,14 @@ def init_waitqueue_func_entry(wq_entry: WaitQueueEntry, func: Callable[[WaitQueu
     wq_entry.func = func
 
 
-def DEFINE_WAIT() -> WaitQueueEntry:  # noqa: N802
+def DEFINE_WAIT() -> WaitQueueEntry:
     """Return an entry for the running task that leaves the queue when it is woken."""
     from taskscope.model.kernel.sched import wait as sched_wait
 
     return WaitQueueEntry(machine.cur.cpu.curr, sched_wait.autoremove_wake_function)
 
 
-def DECLARE_WAITQUEUE(tsk: Task) -> WaitQueueEntry:  # noqa: N802
+def DECLARE_WAITQUEUE(tsk: Task) -> WaitQueueEntry:
     """Return an entry for the task that stays on the queue until remove_wait_queue()."""
     from taskscope.model.kernel.sched import core as sched_core
 

@@ -79,12 +79,6 @@ def rcu_init() -> None:
 # ---- quiescent states --------------------------------------------------------------------------------------
 
 
-def rcu_note_context_switch(preempt: bool) -> None:
-    """Note a context switch: a quiescent state.  Context: irqs off."""
-    del preempt
-    machine.cur.cpu.rcu_data.no_qs = False
-
-
 def rcu_softirq_qs() -> None:
     """Note that ksoftirqd is between two softirqs."""
     machine.cur.cpu.rcu_data.no_qs = False

@@ -69,6 +69,7 @@ from taskscope.model.kernel.sched.sched import (
     rt_policy,
     sched_prio_to_weight,
 )
+from taskscope.model.kernel.time import timer
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.wait import WaitQueueEntry
@@ -437,6 +438,30 @@ def wake_up_state(p: Task, state: int) -> int:
     return try_to_wake_up(p, state, 0)
 
 
+def wait_task_inactive(p: Task, match_state: int) -> int:
+    """Wait until the task is off its CPU and runqueue; 0 if its state became another than `match_state`.
+
+    The kernel spins while the task runs elsewhere; here the caller sleeps for a tick each time.
+    """
+    m = machine.cur
+    while p.on_cpu or p.on_rq:
+        if match_state and p.state != match_state and not (p.on_cpu or p.on_rq):
+            return 0
+        m.cpu.curr.state = TASK_UNINTERRUPTIBLE
+        timer.schedule_timeout(1)
+    if match_state and p.state != match_state:
+        return 0
+    return p.nvcsw | 1 << 63                                # sets MSB
+
+
+def kick_process(p: Task) -> None:
+    """Bring a task that runs in user mode on another CPU into the kernel, so that it notices its signals."""
+    m = machine.cur
+    cpu = p.thread_info.cpu
+    if cpu != m.cpu.id and m.cpus[cpu].rq.curr is p:
+        smp.smp_send_reschedule(cpu)
+
+
 def default_wake_function(curr: WaitQueueEntry, mode: int, wake_flags: int, key: Any) -> int:
     """Wake the task of a wait queue entry."""
     del key
@@ -572,7 +597,8 @@ def finish_task_switch(prev: Task) -> Rq:
     prev_state = prev.state
     prev.on_cpu = 0                                         # finish_task()
     # finish_lock_switch(): the lock was taken by prev, on this CPU
-    rq.lock.owner = None
+    if __debug__:
+        rq.lock.owner = None
     cpu.preempt_count = 1
     cpu.irqs_off = False
     if mm is not None:
@@ -642,13 +668,7 @@ def schedule_debug(prev: Task) -> None:
 
 
 def pick_next_task(rq: Rq, prev: Task) -> Task:
-    """Pick the highest-priority task.  Context: rq.lock held."""
-    # If all tasks are in the fair class we can call that function directly, but only if prev was not of a higher class:
-    # otherwise those lose the opportunity to pull in more work from other CPUs.
-    if rq.nr_running == rq.cfs.nr_running and prev.sched_class.rank >= 3:
-        p = fair.pick_next_task_fair(rq, prev)
-        if p is not RETRY_TASK:
-            return p if p is not None else idle.pick_next_task_idle(rq, prev)  # type: ignore[return-value]
+    """Pick the task of the highest class, and there the first.  Context: rq.lock held."""
     while True:
         p = stop_task.pick_next_task_stop(rq, prev)
         if p is None:
@@ -675,10 +695,11 @@ def __schedule(preempt: bool) -> None:
     if __debug__:
         schedule_debug(prev)
     cpu.irqs_off = True
-    rcu_tree.rcu_note_context_switch(preempt)
+    cpu.rcu_data.no_qs = False                              # rcu_note_context_switch()
     cpu.preempt_count += 1                                  # rq_lock()
-    assert rq.lock.owner is None, "rq.lock"
-    rq.lock.owner = cpu
+    if __debug__:
+        assert rq.lock.owner is None, "rq.lock"
+        rq.lock.owner = cpu
     if not rq.skip_clock_update:
         rq.clock = m.now                                    # update_rq_clock()
     voluntary = False
@@ -693,7 +714,17 @@ def __schedule(preempt: bool) -> None:
                 rq.nr_iowait += 1
             # Not modelled: wq_worker_sleeping(), see ttwu_activate().
         voluntary = True
-    next = pick_next_task(rq, prev)
+    # pick_next_task(), its optimisation: if all tasks are in the fair class we can call that function directly, but only
+    # if prev was not of a higher class: otherwise those lose the opportunity to pull in more work from other CPUs.
+    next: Task
+    if rq.nr_running == rq.cfs.nr_running and prev.sched_class.rank >= 3:
+        p = fair.pick_next_task_fair(rq, prev)
+        if p is None:
+            next = idle.pick_next_task_idle(rq, prev)
+        else:
+            next = p if p is not RETRY_TASK else pick_next_task(rq, prev)  # type: ignore[assignment]
+    else:
+        next = pick_next_task(rq, prev)
     prev.thread_info.flags &= ~m.tif_need_resched           # clear_tsk_need_resched()
     if prev is not next:
         rq.nr_switches += 1
@@ -702,14 +733,16 @@ def __schedule(preempt: bool) -> None:
             prev.nvcsw += 1
         else:
             prev.nivcsw += 1
-        trace.trace_sched_switch(preempt, prev, next)
+        if m.tp.sched_switch:
+            trace.trace_sched_switch(preempt, prev, next)
         rq = context_switch(rq, prev, next)
         if rq.rt.rt_nr_running > 1:
             balance_callback(rq)
     else:
         rq.skip_clock_update = False
         m.now += costs.SCHEDULE
-        rq.lock.owner = None                                # rq_unlock_irq()
+        if __debug__:
+            rq.lock.owner = None                            # rq_unlock_irq()
         cpu.preempt_count -= 1
         cpu.irqs_off = False
 

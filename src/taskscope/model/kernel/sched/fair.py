@@ -140,14 +140,13 @@ def update_min_vruntime(cfs_rq: CfsRq) -> None:
     """Let min_vruntime follow the smallest vruntime; it never goes back."""
     curr = cfs_rq.curr
     timeline = cfs_rq.timeline
+    first = cfs_rq.first
     if curr is not None and curr.on_rq:
         vruntime = curr.vruntime
-        if len(timeline) > cfs_rq.first:
-            left = timeline[cfs_rq.first][0]
-            if left < vruntime:
-                vruntime = left
-    elif len(timeline) > cfs_rq.first:
-        vruntime = timeline[cfs_rq.first][0]
+        if len(timeline) > first and timeline[first][0] < vruntime:
+            vruntime = timeline[first][0]
+    elif len(timeline) > first:
+        vruntime = timeline[first][0]
     else:
         return
     if vruntime > cfs_rq.min_vruntime:
@@ -166,9 +165,22 @@ def update_curr(rq: Rq) -> None:
         return
     curr.exec_start = now
     curr.sum_exec_runtime += delta_exec
-    curr.vruntime += delta_exec if curr.load.weight == NICE_0_LOAD else __calc_delta(delta_exec, NICE_0_LOAD, curr.load)
-    update_min_vruntime(cfs_rq)
-    trace.trace_sched_stat_runtime(curr.task, delta_exec, curr.vruntime)
+    vruntime = curr.vruntime
+    vruntime += delta_exec if curr.load.weight == NICE_0_LOAD else __calc_delta(delta_exec, NICE_0_LOAD, curr.load)
+    curr.vruntime = vruntime
+    if not curr.on_rq:
+        update_min_vruntime(cfs_rq)
+    else:
+        # update_min_vruntime() of what is usual
+        timeline = cfs_rq.timeline
+        first = cfs_rq.first
+        left = vruntime
+        if len(timeline) > first and timeline[first][0] < left:
+            left = timeline[first][0]
+        if left > cfs_rq.min_vruntime:
+            cfs_rq.min_vruntime = left
+    if machine.cur.tp.sched_stat_runtime:
+        trace.trace_sched_stat_runtime(curr.task, delta_exec, vruntime)
     # Not modelled: cgroup_account_cputime().  account_group_exec_runtime() is summed up when somebody asks.
 
 
@@ -352,7 +364,8 @@ def put_prev_entity(rq: Rq, prev: SchedEntity) -> None:
     cfs_rq = rq.cfs
     # If still on the runqueue then deactivate_task() was not called and update_curr() has to be done.
     if prev.on_rq:
-        update_curr(rq)
+        if rq.clock > prev.exec_start:
+            update_curr(rq)
         __enqueue_entity(cfs_rq, prev)
     cfs_rq.curr = None
 
@@ -379,10 +392,10 @@ def pick_next_task_fair(rq: Rq, prev: Task) -> Task | int | None:
     # on the timeline only if it is not.
     curr = cfs_rq.curr
     if curr is not None:
-        if curr.on_rq:
-            update_curr(rq)
-        else:
+        if not curr.on_rq:
             curr = None
+        elif rq.clock > curr.exec_start:
+            update_curr(rq)
     se = pick_next_entity(cfs_rq, curr)
     if se is not prev.se:
         put_prev_entity(rq, prev.se)
@@ -403,9 +416,10 @@ def yield_task_fair(rq: Rq) -> None:
     # Are we the only task in the tree?
     if rq.nr_running == 1:
         return
-    clear_buddies(cfs_rq, se)
+    if cfs_rq.last is se or cfs_rq.next is se or cfs_rq.skip is se:
+        clear_buddies(cfs_rq, se)
     if curr.policy != SCHED_BATCH:
-        core.update_rq_clock(rq)
+        rq.clock = machine.cur.now                          # update_rq_clock()
         update_curr(rq)
         # Tell update_rq_clock() that we've just updated, so we don't do microscopic update in schedule().
         rq.skip_clock_update = True

@@ -20,8 +20,8 @@ from taskscope.model.kernel.sched.sched import (
     ENQUEUE_HEAD,
     SD_BALANCE_FORK,
     SD_BALANCE_WAKE,
-    RtRq,
     Rq,
+    RtRq,
     SchedClass,
 )
 

@@ -194,15 +194,17 @@ def rq_lock(rq: Rq) -> None:
     cpu = machine.cur.cpu
     assert cpu.irqs_off, "irqs off"
     cpu.preempt_count += 1
-    assert rq.lock.owner is None, f"rq.lock of cpu {rq.cpu_id} is held"
-    rq.lock.owner = cpu
+    if __debug__:
+        assert rq.lock.owner is None, f"rq.lock of cpu {rq.cpu_id} is held"
+        rq.lock.owner = cpu
 
 
 def rq_unlock(rq: Rq) -> None:
     """Release rq.lock.  Context: irqs off, so that no preemption can happen here."""
     cpu = machine.cur.cpu
-    assert rq.lock.owner is cpu, "rq.lock"
-    rq.lock.owner = None
+    if __debug__:
+        assert rq.lock.owner is cpu, "rq.lock"
+        rq.lock.owner = None
     cpu.preempt_count -= 1
 
 

@@ -48,15 +48,11 @@ def sched_info_depart(rq: Rq, t: Task) -> None:
         info.last_queued = rq.clock
 
 
-def __sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:
+def sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:
+    """Account a switch (__sched_info_switch())."""
     # prev might be the idle task, whose waits nobody counts.
     idle = rq.idle
     if prev is not idle:
         sched_info_depart(rq, prev)
     if next is not idle:
         sched_info_arrive(rq, next)
-
-
-def sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:
-    """Account a switch."""
-    __sched_info_switch(rq, prev, next)

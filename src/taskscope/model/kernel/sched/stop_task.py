@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskscope.model.include.linux.sched import Task
-from taskscope.model.include.linux.sched import SchedEntity
+from taskscope.model.include.linux.sched import SchedEntity, Task
 from taskscope.model.kernel.sched.sched import Rq, SchedClass
 
 

@@ -7,14 +7,15 @@ A CPU's queue is ordered by expiry (a red-black tree in C); its clock event devi
 from __future__ import annotations
 
 import heapq
-from errno import EINVAL
+from errno import EFAULT, EINVAL
 from typing import TYPE_CHECKING, Any, Final
 
 from taskscope.model import machine
-from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK
+from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND
 from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_ABS, HRTIMER_MODE_REL, HRTIMER_NORESTART, Hrtimer
 from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE, TASK_RUNNING, Task, rt_task
 from taskscope.model.include.linux.thread_info import signal_pending
+from taskscope.model.include.linux.uaccess import put_user
 from taskscope.model.include.trace.events import timer as trace
 from taskscope.model.kernel.sched import core
 from taskscope.model.kernel.time import tick
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from taskscope.model.machine import Cpu
 
 KTIME_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
+NSEC_PER_SEC: Final = 1_000_000_000
+#: default of task_struct.timer_slack_ns
+TIMER_SLACK: Final = 50_000
 
 
 class HrtimerCpuBase:
@@ -234,11 +238,12 @@ def do_nanosleep(t: HrtimerSleeper, mode: int) -> int:
     if t.task is None:
         return 0
     restart = current.restart_block
-    if isinstance(restart, RestartBlock) and restart.rmtp is not None:
+    if isinstance(restart, RestartBlock) and restart.rmtp:
         rem = hrtimer_get_remaining(t.timer)
         if rem <= 0:
             return 0
-        restart.rmtp.put(rem)                               # nanosleep_copyout()
+        if put_user(divmod(rem, NSEC_PER_SEC), restart.rmtp):  # nanosleep_copyout()
+            return -EFAULT
     return -ERESTART_RESTARTBLOCK
 
 
@@ -288,16 +293,17 @@ def hrtimer_nanosleep(rqtp: int, mode: int, clockid: int, rmtp: Any = None) -> i
     return ret
 
 
-#: default of task_struct.timer_slack_ns
-TIMER_SLACK: Final = 50_000
-ERESTARTNOHAND: Final = 514
-NSEC_PER_SEC: Final = 1_000_000_000
+def timespec_ns(value: tuple[int, int]) -> int | None:
+    """Return a timespec (s, ns) in ns, None if it is not valid."""
+    sec, nsec = value
+    if sec < 0 or not 0 <= nsec < NSEC_PER_SEC:
+        return None
+    return min(sec * NSEC_PER_SEC + nsec, KTIME_MAX)
 
 
-def sys_nanosleep(rqtp: int, rmtp: Any = None) -> int:
-    """Sleep for `rqtp` ns (a timespec in C): nanosleep(2)."""
-    if rqtp < 0:
+def sys_nanosleep(rqtp: tuple[int, int], rmtp: Any = None) -> int:
+    """Sleep for a timespec: nanosleep(2)."""
+    ns = timespec_ns(rqtp)
+    if ns is None:
         return -EINVAL
-    return hrtimer_nanosleep(rqtp, HRTIMER_MODE_REL, 1, rmtp)
-
-
+    return hrtimer_nanosleep(ns, HRTIMER_MODE_REL, 1, rmtp)
