@@ -87,14 +87,16 @@ def start_kernel() -> NoReturn:
     fork.set_task_stack_end_magic(m.init_task)
     m.tasklist_lock = Spinlock("tasklist_lock")
     mm_init()
+    # In C the table of softirqs is static data; softirq_init() itself comes later.
+    softirq.softirq_init()
     sched_core.sched_init()
+    # The boot idle thread does lazy MMU switching as well: the end of sched_init().
+    fork.mmgrab(m.init_mm)
     # Disable preemption - early bootup scheduling is extremely fragile until we cpu_idle() for the first time.
     preempt_disable()
     workqueue.workqueue_init_early()
-    softirq.softirq_init()
     rcu.rcu_init()
     trace.trace_init()
-    printk_.console_init()
     printk_.printk(f"<5>Linux version {m.flavour.release} (taskscope@taskscope) {'SMP PREEMPT' if m.kernel_preempt else 'SMP'}\n")
     irqdesc.early_irq_init()
     tick_sched.tick_init()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import taskscope.model.kernel.fork as fork
 import taskscope.model.kernel.kthread as kthread
 import taskscope.model.kernel.printk as printk_
 import taskscope.model.kernel.sched.completion as completion
@@ -139,6 +140,9 @@ def secondary_start_kernel() -> None:
     """
     m = machine.cur
     cpu = m.cpu
+    # All kernel threads share the same mm context; grab a reference and switch to it.
+    fork.mmgrab(m.init_mm)
+    cpu.curr.active_mm = m.init_mm
     preempt_disable()
     # notify_cpu_starting()
     cpuhp_state(cpu.id).state = CPUHP_AP_ONLINE_IDLE

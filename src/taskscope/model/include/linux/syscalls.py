@@ -15,8 +15,8 @@ from taskscope.abi.syscalls import table
 
 FILES: Final = (
     "kernel.fork", "kernel.exit", "kernel.sys", "kernel.signal.action", "kernel.sched.syscalls", "kernel.groups",
-    "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.time.time", "kernel.kcmp", "kernel.printk",
-    "kernel.futex", "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
+    "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.kcmp", "kernel.printk",
+    "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
     "fs.fcntl", "fs.ioctl", "fs.d_path",
 )
 

@@ -89,5 +89,6 @@ def __switch_to(prev: Task, next: Task) -> None:  # noqa: A002
         m.switch_stack(stack)
 
 
-def arch_exec() -> None:
-    """Nothing to flush (flush_thread())."""
+def flush_thread() -> None:
+    """Forget the old program's registers: debug registers, VFP, TLS."""
+    machine.cur.cpu.curr.thread_info.tp_value = (0, 0)
