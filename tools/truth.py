@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 from taskscope.labs.truth import build, compare
 from taskscope.labs.truth.host import HostRunner, best_mode
-from taskscope.labs.truth.program import Program
+from taskscope.labs.truth.program import Program, Transcript
 
 EXAMPLES = """examples:
   tools/truth.py --count 10000             10,000 programs, on the host and under 20 schedules of the model
@@ -83,7 +83,7 @@ def report(found: compare.Divergence, todo: dict[str, compare.Runner]) -> str:
     names = sorted({*again.transcripts} - {"reference"}, key=list(again.transcripts).index)
     shown = {name: again.transcripts[name] for name in ["reference", *names]}
     # Schedules that say the same are one column.
-    columns: dict[str, compare.Transcript] = {}
+    columns: dict[str, Transcript] = {}
     for name, lines in shown.items():
         if lines not in columns.values():
             columns[name] = lines

@@ -85,13 +85,15 @@ SIGNALS: Final = (
 )
 PDEATHS: Final = (SIGKILL, SIGTERM, 0, 23, 65, SIGHUP)
 IGNORES: Final = (SIGCHLD, SIGTERM, SIGCHLD, SIGHUP, SIGKILL, SIGUSR1)
+BAD_PROGRAMS: Final = ("/nonexistent", "/", "", "/dev/null")
 NAMES: Final = ("raspbian_proc", "a", "", "0123456789abcdef_", "with space", "x" * 15)
 
 #: what a step does, with how many shares of the dice; the first is what shrinking ends at
 KINDS: Final = tuple(name for name, shares in (
     ("getpid", 1), ("fork", 7), ("exit", 4), ("kill", 7), ("wait4", 6), ("waitid", 5), ("setpgid", 4), ("setsid", 2),
     ("getppid", 2), ("getpgid", 2), ("getsid", 1), ("subreaper", 2), ("pdeath", 2), ("prctl_get", 1), ("signal", 3),
-    ("name", 1), ("files", 2), ("umask", 1), ("badclone", 1), ("gettid", 1),
+    ("name", 1), ("files", 2), ("exec", 1), ("badexec", 1), ("stat", 2), ("setuid", 1),
+    ("umask", 1), ("badclone", 1), ("gettid", 1),
 ) for _ in range(shares))
 #: kinds that can end the process itself or another
 DEADLY: Final = frozenset({"exit", "kill"})
@@ -106,28 +108,31 @@ def random_steps(seed: int | str, count: int | None = None) -> list[Step]:
     return [(below(STEP_MAX), below(STEP_MAX), below(STEP_MAX), below(STEP_MAX), below(STEP_MAX)) for _ in range(count)]
 
 
-def program(seed: int | str) -> Program:
-    """Return the program of a seed."""
-    return build(random_steps(seed), str(seed))
+def program(seed: int | str, *, root: bool = False) -> Program:
+    """Return the program of a seed; see `build`."""
+    return build(random_steps(seed), str(seed), root=root)
 
 
-def build(steps: Iterable[Step], seed: str = "") -> Program:
-    """Build a program from steps; what makes no sense where it would stand is left out."""
+def build(steps: Iterable[Step], seed: str = "", *, root: bool = False) -> Program:
+    """Build a program from steps; what makes no sense where it would stand is left out.
+
+    :param root: the program is run by root, so that its processes can become other users'
+    """
     steps = list(steps)
     for order in (1, -1):
         builder = Builder()
         for step in steps:
-            take(builder, step)
+            take(builder, step, root=root)
         try:
             builder.finish(order)
         except SkipError:
             continue
         return Program(builder.scripts, builder.expected, seed)
     # The deaths at the end can not be told apart: a shorter program has no such knot.
-    return build(steps[: len(steps) // 2], seed)
+    return build(steps[: len(steps) // 2], seed, root=root)
 
 
-def take(builder: Builder, step: Step) -> None:
+def take(builder: Builder, step: Step, *, root: bool) -> None:
     """Add what a step asks for, if that is possible here."""
     world = builder.world
     who, what, a, b, c = step
@@ -146,10 +151,13 @@ def take(builder: Builder, step: Step) -> None:
     if news and what // len(KINDS) % 2:
         actor, kind = news[who % len(news)], ("wait4", "waitid")[what % 2]
     call = _call(world, actor, kind, a, b, c)
-    if call is None:
+    if call is None or (actor == 0 and kind not in ("wait4", "waitid")) or (kind == "setuid" and not root):
         return
     try:
-        builder.emit(actor, call)
+        if kind == "exec":
+            builder.exec(actor, "/bin/cat")
+        else:
+            builder.emit(actor, call)
     except SkipError:
         return
 
@@ -192,7 +200,9 @@ def _call(world: World, actor: int, kind: str, a: int, b: int, c: int) -> Item |
         call, values = simple
         return [*call, int(values[a % len(values)])]
     match kind:
-        case "getpgid" | "getsid":
+        case "badexec":
+            return [kind, BAD_PROGRAMS[a % len(BAD_PROGRAMS)]]
+        case "getpgid" | "getsid" | "stat":
             return [kind, _anyone(world, actor, a)]
         case "fork":
             child = len(world.procs)
@@ -241,5 +251,6 @@ SIMPLE: Final[dict[str, tuple[Item, tuple[int, ...]]]] = {
     "subreaper": (["prctl", PR_SET_CHILD_SUBREAPER], (1, 1, 1, 0)),
     "pdeath": (["prctl", PR_SET_PDEATHSIG], PDEATHS),
     "prctl_get": (["prctl_get"], (PR_GET_CHILD_SUBREAPER, PR_GET_PDEATHSIG)),
+    "setuid": (["setuid"], (1000, 1000, 1001, 0)),
     "umask": (["umask"], (0o22, 0o77, 0o7777, 0)),
 }

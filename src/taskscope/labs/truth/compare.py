@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from taskscope.labs.truth import build
 from taskscope.labs.truth.build import Step
-from taskscope.labs.truth.program import Program
+from taskscope.labs.truth.program import Program, Transcript
 
-Transcript = list[str | None]
 #: runs programs, yields a transcript of each
 Runner = Callable[[Sequence[Program]], Iterable[Transcript]]
 

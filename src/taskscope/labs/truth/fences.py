@@ -54,7 +54,8 @@ class Builder:
 
     def active(self, actor: int) -> bool:
         """Tell whether a process can do something now."""
-        return self.world.procs[actor].state == "run"
+        proc = self.world.procs[actor]
+        return proc.state == "run" and not proc.execed
 
     def sync(self, z: int, b: int, n: int) -> None:
         """Order event `n` of `b` before whatever `z` does next.
@@ -232,6 +233,22 @@ class Builder:
             self.expected[serial] = None
         return list(clock)
 
+    def exec(self, actor: int, path: str) -> None:
+        """Add an exec; the parent waits until it has happened.
+
+        :raises SkipError: the parent can not
+        """
+        parent = self.world.procs[actor].parent
+        if not self.active(parent) or self.tokens >= TOKENS - 50:
+            raise SkipError
+        token = self.tokens
+        self.tokens += 1
+        # Before the call: a new parent would have to be told otherwise.
+        self.emit(actor, ["exec", path, parent, token])
+        self.scripts[parent].append([-1, "await", token])
+        self.clock[parent][parent] += 1
+        _join(self.clock[parent], self.clock[actor])
+
     def _vanished(self, parent: int, x: int) -> None:
         """Let the parent of a process that releases itself wait until it has: the call blocks, and finds nobody."""
         self.scripts[parent].append([len(self.expected), "waitid", P_PID, f"@{x}", WEXITED | WNOWAIT | WALL])
@@ -250,8 +267,7 @@ class Builder:
         everyone = range(1, len(self.world.procs))
         for x in everyone:
             if self.world.procs[x].state not in ("gone", "ghost"):
-                for call in (["getpgid", f"@{x}"], ["getsid", f"@{x}"]):
-                    self.emit(0, call)
+                self.emit(0, ["stat", f"@{x}"])
         for x in everyone[::order]:
             if self.world.procs[x].state in ("run", "stopped"):
                 self.emit(0, ["kill", f"@{x}", SIGKILL])

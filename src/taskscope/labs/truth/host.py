@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
@@ -15,7 +14,8 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from taskscope.errors import TaskscopeError
-from taskscope.labs.truth.program import Program, Raw, transcript
+from taskscope.labs.truth import worker
+from taskscope.labs.truth.program import Program, Raw, Transcript, transcript
 
 Mode = Literal["pid", "user", "sub"]
 #: programs that share a PID namespace
@@ -27,11 +27,7 @@ _SOURCE: Final = Path(__file__).resolve().parents[3]
 
 
 class HostRunError(TaskscopeError):
-    """A program did not come to its end on the host; ``transcript`` is what was said until then."""
-
-    def __init__(self, message: str, lines: list[str | None]) -> None:
-        super().__init__(message)
-        self.transcript = lines
+    """The process that runs programs on the host does not answer."""
 
 
 class HostRunner:
@@ -73,27 +69,26 @@ class HostRunner:
             worker.wait()
         worker.stdout.close()
 
-    def run(self, program: Program) -> list[str | None]:
-        """Return the transcript of one program.
-
-        :raises HostRunError: it did not end
-        """
+    def run(self, program: Program) -> Transcript:
+        """Return the transcript of one program; see `run_all`."""
         return next(iter(self.run_all([program])))
 
-    def run_all(self, programs: Sequence[Program]) -> Iterator[list[str | None]]:
+    def run_all(self, programs: Sequence[Program]) -> Iterator[Transcript]:
         """Yield the transcripts of programs, in their order.
 
-        :raises HostRunError: one did not end, or left processes behind
+        That of a program which did not come to its end, or left processes, has one line more, which says so.
+
+        :raises HostRunError: the process that runs them does not answer
         """
-        for start in range(0, len(programs), BATCH):
-            batch = programs[start : start + BATCH]
-            answers = self._ask(batch)
-            for program, (ended, pids, results) in zip(batch, answers, strict=False):
+        at = 0
+        while at < len(programs):
+            answers = self._ask(programs[at : at + BATCH])
+            for ended, pids, results in answers:
+                program = programs[at]
+                at += 1
                 lines = transcript(program, [_raw(result) for result in results], pids, self.uid)
                 if not ended:
-                    raise HostRunError(
-                        f"program {program.seed or '?'}: not at its end after {self.seconds:g} s, or processes left; "
-                        f"a fence is missing:\n{program.text(program.expected, lines, fences=True)}", lines)
+                    lines.append(f"not at its end after {self.seconds:g} s, or processes are left")
                 yield lines
 
     def _ask(self, batch: Sequence[Program]) -> list[tuple[bool, list[int], list[Any]]]:
@@ -105,7 +100,7 @@ class HostRunner:
         ready, _, _ = select.select([worker.stdout], [], [], self.seconds * len(batch) + 30)
         line = worker.stdout.readline() if ready else b""
         if not line:
-            raise HostRunError("the process that runs programs on the host gave no answer; see its message above", [])
+            raise HostRunError("the process that runs programs on the host gave no answer; see its message above")
         answers: list[tuple[bool, list[int], list[Any]]] = json.loads(line)
         return answers
 
@@ -120,10 +115,19 @@ def _raw(result: list[Any] | None) -> Raw:
 
 def best_mode() -> Mode:
     """Return what this user may have: a PID namespace, one inside a user namespace, or only a subreaper."""
-    for mode, flags in (("pid", 0x20000000), ("user", 0x30000000)):
+    modes: tuple[Mode, ...] = ("pid", "user")
+    for mode in modes:
         child = os.fork()
         if child == 0:
-            os._exit(ctypes.CDLL(None).unshare(flags) & 1)
+            try:
+                worker.contain(mode)
+                inner = os.fork()
+                if inner == 0:
+                    worker.mount_proc()
+                    os._exit(0)
+                os._exit(os.waitpid(inner, 0)[1] != 0)
+            finally:
+                os._exit(1)
         if os.waitpid(child, 0)[1] == 0:
-            return mode  # type: ignore[return-value]
+            return mode
     return "sub"

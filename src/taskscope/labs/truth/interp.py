@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 PR_SET_NAME, PR_GET_NAME = 15, 16
 #: operations with symbolic pids among their arguments
-PID_ARGUMENTS = frozenset(("getpgid", "getsid", "setpgid", "kill", "wait4", "waitid"))
+PID_ARGUMENTS = frozenset(("getpgid", "getsid", "setpgid", "kill", "wait4", "waitid", "stat"))
 #: the first of the two descriptors of actor n's pipe of tokens is ``fds[n][0]``
 Pipes = list[tuple[int, int]]
 
@@ -123,9 +123,33 @@ def perform(sys: Any, run: Run, actor: int, name: str, item: list[Any]) -> tuple
     if name == "signal":
         sys.signal(args[0], 1 if args[1] == "ign" else 0)
         return 0, ()
+    if name == "stat":
+        return 0, _stat(sys, args[0] or sys.getpid())
+    if name == "exec":
+        # cat hands the token on when it runs, and then waits for more.
+        sys.write(run.pipes[actor][1], bytes((item[4],)))
+        sys.dup2(run.pipes[actor][0], 0)
+        sys.dup2(run.pipes[item[3]][1], 1)
+        sys.execve(item[2], [item[2]], {})
+    if name == "badexec":
+        sys.execve(item[2], ["x"], {})
     if name == "exit":
         sys.exit(args[0])
     return getattr(sys, name)(*args) or 0, ()
+
+
+def _stat(sys: Any, pid: int) -> bytes:
+    """Return what /proc/PID/stat says of a process: name, state, parent, group, session, exit signal."""
+    fd = sys.open(f"/proc/{pid}/stat", 0)
+    try:
+        text = sys.read(fd, 4096)
+    finally:
+        sys.close(fd)
+    end = text.rindex(b")")
+    fields = text[end + 2 :].split()
+    # Whether a process that can run does so or sleeps is the scheduler's; only the end of its life is its own.
+    state = fields[0] if fields[0] in (b"Z", b"T", b"X") else b"live"
+    return b" ".join((text[text.index(b"(") : end + 1], state, fields[1], fields[2], fields[3], fields[35]))
 
 
 def _value(run: Run, text: str) -> int:

@@ -18,6 +18,9 @@ Item = list[Any]
 #: what an operation returned: result or -errno, and what it wrote elsewhere; None: it never returned
 Raw = tuple[int, tuple[int, ...] | bytes] | None
 
+#: what the operations returned, by serial number; more lines say what went wrong as a whole
+Transcript = list[str | None]
+
 #: operations whose result is a pid
 PID_RESULTS: Final = frozenset({"fork", "getpid", "getppid", "gettid", "getpgid", "getsid", "setsid", "wait4"})
 #: between processes of a program: "tok" writes a token into another's pipe, "await" blocks until one has come
@@ -71,6 +74,7 @@ class Program(NamedTuple):
             mark = " " if len(set(results)) == 1 else "*"
             shown = results[:1] if mark == " " else results
             lines.append(f"{mark}{serial:>3}  @{actor}  {spell(name, args)}  ->  {'   |   '.join(shown)}")
+        lines += [f"*     {show(line)}" for t in transcripts for line in t[self.operations :]]
         return "\n".join(lines)
 
 
@@ -115,6 +119,12 @@ def render(item: Item, raw: Raw, names: Mapping[int, str], uid: int = 0) -> str 
         pid, who, signo, status, code = more
         owner = "me" if who == uid else str(who)
         return f"{name_of(pid, names)} code {code} status {status} signo {signo} uid {owner}"
+    if name == "stat":
+        assert isinstance(more, bytes)
+        head, _, tail = more.decode("latin-1").rpartition(") ")
+        state, parent, group, session, signal = tail.split()
+        pids = " ".join(name_of(int(pid), names) for pid in (parent, group, session))
+        return f"{head}) {state} {pids} {signal}"
     if isinstance(more, bytes):
         return repr(more.decode("latin-1"))
     if name in PID_RESULTS:
@@ -122,14 +132,14 @@ def render(item: Item, raw: Raw, names: Mapping[int, str], uid: int = 0) -> str 
     return " ".join(str(number) for number in (ret, *more))
 
 
-def transcript(program: Program, raws: Sequence[Raw], pids: Iterable[int], uid: int = 0) -> list[str | None]:
+def transcript(program: Program, raws: Sequence[Raw], pids: Iterable[int], uid: int = 0) -> Transcript:
     """Write the transcript of a run.
 
     :param raws: what the operations returned, by serial number
     :param pids: the actors' pids, 0 where an actor was never born
     """
     names = {pid: f"@{actor}" for actor, pid in enumerate(pids) if pid}
-    lines: list[str | None] = [None] * program.operations
+    lines: Transcript = [None] * program.operations
     for script in program.scripts:
         for item in script:
             if item[0] >= 0:

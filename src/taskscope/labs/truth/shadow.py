@@ -71,12 +71,14 @@ class Proc:
     continued: bool = False         # a SIGCONT that nobody has waited for
     pending: frozenset[int] = frozenset()
     kids: tuple[int, ...] = ()
+    uid: int = 0                    # 0: who started the program
+    execed: bool = False            # it runs /bin/cat, and nothing of its script any more
 
     def copy(self) -> Proc:
         """Return a copy."""
         return Proc(self.parent, self.pgrp, self.sid, self.leader, self.state, self.exit_signal, self.status,
                     self.subreaper, self.pdeath, self.ignored, self.name, self.files, self.fs, self.stop_code,
-                    self.continued, self.pending, self.kids)
+                    self.continued, self.pending, self.kids, self.uid, self.execed)
 
 
 @dataclass(slots=True)
@@ -215,7 +217,7 @@ class World:
                                    ("files", me.files, "r"), ("fs", me.fs, "r")):
             self.touch(kind, number, mode)
         new = Proc(parent=parent, pgrp=me.pgrp, sid=me.sid, exit_signal=exit_signal, ignored=me.ignored, name=me.name,
-                   files=me.files if flags & _FILES else child, fs=me.fs if flags & _FS else child)
+                   uid=me.uid, files=me.files if flags & _FILES else child, fs=me.fs if flags & _FS else child)
         if not flags & _FILES:
             self.files[child] = self.files[me.files]
         if not flags & _FS:
@@ -279,6 +281,9 @@ class World:
                 return "ESRCH"
             if proc.sid != me.sid:
                 return "EPERM"
+            self.touch("exec", who, "r")
+            if proc.execed:
+                return "EACCES"
         if proc.leader:
             return "EPERM"
         if leader is None:
@@ -333,7 +338,7 @@ class World:
             if value > 64:
                 return "EINVAL"
             self.touch("pds", actor, "w")
-            me.pdeath = value
+            me.pdeath = value           # not inherited, cleared by setuid(), kept by exec
             return "0"
         return "EINVAL"
 
@@ -345,11 +350,56 @@ class World:
     def op_setname(self, actor: int, name: str) -> str:
         """prctl(PR_SET_NAME)"""
         self.procs[actor].name = name[:15]
+        self.touch("name", actor, "w")
         return "0"
 
     def op_getname(self, actor: int) -> str:
         """prctl(PR_GET_NAME)"""
         return repr(self.procs[actor].name)
+
+    # ---- exec, users, /proc ----------------------------------------------------------------------------
+
+    def op_badexec(self, actor: int, path: str) -> str:
+        """execve() of what is no program"""
+        del actor
+        return "ENOENT" if path in ("", "/nonexistent") else "EACCES"
+
+    def op_exec(self, actor: int, path: str, parent: int, token: int) -> None:
+        """execve() of cat, which hands a token that waits on its standard input to the parent, and waits"""
+        del token
+        me = self.procs[actor]
+        if me.parent != parent:
+            raise SkipError
+        self.touch("par", actor, "w")       # de_thread(): the exit signal of what has execed is SIGCHLD
+        self.touch("exec", actor, "w")
+        me.exit_signal = SIGCHLD
+        self.touch("name", actor, "w")
+        self.touch("files", me.files, "r")
+        me.execed, me.name = True, path.rpartition("/")[2]
+        self.files[actor], me.files = self.files[me.files], actor
+
+    def op_setuid(self, actor: int, uid: int) -> str:
+        """setuid()"""
+        me = self.procs[actor]
+        if me.uid and uid != me.uid:
+            return "EPERM"
+        self.touch("uid", actor, "w")
+        if uid != me.uid:
+            self.touch("pds", actor, "w")
+            me.pdeath = 0
+        me.uid = uid
+        return "0"
+
+    def op_stat(self, actor: int, target: Any) -> str:
+        """/proc/PID/stat: name, state, parent, group, session, exit signal"""
+        found = self.find(target, actor)
+        if found is None:
+            return "ENOENT"
+        proc = self.procs[found]
+        for kind in ("wst", "par", "ids", "name"):
+            self.touch(kind, found, "r")
+        state = {"zombie": "Z", "stopped": "T"}.get(proc.state, "live")
+        return f"({proc.name}) {state} @{proc.parent} @{proc.pgrp} @{proc.sid} {proc.exit_signal}"
 
     # ---- what clone shares -----------------------------------------------------------------------------
 
@@ -429,7 +479,7 @@ class World:
             self.touch("par", c, "w")
             child.parent = reaper
             self.touch("pds", c, "r")
-            if child.pdeath:
+            if child.pdeath and self._may_kill(x, c, child.pdeath):
                 self._deliver(c, child.pdeath, index)
             child.exit_signal = SIGCHLD
             if child.state == "zombie":
@@ -527,12 +577,26 @@ class World:
             return "ESRCH"
         if not 0 <= sig <= 64:
             return "EINVAL"
+        allowed = [x for x in targets if self._may_kill(actor, x, sig)]
+        if not allowed:
+            return "EPERM"
         if sig:
-            for x in targets:
+            for x in allowed:
                 self._deliver(x, sig, -1)
         if self.procs[actor].state == "stopped":
             self.effect.suspended = True
         return "0"
+
+    def _may_kill(self, actor: int, x: int, sig: int) -> bool:
+        """check_kill_permission(), kill_ok_by_cred()"""
+        me, proc = self.procs[actor], self.procs[x]
+        self.touch("uid", actor, "r")
+        self.touch("uid", x, "r")
+        if me.uid in (0, proc.uid):
+            return True
+        self.touch("ids", actor, "r")
+        self.touch("ids", x, "r")
+        return sig == SIGCONT and proc.sid == me.sid
 
     def _deliver(self, x: int, sig: int, cause: int) -> None:
         proc = self.procs[x]
@@ -624,7 +688,9 @@ class World:
         if isinstance(found, str):
             return "nothing" if found == "0" else found
         child, code, status = found
-        return f"@{child} code {code} status {status} signo {SIGCHLD} uid me"
+        self.touch("uid", child, "r")
+        owner = self.procs[child].uid or "me"
+        return f"@{child} code {code} status {status} signo {SIGCHLD} uid {owner}"
 
     def _wait(self, actor: int, kind: tuple[int, int | None], options: int) -> str | tuple[int, int, int]:
         """do_wait()"""

@@ -26,11 +26,13 @@ from typing import Any, NoReturn
 from taskscope.labs.truth import interp
 
 PR_SET_DUMPABLE = 4
+CLONE_NEWNS = 0x20000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
 CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_NAME, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 2, 16, 36, 37
 ACTORS = 64
 #: done, result, how many numbers (-1: bytes), room for five numbers
-RECORD = struct.Struct("<qqq40s")
+RECORD = struct.Struct("<qqq72s")
 HEAD = 8 * (ACTORS + 1)
 MACHINE = os.uname().machine
 _CLONE = {"x86_64": 56, "aarch64": 220, "armv7l": 120, "i686": 120}
@@ -59,6 +61,9 @@ class HostSys:
     waitpid = staticmethod(os.waitpid)
     waitid = staticmethod(os.waitid)
     umask = staticmethod(os.umask)
+    open = staticmethod(os.open)
+    execve = staticmethod(os.execve)
+    setuid = staticmethod(os.setuid)
     close = staticmethod(os.close)
     read = staticmethod(os.read)
     write = staticmethod(os.write)
@@ -213,12 +218,18 @@ def contain(mode: str) -> None:
     if mode == "sub":
         return
     uid, gid = os.getuid(), os.getgid()
-    _check(libc.unshare(CLONE_NEWPID | (CLONE_NEWUSER if mode == "user" else 0)))
+    _check(libc.unshare(CLONE_NEWPID | CLONE_NEWNS | (CLONE_NEWUSER if mode == "user" else 0)))
     if mode == "user":
         for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             fd = os.open(f"/proc/self/{name}", os.O_WRONLY)
             os.write(fd, text.encode())
             os.close(fd)
+
+
+def mount_proc() -> None:
+    """Give this mount namespace the /proc of this PID namespace."""
+    _check(libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None))
+    _check(libc.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(0), None))
 
 
 def run_batch(batch: list[Any], mode: str, seconds: float) -> list[Any]:
@@ -241,6 +252,7 @@ def run_batch(batch: list[Any], mode: str, seconds: float) -> list[Any]:
             if inner == 0:
                 if mode != "sub":
                     libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+                    mount_proc()
                 reaper(batch, boards, progress)
             else:
                 os.close(progress)

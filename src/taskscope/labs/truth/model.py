@@ -1,0 +1,166 @@
+"""Programs of processes on the executable kernel: pid 1 is their reaper, and the kernel's invariants are checked.
+
+One machine runs many programs one after the other.  A schedule is a seed: it decides what the machine may decide
+freely (`Machine.choose`).  Everything is checked at every task switch, every few operations, and after each program,
+when nothing of it may be left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final
+
+from taskscope.labs.truth import interp
+from taskscope.labs.truth.invariants import Watch
+from taskscope.labs.truth.program import Item, Program, Raw, Transcript, transcript
+from taskscope.model import flavours, machine
+from taskscope.model.init import main as init_main
+
+#: virtual time that one program may take, in ns
+PATIENCE: Final = 20_000_000_000
+#: operations between two full checks
+EVERY: Final = 7
+#: virtual ns after a program until RCU has freed what it left
+SETTLE: Final = 60_000_000
+
+
+class ModelBoard:
+    """Where processes of the machine write down what their operations returned: outside of its memory."""
+
+    def __init__(self, watch: Watch | None) -> None:
+        self.watch = watch
+        self.pids: dict[int, int] = {}
+        self.raws: dict[int, Raw] = {}
+        self.done = 0
+
+    def pid_of(self, actor: int) -> int:
+        """See `interp.Board`."""
+        return self.pids.get(actor, 0)
+
+    def born(self, actor: int, pid: int) -> None:
+        """See `interp.Board`."""
+        self.pids[actor] = pid
+
+    def put(self, serial: int, ret: int, more: tuple[int, ...] | bytes = ()) -> None:
+        """See `interp.Board`; a child that is run again from its parent's start says the same again."""
+        self.raws[serial] = (ret, more)
+        self.done += 1
+        if self.watch is not None and self.done % EVERY == 0:
+            self.watch.check()
+
+
+class ModelLife:
+    """Births on the model: both ways in which a Python program can have a child."""
+
+    def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> int:
+        """See `interp.Life`; "fn" starts the child in a function, "again" returns twice."""
+        if how == "fn":
+            return int(sys.clone(interp.live, run, child, flags=flags))
+        pid = int(sys.fork() if flags == 17 else sys.clone_flags(flags))
+        if pid == 0:
+            interp.live(sys, run, child)
+        return pid
+
+    def badclone(self, sys: Any, flags: int) -> int:
+        """See `interp.Life`."""
+        return int(sys.clone_flags(flags))
+
+
+class ModelRunner:
+    """Runs programs on the model; every call of `run_all` is one machine.
+
+    :param schedule: the seed of what the machine may decide freely
+    :param check: whether invariants are checked
+    """
+
+    def __init__(self, schedule: int = 0, *, flavour: str = "4.19-arm", cpus: int = 2, check: bool = True) -> None:
+        self.schedule = schedule
+        self.flavour = flavour
+        self.cpus = cpus
+        self.check = check
+
+    def run(self, program: Program) -> Transcript:
+        """Return the transcript of one program; see `run_all`."""
+        return next(iter(self.run_all([program])))
+
+    def run_all(self, programs: Sequence[Program]) -> Iterator[Transcript]:
+        """Yield the transcripts of programs, in their order.
+
+        That of a program which did not come to its end, or during which an invariant did not hold, has one line more,
+        which says so; the programs after it run on a new machine.
+        """
+        at = 0
+        while at < len(programs):
+            at += yield from self._machine(programs[at:])
+
+    def _machine(self, programs: Sequence[Program]) -> Generator[Transcript, None, int]:
+        """Run programs on one machine until one goes wrong; return how many that were."""
+        m = machine.Machine(flavours.flavour(self.flavour), self.cpus, 100, self.schedule, 256 << 20)
+        queue = _Queue(m, programs, check=self.check)
+        init_main.power_on(m, bare=True, program=queue.reaper)
+        try:
+            for n, program in enumerate(programs):
+                problem = ""
+                try:
+                    m.run_until(m.now + PATIENCE)
+                except Exception as error:
+                    problem = f"{type(error).__name__}: {error}"
+                board = queue.boards[n] if n < len(queue.boards) else ModelBoard(None)
+                raws = [board.raws.get(serial) for serial in range(program.operations)]
+                lines = transcript(program, raws, [board.pids.get(a, 0) for a in range(len(program.scripts))])
+                if not problem and queue.finished <= n:
+                    problem = f"not at its end after {PATIENCE // 10**9} s of the machine's time"
+                if problem:
+                    lines.append(problem)
+                    yield lines
+                    return n + 1
+                yield lines
+        finally:
+            m.close()
+        return len(programs)
+
+
+class _Queue:
+    """The programs of one machine, and its pid 1."""
+
+    def __init__(self, m: machine.Machine, programs: Sequence[Program], *, check: bool) -> None:
+        self.m = m
+        self.programs = programs
+        self.check = check
+        self.boards: list[ModelBoard] = []
+        self.finished = 0
+
+    def reaper(self, sys: Any, argv: list[str]) -> int:
+        """Be pid 1: play the reaper's part of one program after the other."""
+        del argv
+        m = self.m
+        sys.setsid()
+        sys.prctl(interp.PR_SET_NAME, "reaper")
+        sys.umask(0o22)
+        life = ModelLife()
+        sys.nanosleep(SETTLE)
+        watch = Watch(m) if self.check else None
+        before = watch.counts() if watch is not None else {}
+        for program in self.programs:
+            board = ModelBoard(watch)
+            self.boards.append(board)
+            scripts: list[list[Item]] = program.scripts
+            pipes = [sys.pipe() for _ in scripts]
+            board.born(0, 1)
+            interp.play(sys, interp.Run(scripts, pipes, board, life), 0)
+            for read, write in pipes:
+                sys.close(read)
+                sys.close(write)
+            if watch is not None:
+                sys.nanosleep(SETTLE)
+                watch.check()
+                after = watch.counts()
+                left = {name: n - before.get(name, 0) for name, n in after.items() if n != before.get(name, 0)}
+                assert not left, f"left behind: {left}"
+            self.finished += 1
+            m.stop()
+            sys.nanosleep(1000)
+        if watch is not None:
+            watch.close()
+        while True:
+            sys.pause()
