@@ -6,6 +6,7 @@ the architecture's (`taskscope.abi.syscalls`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from types import FunctionType
@@ -19,6 +20,9 @@ FILES: Final = (
     "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
     "fs.fcntl", "fs.ioctl", "fs.d_path",
 )
+
+#: what 32-bit ARM's functions are called beside: times of 32 bits (named since v5.0), assembly in front (sys_rt_sigreturn_wrapper)
+_SUFFIX: Final = re.compile(r"(_time32|32|_wrapper)$")
 
 
 def functions() -> dict[str, Callable[..., int]]:
@@ -40,6 +44,8 @@ def sys_call_table(uname_machine: str) -> dict[int, Callable[..., int]]:
     known = functions()
     calls: dict[int, Callable[..., Any]] = {}
     for number, call in table(uname_machine).by_number.items():
-        if call.abi is None and call.function in known:
-            calls[number] = known[call.function]
+        # 32-bit calls with 32-bit times bear the plain names before v5.1; the table has those of later kernels.
+        name = (call.function or "").removesuffix("_time32").replace("sys_clock_gettime32", "sys_clock_gettime")
+        if call.abi is None and name in known:
+            calls[number] = known[name]
     return calls
