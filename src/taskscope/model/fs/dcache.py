@@ -12,6 +12,7 @@ import taskscope.model.drivers.tty.tty_io as tty_io
 import taskscope.model.fs.proc.root as proc_root
 import taskscope.model.fs.ramfs.inode as ramfs
 import taskscope.model.fs.super as super_
+import taskscope.model.user.programs as programs
 
 
 def vfs_caches_init() -> None:
@@ -21,6 +22,7 @@ def vfs_caches_init() -> None:
     mem.chr_dev_init()
     tty_io.tty_init()
     hostctl.hostctl_init()
+    programs.install()
 
 
 def install_program(path: str, program: Callable[..., Any], mode: int = 0o755) -> None:

@@ -111,7 +111,6 @@ def cpu_up(cpu: int) -> int:
         return 0
     # bringup_wait_for_ap()
     stop_machine.stop_machine_unpark(cpu)
-    kthread.kthread_unpark(m.cpus[cpu].cpu_stopper.thread)
     kthread.kthread_unpark(st.thread)
     # cpuhp_kick_ap()
     st.should_run = True

@@ -7,7 +7,7 @@ task_struct is here too: put_task_struct() leads to free_task(), put_task_stack(
 
 from __future__ import annotations
 
-from errno import E2BIG, EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM
+from errno import E2BIG, EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM, EPERM
 from typing import Any, Final
 
 import taskscope.model.fs.file as fs_file
@@ -47,8 +47,8 @@ from taskscope.model.include.trace.events.sched import trace_sched_process_fork
 from taskscope.model.include.trace.events.task import trace_task_newtask
 from taskscope.model.include.uapi.linux.sched import (
     CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_CLEAR_SIGHAND, CLONE_DETACHED, CLONE_FILES, CLONE_FS, CLONE_INTO_CGROUP,
-    CLONE_LEGACY_FLAGS, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD,
-    CLONE_PTRACE, CLONE_SIGHAND, CLONE_THREAD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM, CSIGNAL,
+    CLONE_LEGACY_FLAGS, CLONE_NAMESPACES, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD,
+    CLONE_PTRACE, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM, CSIGNAL,
 )
 from taskscope.model.kernel.pid import PIDNS_ADDING, PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID, Pid
 
@@ -1042,6 +1042,32 @@ def unshare_files() -> Any:
         return copy
     task.files = copy
     return displaced
+
+
+def sys_unshare(unshare_flags: int) -> int:
+    """unshare(2): stop sharing the table of files, or root and working directory."""
+    # If unsharing vm or signal handlers, the thread group must be empty (check_unshare_flags()).
+    if unshare_flags & ~(CLONE_FS | CLONE_FILES | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_NAMESPACES):
+        return -EINVAL
+    current = machine.cur.cpu.curr
+    if unshare_flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) and not signal_send.thread_group_empty(current):
+        return -EINVAL
+    if unshare_flags & (CLONE_SIGHAND | CLONE_VM):
+        assert current.sighand is not None
+        if current.sighand.count > 1 or (unshare_flags & CLONE_VM and current.mm.mm_users > 1):
+            return -EINVAL
+    if unshare_flags & CLONE_NAMESPACES:
+        # Not modelled: namespaces.
+        return -EINVAL if cred.capable(cred.CAP_SYS_ADMIN) else -EPERM
+    if unshare_flags & CLONE_FS and current.fs.users > 1:
+        fs_struct.unshare_fs_struct()
+    if unshare_flags & CLONE_FILES:
+        old = unshare_files()
+        if isinstance(old, int):
+            return old
+        if old is not None:
+            fs_file.put_files_struct(old)
+    return 0
 
 
 def walk_process_tree(top: Task, visitor: Any, data: Any) -> None:

@@ -16,7 +16,7 @@ from taskscope.model.include.linux.spinlock import (
     raw_spin_unlock_irq,
     raw_spin_unlock_irqrestore,
 )
-from taskscope.model.kernel import smpboot
+from taskscope.model.kernel import kthread, smpboot
 from taskscope.model.kernel.sched import completion, core, stop_task
 
 
@@ -136,7 +136,10 @@ def cpu_stop_park(cpu: int) -> None:
 
 def stop_machine_unpark(cpu: int) -> None:
     """Let a CPU's stopper take work."""
-    machine.cur.cpus[cpu].cpu_stopper.enabled = True
+    stopper: CpuStopper = machine.cur.cpus[cpu].cpu_stopper
+    stopper.enabled = True
+    assert stopper.thread is not None, "the stopper's thread was made"
+    kthread.kthread_unpark(stopper.thread)
 
 
 def cpu_stop_init() -> None:

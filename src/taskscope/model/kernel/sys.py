@@ -17,6 +17,7 @@ import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.sched.syscalls as sched_syscalls
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.user as user_
+import taskscope.model.mm.page_alloc as page_alloc
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
 from taskscope.model.include.linux.sched import (
@@ -576,3 +577,23 @@ def sys_personality(personality: int) -> int:
     return old
 
 
+
+
+class Sysinfo:
+    """struct sysinfo, what is known here: times in s, memory in units of `mem_unit` bytes."""
+
+    __slots__ = ("freeram", "loads", "mem_unit", "procs", "totalram", "uptime")
+
+    def __init__(self) -> None:
+        m = machine.cur
+        self.uptime = m.now // 1_000_000_000
+        self.loads = tuple(m.avenrun)
+        self.totalram = page_alloc.totalram_pages()
+        self.freeram = page_alloc.nr_free_pages()
+        self.procs = m.nr_threads
+        self.mem_unit = page_alloc.PAGE_SIZE
+
+
+def sys_sysinfo(info: Any) -> int:
+    """sysinfo(2)."""
+    return -EFAULT if put_user(Sysinfo(), info) else 0

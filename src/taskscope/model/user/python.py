@@ -52,7 +52,7 @@ def numbers(arch: str) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for name in _NAMES.split():
-        for candidate in (name + "32", name + "64", "u" + name, name) if arch == "arm" else (name,):
+        for candidate in (name + "32", name + "64", "ugetrlimit" if name == "getrlimit" else name) if arch == "arm" else (name,):
             call = call_of_name(arch, candidate)
             # Numbers from 403 on are the 64-bit time calls of 2038, which come from v5.1.
             late = candidate != name and call is not None and call.number >= 403
@@ -222,7 +222,8 @@ class UserContext:
 
     def _crashed(self, error: Exception) -> None:
         lines = traceback.format_exception(error)
-        self._call("write", 2, "".join(lines).encode())
+        text = "".join(lines).encode()
+        self._call("write", 2, text, len(text))
 
 
 def gate(cur: machine.Machine) -> Callable[[int, tuple[Any, ...]], int]:

@@ -1,11 +1,12 @@
 """RCU: kernel/rcu/tree.c, v4.19: call a function when every CPU has passed a quiescent state.
 
-A grace period starts when a CPU has callbacks, and ends when each CPU that was not idle at its start has switched tasks, been
-found in user mode or idle by its tick, or gone idle.  Callbacks run in RCU_SOFTIRQ.  The grace-period kthread (rcu_sched)
-drives it once it exists; before that, and on a machine booted without it, the softirq does the same steps.
+A grace period starts when a CPU has callbacks, and ends when each CPU that was not idle at its start has switched
+tasks, been found in user mode or idle by its tick, or gone idle.  Callbacks run in RCU_SOFTIRQ.  The grace-period
+kthread (rcu_sched) drives it once it exists; before that, and on a machine booted without it, the softirq does the
+same steps.
 
-Not modelled: the tree of rcu_nodes (one node is enough here), expedited grace periods, offloaded callbacks, stall warnings,
-preemptible readers (a reader is one step of the machine).
+Not modelled: the tree of rcu_nodes (one node is enough here), expedited grace periods, offloaded callbacks, stall
+warnings, preemptible readers (a reader is one step of the machine).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from taskscope.model.include.linux.completion import Completion
 from taskscope.model.include.linux.interrupt import RCU_SOFTIRQ
 from taskscope.model.include.linux.spinlock import Spinlock, raw_spin_lock_irqsave, raw_spin_unlock_irqrestore
 from taskscope.model.include.linux.wait import DEFINE_WAIT, WaitQueueHead
-from taskscope.model.kernel import softirq
+from taskscope.model.kernel import softirq, workqueue
 from taskscope.model.kernel.sched import completion, core
 from taskscope.model.kernel.sched import wait as sched_wait
 from taskscope.model.kernel.time import timer
@@ -74,6 +75,9 @@ def rcu_init() -> None:
     for cpu in m.cpus:
         cpu.rcu_data = RcuData()
     softirq.open_softirq(RCU_SOFTIRQ, rcu_process_callbacks)
+    # Create workqueues for expedited grace periods.
+    m.rcu_gp_wq = workqueue.alloc_workqueue("rcu_gp", workqueue.WQ_MEM_RECLAIM, 0)
+    m.rcu_par_gp_wq = workqueue.alloc_workqueue("rcu_par_gp", workqueue.WQ_MEM_RECLAIM, 0)
 
 
 # ---- quiescent states --------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@ def __switch_to(prev: Task, next: Task) -> None:  # noqa: A002
     # ldr sp, [r2, #TI_CPU_SAVE]: somewhere on next's stack; sampled exactly by sample_sp()
     cpu.sp = next.stack + m.entry_sp
     stack = next.stack_greenlet
+    assert stack is not None, f"{next} has no stack"
     if stack:
         stack.switch()
     else:

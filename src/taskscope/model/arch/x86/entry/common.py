@@ -1,0 +1,227 @@
+"""Into the kernel and out of it on x86-64: arch/x86/entry/common.c, kernel/{signal,irq,apic,process_64}.c, v4.19 to v6.18.
+
+A program executes ``syscall``: `do_syscall_64` calls through sys_call_table and leaves by prepare_exit_to_usermode(), where
+everything that is due for the task happens: rescheduling, signals.  Since v5.9 this way out is in kernel/entry/common.c, under
+other names and in the same order.  Interrupts enter by `do_irq` on the stack of the task they interrupt.
+"""
+
+from __future__ import annotations
+
+from errno import EINTR, ENOSYS
+from typing import Any, Final
+
+import taskscope.model.kernel.irq.irqdesc as irqdesc
+import taskscope.model.kernel.sched.core as sched_core
+import taskscope.model.kernel.signal.action as signal_action
+import taskscope.model.kernel.signal.deliver as signal_deliver
+import taskscope.model.kernel.softirq as softirq
+import taskscope.model.user.python as python
+from taskscope.model import costs, machine
+from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
+from taskscope.model.include.linux.interrupt import IrqDesc
+from taskscope.model.include.linux.sched_signal import SA_RESTART
+from taskscope.model.include.trace.events.syscalls import trace_sys_enter, trace_sys_exit
+
+__NR_restart_syscall: Final = 219
+
+
+class PtRegs:
+    """struct pt_regs, what do_signal() looks at: the call that is being left."""
+
+    __slots__ = ("ax", "orig_ax")
+
+    def __init__(self, orig_ax: int, ax: int) -> None:
+        self.orig_ax = orig_ax          # number of the system call, -1 for an interrupt or a call that is dealt with
+        self.ax = ax                    # its result; the number again when it is to be restarted
+
+
+def do_syscall_64(nr: int, args: tuple[Any, ...]) -> int:
+    """Serve a system call of the running task.
+
+    :param nr: its number (rax)
+    :param args: what the program put into rdi, rsi, rdx, r10, r8, r9
+    :return: what the program finds in rax; -ERESTART* says that its instruction pointer stands on the call again
+    """
+    m = machine.cur
+    cpu = m.cpu
+    assert cpu.user_mode, "a system call from inside the kernel"
+    current = cpu.curr
+    cpu.user_mode = False
+    cpu.sp = current.stack + m.entry_sp
+    m.now += costs.SYSCALL
+    tp = m.tp
+    while True:
+        # syscall_trace_enter()
+        if tp.sys_enter:
+            trace_sys_enter(args, nr)
+        function = m.sys_call_table.get(nr)
+        ret = function(*args) if function is not None else -ENOSYS
+        # syscall_slow_exit_work()
+        if tp.sys_exit:
+            trace_sys_exit(args, ret, nr)
+        m.catch_up()
+        m.cpu.irqs_off = True
+        if current.thread_info.flags & m.work_mask:
+            regs = PtRegs(nr, ret)
+            restart = exit_to_usermode_loop(regs)
+            ret = regs.ax
+            if restart:
+                # The instruction pointer stands on the syscall instruction, and no handler comes before it.
+                if restart < 0:
+                    nr, args = __NR_restart_syscall, ()
+                m.cpu.irqs_off = False
+                continue
+        cpu = m.cpu
+        assert cpu.preempt_count == 0, f"preempt_count {cpu.preempt_count:#x} on the way to user space"
+        cpu.irqs_off = False
+        cpu.user_mode = True
+        return ret
+
+
+def exit_to_usermode_loop(regs: PtRegs) -> int:
+    """Do what TIF_* ask for until nothing is left; not 0 if the system call is to be made again.
+
+    Context: irqs off; returns so.
+    """
+    m = machine.cur
+    info = m.cpu.curr.thread_info
+    mask = m.work_mask
+    restart = 0
+    while True:
+        flags = info.flags
+        # We have work to do.
+        m.cpu.irqs_off = False
+        if flags & m.tif_need_resched:
+            sched_core.schedule()
+        # deal with pending signal delivery
+        if flags & m.tif_sigpending:
+            restart = do_signal(regs) or restart
+        if flags & m.tif.NOTIFY_RESUME:
+            # tracehook_notify_resume().  Not modelled: task works.
+            info.flags &= ~m.tif.NOTIFY_RESUME
+        m.catch_up()
+        # Disable IRQs and retry
+        m.cpu.irqs_off = True
+        if not info.flags & mask:
+            return restart if not m.cpu.curr.journal.frames else 0
+
+
+def do_signal(regs: PtRegs) -> int:
+    """Take the signals that are due: put one handler's frame on the user stack, or find that the call is to be restarted.
+
+    :return: 1: make the call again; -1: make restart_syscall()
+    """
+    ksig = signal_deliver.Ksignal()
+    if signal_deliver.get_signal(ksig):
+        # Whee! Actually deliver the signal.
+        handle_signal(ksig, regs)
+        return 0
+    restart = 0
+    # Did we come from a system call?
+    if regs.orig_ax != -1:
+        # Restart the system call - no handlers present
+        if regs.ax in (-ERESTARTNOHAND, -ERESTARTSYS, -ERESTARTNOINTR):
+            restart = 1
+        elif regs.ax == -ERESTART_RESTARTBLOCK:
+            restart = -1
+        regs.orig_ax = -1
+    # If there's no signal to deliver, we just put the saved sigmask back.
+    signal_action.restore_saved_sigmask()
+    return restart
+
+
+def handle_signal(ksig: signal_deliver.Ksignal, regs: PtRegs) -> None:
+    """Decide what becomes of an interrupted call, and put a frame for the handler on the user stack."""
+    m = machine.cur
+    current = m.cpu.curr
+    # Are we from a system call?
+    if regs.orig_ax != -1:
+        if regs.ax in (-ERESTART_RESTARTBLOCK, -ERESTARTNOHAND) or (
+                regs.ax == -ERESTARTSYS and not ksig.ka.sa_flags & SA_RESTART):
+            regs.ax = -EINTR
+        regs.orig_ax = -1
+    # setup_rt_frame()
+    oldset = signal_action.sigmask_to_save()
+    current.sigframes = (*current.sigframes, oldset)
+    current.journal.frames.append((ksig.ka.sa_handler, ksig.sig, ksig.info))
+    signal_deliver.signal_setup_done(False, ksig, False)
+
+
+def ret_from_fork() -> None:
+    """Begin a task's life: the first thing on its stack.  A kernel thread calls its function, a process returns to user mode."""
+    m = machine.cur
+    prev = m.cpu.prev
+    assert prev is not None, "somebody switched here"
+    sched_core.schedule_tail(prev)
+    frame = machine.cur.cpu.curr.thread_info.cpu_context
+    if frame.bx is not None:
+        # returns only when it has become a process: kernel_init() after its execve()
+        frame.bx(frame.r12)
+    prepare_exit_to_usermode()
+    python.user_mode()
+
+
+def prepare_exit_to_usermode() -> None:
+    """Leave the kernel otherwise than by a system call's end."""
+    m = machine.cur
+    m.catch_up()
+    m.cpu.irqs_off = True
+    if m.cpu.curr.thread_info.flags & m.work_mask:
+        exit_to_usermode_loop(PtRegs(-1, 0))
+    cpu = m.cpu
+    assert cpu.preempt_count == 0, f"preempt_count {cpu.preempt_count:#x} on the way to user space"
+    cpu.irqs_off = False
+    cpu.user_mode = True
+
+
+def do_irq(desc: IrqDesc) -> None:
+    """Take an interrupt: common_interrupt, or the vector of the local APIC's timer or of an IPI.
+
+    Context: irqs off, as the hardware enters; returns so, perhaps on another CPU.
+    """
+    m = machine.cur
+    cpu = m.cpu
+    user = cpu.irq_regs_user
+    if desc is m.irq_timer:
+        smp_apic_timer_interrupt(desc)
+    elif desc is m.ipi_reschedule:
+        smp_reschedule_interrupt(desc)
+    elif desc.ipi:
+        smp_call_function_single_interrupt(desc)
+    else:
+        do_IRQ(desc)
+    current = cpu.curr
+    if user:
+        # retint_user
+        if current.thread_info.flags & m.work_mask:
+            exit_to_usermode_loop(PtRegs(-1, 0))
+        assert m.cpu.preempt_count == 0, f"preempt_count {m.cpu.preempt_count:#x} on the way to user space"
+    elif m.kernel_preempt and not cpu.preempt_count and current.thread_info.flags & m.tif_need_resched:
+        # retint_kernel
+        sched_core.preempt_schedule_irq()
+
+
+def do_IRQ(desc: IrqDesc) -> None:  # noqa: N802
+    """Handle a device's interrupt."""
+    softirq.irq_enter()
+    irqdesc.generic_handle_irq(desc)
+    softirq.irq_exit()
+
+
+def smp_apic_timer_interrupt(desc: IrqDesc) -> None:
+    """Handle the local APIC's timer."""
+    softirq.irq_enter()
+    irqdesc.generic_handle_irq(desc)
+    softirq.irq_exit()
+
+
+def smp_reschedule_interrupt(desc: IrqDesc) -> None:
+    """Handle the reschedule IPI: scheduler_ipi() enters the interrupt context itself when it has something to do."""
+    irqdesc.generic_handle_irq(desc)
+
+
+def smp_call_function_single_interrupt(desc: IrqDesc) -> None:
+    """Handle the IPI that calls functions."""
+    softirq.irq_enter()
+    irqdesc.generic_handle_irq(desc)
+    softirq.irq_exit()

@@ -1,0 +1,91 @@
+"""Stacks and registers of a task on x86-64: arch/x86/kernel/process{,_64}.c, entry_64.S (__switch_to_asm), v4.19 to v6.18.
+
+thread_info is the first member of task_struct (CONFIG_THREAD_INFO_IN_TASK); ``current`` is a per-cpu variable.
+"""
+
+from __future__ import annotations
+
+from errno import ENOMEM
+from typing import Any, Final
+
+import taskscope.model.arch.x86.entry.common as common
+import taskscope.model.lib.fault_inject as fault_inject
+import taskscope.model.user.python as python
+from taskscope.model import machine
+from taskscope.model.include.linux.sched import PF_KTHREAD, Task
+
+SIZEOF_PT_REGS: Final = 168
+SIZEOF_THREAD_INFO: Final = 24
+#: what a call takes on the stack, on average
+FRAME: Final = 64
+
+
+class InactiveTaskFrame:
+    """struct inactive_task_frame with struct fork_frame: what a new task's first switch finds on its stack."""
+
+    __slots__ = ("bx", "pc", "r12", "sp")
+
+    def __init__(self, bx: Any, r12: Any, sp: int, pc: Any) -> None:
+        self.bx = bx                    # a kernel thread's function
+        self.r12 = r12                  # and its argument
+        self.sp = sp
+        self.pc = pc
+
+
+def setup_processor() -> None:
+    """Tell the machine how this architecture lays out stacks, switches, and takes interrupts; called by setup_arch()."""
+    m = machine.cur
+    m.sizeof_thread_info = SIZEOF_THREAD_INFO
+    # pt_regs of a task's entry from user mode stand at the very top of its stack.
+    m.entry_sp = m.flavour.thread_size - SIZEOF_PT_REGS
+    m.frame_size = FRAME
+    m.switch_to = __switch_to
+    m.do_irq = common.do_irq
+
+
+def copy_thread(clone_flags: int, sp: Any, arg: Any, p: Task, tls: Any) -> int:
+    """Give the new task registers: the caller's with 0 as result, or a kernel thread's function and argument; 0."""
+    if fault_inject.should_fail("copy_thread"):
+        return -ENOMEM
+    m = machine.cur
+    top = p.stack + m.entry_sp
+    if p.flags & PF_KTHREAD:
+        # kernel thread
+        frame = InactiveTaskFrame(sp, arg, top, common.ret_from_fork)
+        p.journal = None
+    else:
+        frame = InactiveTaskFrame(None, None, top, common.ret_from_fork)
+        python.copy_user(p, sp)
+    p.thread_info.cpu_context = frame
+    if clone_flags & 0x0008_0000:       # CLONE_SETTLS: do_arch_prctl_64(ARCH_SET_FS)
+        p.thread_info.tp_value = (tls, 0)
+    p.stack_greenlet = m.new_stack(common.ret_from_fork)
+    return 0
+
+
+def exit_thread(tsk: Task) -> None:
+    """Let go of what the architecture keeps for a task."""
+    # Not modelled: I/O permission bitmaps, the state of the FPU.
+
+
+def __switch_to(prev: Task, next: Task) -> None:  # noqa: A002
+    """Save the registers of `prev`, load those of `next`: returns on prev's stack when it is switched to again.
+
+    Context: rq.lock held, interrupts off.
+    """
+    m = machine.cur
+    cpu = m.cpu
+    cpu.curr = next                     # this_cpu_write(current_task, next_p)
+    # movq TASK_threadsp(%rsi), %rsp: somewhere on next's stack; sampled exactly by sample_sp()
+    cpu.sp = next.stack + m.entry_sp
+    stack = next.stack_greenlet
+    assert stack is not None, f"{next} has no stack"
+    if stack:
+        stack.switch()
+    else:
+        m.switch_stack(stack)
+
+
+def flush_thread() -> None:
+    """Forget the old program's registers: hardware breakpoints, TLS, FPU."""
+    machine.cur.cpu.curr.thread_info.tp_value = (0, 0)
