@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from taskscope.abi import wait
 from taskscope.abi.sched import CloneFlag
 from taskscope.abi.signal import Signal
+from taskscope.model import machine
 from taskscope.model.include.linux.uaccess import Cell, Word
 from taskscope.model.user.python import _CLONE_THREAD, _CLONE_VM, DivergedError, UserContext, private
 
@@ -47,13 +48,14 @@ class WaitResult(NamedTuple):
 class Sys(UserContext):
     """The C library of one task."""
 
-    __slots__ = ("_out", "_tty", "environ")
+    __slots__ = ("_backwards", "_out", "_tty", "environ")
 
     SIG_DFL = SIG_DFL
     SIG_IGN = SIG_IGN
 
     def __init__(self, entry: Callable[..., Any], args: tuple[Any, ...], *, shared: bool = False, thread: bool = False) -> None:
         super().__init__(entry, args, shared=shared, thread=thread)
+        self._backwards = machine.cur.flavour.arch == "arm"
         self.environ: dict[str, str] = {}
         self._out: list[str] = []           # stdout's buffer
         self._tty: bool | None = None       # whether stdout is a terminal, once that was asked
@@ -69,8 +71,7 @@ class Sys(UserContext):
 
     def fork(self) -> int:
         """Create a child: 0 in the child, its pid in the parent.  As glibc does it: clone(0x01200011)."""
-        self._can_fork()
-        return int(self._call("clone", FORK_FLAGS, 0, 0, _TID, 0))
+        return self.clone_flags(FORK_FLAGS, 0, _TID)
 
     def sys_fork(self) -> int:
         """The system call fork(2) itself, where the architecture has it."""
@@ -87,24 +88,31 @@ class Sys(UserContext):
 
         :param flags: CLONE_* and the exit signal.  Without CLONE_VM the child has copies of the arguments
         """
-        return int(self._call("clone", flags, self._context(fn, args, flags), parent_tid, child_tid, 0))
+        return self._clone(flags, self._context(fn, args, flags), parent_tid, child_tid)
 
     def clone_flags(self, flags: int, parent_tid: Any = 0, child_tid: Any = 0) -> int:
         """Clone as fork() does, with flags of one's own: 0 in the child."""
         self._can_fork()
-        return int(self._call("clone", flags, 0, parent_tid, child_tid, 0))
+        return self._clone(flags, 0, parent_tid, child_tid)
+
+    def _clone(self, flags: int, stack: Any, parent_tid: Any, child_tid: Any) -> int:
+        # 32-bit ARM has the last two arguments the other way round (CONFIG_CLONE_BACKWARDS).
+        last = (0, child_tid) if self._backwards else (child_tid, 0)
+        return int(self._call("clone", flags, stack, parent_tid, *last))
 
     def clone3(self, fn: Callable[..., Any] | None = None, *args: Any, flags: int = 0, exit_signal: int = _SIGCHLD, **fields: Any) -> int:
         """clone3(2): `fields` are the other members of struct clone_args (pidfd, set_tid, stack_size …)."""
         if fn is None:
             self._can_fork()
         stack = 0 if fn is None else self._context(fn, args, flags)
-        return int(self._call("clone3", {"flags": flags, "exit_signal": exit_signal, "stack": stack, **fields}, 88))
+        from taskscope.model.kernel.fork import CloneArgs
+
+        return int(self._call("clone3", CloneArgs(flags, exit_signal=exit_signal, stack=stack, **fields), 88))
 
     def pthread_create(self, fn: Callable[..., Any], *args: Any) -> int:
         """Start a thread that runs ``fn(sys, *args)``; return its tid."""
         tid = Word(self._enter_word())
-        return int(self._call("clone", PTHREAD_FLAGS, self._context(fn, args, PTHREAD_FLAGS), tid, tid, 0))
+        return self._clone(PTHREAD_FLAGS, self._context(fn, args, PTHREAD_FLAGS), tid, tid)
 
     def _enter_word(self) -> int:
         return 0x2000 + 8 * len(self._log)
@@ -307,7 +315,7 @@ class Sys(UserContext):
         """
         act = None if handler is None else (handler, flags, mask)
         _, old = self._call("rt_sigaction", sig, act, (cell := Cell(None)), 8, out=cell)
-        return old  # type: ignore[no-any-return]
+        return old.sa_handler, old.sa_flags, old.sa_mask
 
     def signal(self, sig: int, handler: Any) -> Any:
         """Set what a signal does, restarting the calls it interrupts (BSD semantics, as glibc); return the handler before."""
