@@ -305,7 +305,7 @@ def ftrace_set_clr_event(tr: TraceArray, text: str, enable: bool) -> int:
 
 
 def apply_event_filter(file: TraceEventFile, text: str) -> int:
-    """Give an event a filter; ``0`` takes it away.  Return 0, or -EINVAL, when the file shows what is wrong."""
+    """Give an event a filter; ``0`` takes it away.  Return 0 or a negative errno, when the file shows what is wrong."""
     from taskscope.model.kernel.trace import trace_events_filter
 
     if text == "0":
@@ -318,7 +318,7 @@ def apply_event_filter(file: TraceEventFile, text: str) -> int:
         # The mistake is shown where the filter was; the event has none then.
         file.filter, file.filter_text = None, trace_events_filter.error_text(text, error)
         event_file_set_flag(file, EVENT_FILE_FL_FILTERED, False)
-        return -_EINVAL
+        return -error.errno
     file.filter_text = text
     event_file_set_flag(file, EVENT_FILE_FL_FILTERED, True)
     return 0

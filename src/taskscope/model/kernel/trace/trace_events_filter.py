@@ -8,6 +8,7 @@ parentheses.  A filter is a tree, and `filter_match_preds` asks it about a recor
 from __future__ import annotations
 
 import re
+from errno import EINVAL, ENOENT, EPERM, ESRCH
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -36,12 +37,17 @@ Node = Any
 
 
 class FilterError(Exception):
-    """A filter that cannot be understood: where, and the kernel's own words for it."""
+    """A filter that cannot be understood: where, the kernel's own words for it, and the errno of the write.
 
-    def __init__(self, at: int, text: str) -> None:
+    A mistake in a predicate is EINVAL.  The others are what the kernel's internal numbers -1 (a closing parenthesis, or too many terms),
+    -2 (an opening one) and -3 (a quote) come to at the system call: EPERM, ENOENT and ESRCH.
+    """
+
+    def __init__(self, at: int, text: str, error: int = EPERM) -> None:
         super().__init__(text)
         self.at = at
         self.text = text
+        self.errno = error
 
 
 class EventFilter(NamedTuple):
@@ -109,14 +115,38 @@ def _match_pred(pred: Pred, record: tuple[Any, ...]) -> bool:
 def create_filter(event_call: TraceEventCall, text: str) -> EventFilter:
     """Compile a filter for an event.
 
-    :raises FilterError: it is wrong; the words are those of the kernel
+    :raises FilterError: it is wrong; place and words are those of the kernel
     """
+    _calc_stack(text)
     parser = _Parser(event_call, text)
     root = parser.disjunction()
     parser.skip()
+    if root is None:
+        raise FilterError(len(text), "No filter found", EINVAL)
     if parser.at < len(text):
-        raise FilterError(parser.at, "Too many close parens" if text[parser.at] == ")" else "Invalid operator")
+        raise FilterError(parser.at, "Too many terms in predicate expression")
     return EventFilter(root, text)
+
+
+def _calc_stack(text: str) -> None:
+    """Check quotes and parentheses before anything else is looked at (calc_stack())."""
+    quote, quote_at = "", 0
+    opened: list[int] = []
+    for i, c in enumerate(text):
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "'\"":
+            quote, quote_at = c, i
+        elif c == "(":
+            opened.append(i)
+        elif c == ")":
+            if not opened:
+                raise FilterError(i, "Too few '('")
+            opened.pop()
+    if quote:
+        raise FilterError(quote_at, "Missing matching quote", ESRCH)
+    if opened:
+        raise FilterError(opened[-1], "Too many '('", ENOENT)
 
 
 class _Parser:
@@ -139,53 +169,61 @@ class _Parser:
     def disjunction(self) -> Node:
         node = self.conjunction()
         while self.take("||"):
-            node = ("or", node, self.conjunction())
+            right = self.conjunction()
+            # The kernel takes a filter that ends in an operator, and leaves the operator out.
+            node = node if right is None else ("or", node, right)
         return node
 
     def conjunction(self) -> Node:
         node = self.term()
         while self.take("&&"):
-            node = ("and", node, self.term())
+            right = self.term()
+            node = node if right is None else ("and", node, right)
         return node
 
     def term(self) -> Node:
+        """Parse a predicate, negated or in parentheses; None at the end of the text."""
         if self.take("!"):
-            return ("not", self.term())
-        start = self.at
+            node = self.term()
+            return None if node is None else ("not", node)
         if self.take("("):
             node = self.disjunction()
             if not self.take(")"):
-                raise FilterError(start, "Too many open parens")
+                raise FilterError(self.at, "Too many terms in predicate expression")
             return node
-        return self.predicate()
+        self.skip()
+        return self.predicate() if self.at < len(self.text) else None
+
+    def wrong(self, at: int, text: str) -> FilterError:
+        """Return a mistake in a predicate: the kernel counts from the place behind its first character."""
+        return FilterError(min(at + 1, len(self.text)), text, EINVAL)
 
     def predicate(self) -> Pred:
-        self.skip()
         start = self.at
         match = re.compile(r"\w*").match(self.text, self.at)
         assert match is not None
         name = match[0]
         if not name:
-            raise FilterError(start, "No filter predicates found" if start == len(self.text) else "Field not found")
+            raise FilterError(start, "", EPERM if self.text[start] in "&|" else EINVAL)
         self.at = match.end()
-        where, is_string, unsigned_bits = self.field(name, start)
+        where, is_string, unsigned_bits = self.field(name)
         self.skip()
-        at = self.at
-        op = next((op for op in _OPS if self.text.startswith(op, at)), None)
+        op = next((op for op in _OPS if self.text.startswith(op, self.at)), None)
         if op is None:
-            raise FilterError(at, "Invalid operator")
+            raise self.wrong(self.at, "Invalid operator")
         self.at += len(op)
         self.skip()
         if self.text[self.at:self.at + 1] in ('"', "'"):
-            return self.string(where, is_string, op, at)
-        return self.number(where, is_string, unsigned_bits, op, at)
+            return self.string(where, is_string, op)
+        return self.number(where, is_string, unsigned_bits, op)
 
-    def field(self, name: str, start: int) -> tuple[int | str, bool, int]:
+    def field(self, name: str) -> tuple[int | str, bool, int]:
+        """Return where a field stands in a record, whether it is text, and its bits if it is unsigned."""
         call = self.event_call
         for i, field in enumerate(call.fields):
             if field.name == name:
                 if "[" in field.type and not field.dynamic and not field.type.startswith("char"):
-                    raise FilterError(start, "Illegal operation for field type")
+                    raise self.wrong(self.at, "Illegal operation for field type")
                 string = field.dynamic or field.type.startswith("char[")
                 place = 4 + sum(self._width(f) for f in call.fields[:i])
                 return place, string, 0 if field.signed else 8 * field.size
@@ -194,7 +232,7 @@ class _Parser:
         for i, common in enumerate(("common_type", "common_flags", "common_preempt_count", "common_pid")):
             if name == common:
                 return i, False, 0
-        raise FilterError(start, "Field not found")
+        raise self.wrong(self.at, "Field not found")
 
     @staticmethod
     def _width(field: Any) -> int:
@@ -202,34 +240,33 @@ class _Parser:
         match = re.search(r"\[(\d+)\]\Z", field.type)
         return int(match[1]) if match and not field.type.startswith("char") else 1
 
-    def string(self, where: int | str, is_string: bool, op: str, at: int) -> Pred:
-        quote = self.text[self.at]
-        end = self.text.find(quote, self.at + 1)
+    def string(self, where: int | str, is_string: bool, op: str) -> Pred:
+        start = self.at
+        end = self.text.find(self.text[start], start + 1)
         if op not in ("==", "!=", "~"):
-            raise FilterError(at, "Illegal operation for field type")
+            raise self.wrong(start, "Illegal operation for field type")
         if not is_string:
-            raise FilterError(self.at, "Expecting a numeric field")
-        if end < 0:
-            raise FilterError(self.at, "Missing end of quote")
-        value = self.text[self.at + 1:end]
+            raise self.wrong(start, "Expecting numeric field")
+        value = self.text[start + 1:end]
         if len(value) >= MAX_FILTER_STR_VAL:
-            raise FilterError(self.at, "Operand too long")
+            raise self.wrong(start, "Operand too long")
         self.at = end + 1
         pattern = _glob(value) if op == "~" else re.escape(value)
         return Pred(where, op, re.compile(pattern.encode() + rb"\Z", re.DOTALL), op == "!=", True)
 
-    def number(self, where: int | str, is_string: bool, unsigned_bits: int, op: str, at: int) -> Pred:
-        match = re.compile(r"-?\w*").match(self.text, self.at)
+    def number(self, where: int | str, is_string: bool, unsigned_bits: int, op: str) -> Pred:
+        start = self.at
+        match = re.compile(r"-?\w*").match(self.text, start)
         assert match is not None
         word = match[0]
         if not word or not (word[0].isdigit() or word[0] == "-"):
-            raise FilterError(self.at, "Invalid value (did you forget quotes)?")
+            raise self.wrong(start, "Invalid value (did you forget quotes)?")
         if is_string:
-            raise FilterError(self.at, "Expecting a string field")
+            raise self.wrong(start, "Expecting string field")
         if op == "~":
-            raise FilterError(at, "Illegal operation for field type")
+            raise self.wrong(start, "Illegal operation for field type")
         if not _NUMBER.match(word):
-            raise FilterError(self.at, "Illegal integer value")
+            raise self.wrong(start, "Illegal integer value")
         self.at = match.end()
         digits = word.removeprefix("-")
         base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" and len(digits) > 1 else 10
@@ -274,4 +311,6 @@ def glob_match(pattern: str, text: str) -> bool:
 
 def error_text(text: str, error: FilterError) -> str:
     """Return what the filter's file shows after a mistake (append_filter_err())."""
+    if not error.text:
+        return f"{text}\nError: (0)"
     return f"{text}\n{' ' * error.at}^\nparse_error: {error.text}"

@@ -100,8 +100,8 @@ def event_trigger_write(file: TraceEventFile, line: str) -> int:
     if condition.strip():
         try:
             event_filter = trace_events_filter.create_filter(file.event_call, condition.strip())
-        except trace_events_filter.FilterError:
-            return -errno.EINVAL
+        except trace_events_filter.FilterError as error:
+            return -error.errno
     file.triggers.append(EventTriggerData(words[0], count, event, event_filter))
     trace_events.event_file_set_flag(file, EVENT_FILE_FL_TRIGGER, True)
     file.soft_mode += 1
