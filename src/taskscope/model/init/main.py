@@ -16,6 +16,7 @@ import taskscope.model.fs.file as fs_file
 import taskscope.model.fs.open as fs_open
 import taskscope.model.init.init_task as init_task_
 import taskscope.model.init.initcalls as initcalls
+import taskscope.model.init.initramfs as initramfs
 import taskscope.model.kernel.cpu as cpu_
 import taskscope.model.kernel.cred as cred
 import taskscope.model.kernel.fork as fork
@@ -35,6 +36,7 @@ import taskscope.model.kernel.time.tick_sched as tick_sched
 import taskscope.model.kernel.time.timer as timer
 import taskscope.model.kernel.trace.trace as trace
 import taskscope.model.kernel.workqueue as workqueue
+import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.mm.page_alloc as page_alloc
 import taskscope.model.mm.vmalloc as vmalloc
 from taskscope.model import machine
@@ -68,7 +70,7 @@ def power_on(
     m.init_argv = argv or ["/sbin/init"]
     m.system_state = SYSTEM_BOOTING
     m.panicked = None
-    m.fault_log = []
+    fault_inject.fault_init()
     m.init_task = init_task_.init_task()
     m.init_task.stack_greenlet = m.new_stack(start_kernel)
     m.cpu.curr = m.init_task
@@ -128,7 +130,7 @@ def setup_arch() -> None:
 
 def mm_init() -> None:
     """Set up the allocators."""
-    machine.cur.slab_caches = {}
+    machine.cur.slab_caches = []
     page_alloc.mem_init()
     vmalloc.vmalloc_init()
 
@@ -213,8 +215,7 @@ def kernel_init_freeable() -> None:
     if not m.bare:
         driver_base.driver_init()
         initcalls.do_initcalls()
-    if m.init_program is not None:
-        dcache.install_program("/sbin/init", m.init_program)
+    initramfs.populate_rootfs()
     # Open the /dev/console on the rootfs, this should never fail
     if fs_open.open_console() < 0:
         printk_.printk("<3>Warning: unable to open an initial console.\n")

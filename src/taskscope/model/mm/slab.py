@@ -30,7 +30,7 @@ class Slab:
 class KmemCache:
     """struct kmem_cache."""
 
-    __slots__ = ("mask", "name", "nr_objects", "objects", "order", "partial", "size", "slabs", "spare", "whole")
+    __slots__ = ("active", "mask", "name", "objects", "order", "partial", "size", "slabs", "spare", "whole")
 
     def __init__(self, name: str, size: int, order: int) -> None:
         self.name = name
@@ -40,12 +40,12 @@ class KmemCache:
         self.mask = ~((PAGE_SIZE << order) - 1)
         self.slabs: dict[int, Slab] = {}                    # all, by address
         self.partial: dict[int, Slab] = {}                  # those with a free object
-        self.nr_objects = 0                                 # in use
+        self.active = 0                                 # in use
         self.whole: list[int] = []                          # slabs of objects without an address
         self.spare = 0                                      # how many more of those fit
 
     def __repr__(self) -> str:
-        return f"<cache {self.name} {self.nr_objects}>"
+        return f"<cache {self.name} {self.active}>"
 
 
 def kmem_cache_create(name: str, size: int) -> KmemCache:
@@ -56,7 +56,7 @@ def kmem_cache_create(name: str, size: int) -> KmemCache:
                          or (PAGE_SIZE << order) // size < 4):
         order += 1
     cache = KmemCache(name, size, order)
-    machine.cur.slab_caches[name] = cache
+    machine.cur.slab_caches.append(cache)
     return cache
 
 
@@ -78,7 +78,7 @@ def kmem_cache_alloc(s: KmemCache) -> int:
     slab.inuse += 1
     if not slab.freelist:
         del partial[slab.address]
-    s.nr_objects += 1
+    s.active += 1
     return address
 
 
@@ -89,7 +89,7 @@ def kmem_cache_free(s: KmemCache, address: int) -> None:
     assert address not in slab.freelist, f"{s.name}: {address:#x} is free already"
     slab.freelist.append(address)
     slab.inuse -= 1
-    s.nr_objects -= 1
+    s.active -= 1
     s.partial[slab.address] = slab
     if slab.inuse == 0 and len(s.partial) > MIN_PARTIAL:
         del s.partial[slab.address], s.slabs[slab.address]
@@ -107,15 +107,15 @@ def kmem_cache_alloc_object(s: KmemCache) -> bool:
         s.whole.append(base)
         s.spare = s.objects
     s.spare -= 1
-    s.nr_objects += 1
+    s.active += 1
     return True
 
 
 def kmem_cache_free_object(s: KmemCache) -> None:
     """Give such an object back; slabs beyond the first few go back to the page allocator."""
     s.spare += 1
-    s.nr_objects -= 1
-    assert s.nr_objects >= 0, f"{s.name}: more freed than allocated"
+    s.active -= 1
+    assert s.active >= 0, f"{s.name}: more freed than allocated"
     if s.spare > s.objects * MIN_PARTIAL:
         page_alloc.free_pages(s.whole.pop(), s.order)
         s.spare -= s.objects

@@ -32,7 +32,7 @@ def vmalloc_init() -> None:
     m = machine.cur
     m.vmap_next = VMALLOC_START
     m.vmap_free = {}
-    m.vmlist = {}
+    m.vmap_areas = {}
 
 
 def __vmalloc_node_range(size: int, align: int) -> VmStruct | None:
@@ -55,14 +55,14 @@ def __vmalloc_node_range(size: int, align: int) -> VmStruct | None:
         addr = -(-m.vmap_next // align) * align
         m.vmap_next = addr + size + PAGE_SIZE
     area = VmStruct(addr, size + PAGE_SIZE, pages)
-    m.vmlist[addr] = area
+    m.vmap_areas[addr] = area
     return area
 
 
 def vfree(area: VmStruct, align: int) -> None:
     """Unmap an area and free its pages."""
     m = machine.cur
-    del m.vmlist[area.addr]
+    del m.vmap_areas[area.addr]
     for page in area.pages:
         page_alloc.free_pages(page, 0)
     heapq.heappush(m.vmap_free[(area.size - PAGE_SIZE, align)], area.addr)

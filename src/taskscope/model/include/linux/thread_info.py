@@ -6,7 +6,7 @@ bits of the stack pointer.  With CONFIG_THREAD_INFO_IN_TASK it is the first memb
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskscope.model import machine
 
@@ -18,7 +18,7 @@ class ThreadInfo:
     """struct thread_info; which of the fields a flavour has is the decoder's business."""
 
     __slots__ = (
-        "_preempt_count", "addr_limit", "cpu", "cpu_context", "cpu_domain", "flags", "status", "syscall", "syscall_work",
+        "_preempt_count", "addr_limit", "cpu", "start", "cpu_domain", "flags", "status", "syscall", "syscall_work",
         "task", "tp_value", "used_cp",
     )
 
@@ -29,12 +29,17 @@ class ThreadInfo:
         self.cpu = 0
         self.addr_limit = 0
         self.cpu_domain = 0
-        self.cpu_context: dict[str, int] = {}       # registers saved by the last switch away
+        self.start: Any = None                      # what copy_thread() has put into cpu_context
         self.syscall = 0
         self.syscall_work = 0
         self.status = 0
         self.used_cp = 0
         self.tp_value = (0, 0)
+
+    @property
+    def cpu_context(self) -> Any:
+        """The registers that the last switch away has saved, read off the suspended stack (arch/*/kernel/process.py)."""
+        return machine.cur.arch.cpu_context(self.task)
 
     @property
     def preempt_count(self) -> int:
@@ -50,6 +55,20 @@ class ThreadInfo:
     def saved(self) -> int:
         """The count that `save` stored."""
         return self._preempt_count
+
+
+def current_thread_info() -> ThreadInfo:
+    """Find the thread_info of the running task as the CPU does.
+
+    On 32-bit ARM: clear the low bits of the stack pointer, and it stands there.  With CONFIG_THREAD_INFO_IN_TASK it is the
+    first member of ``current``, which is a per-cpu variable.
+    """
+    m = machine.cur
+    cpu = m.cpu
+    if m.flavour.switches.thread_info_in_task:
+        return cpu.curr.thread_info
+    found: ThreadInfo = m.memory[cpu.sp & ~(m.flavour.thread_size - 1)]
+    return found
 
 
 def set_tsk_need_resched(tsk: Task) -> None:

@@ -145,10 +145,11 @@ def ret_from_fork() -> None:
     prev = m.cpu.prev
     assert prev is not None, "somebody switched here"
     sched_core.schedule_tail(prev)
-    context = machine.cur.cpu.curr.thread_info.cpu_context
-    if context.fn is not None:
-        # returns only when it has become a process: kernel_init() after its execve()
-        context.fn(context.arg)
+    start = machine.cur.cpu.curr.thread_info.start
+    if start is not None:
+        # r5(r4): returns only when it has become a process: kernel_init() after its execve()
+        arg, fn = start
+        fn(arg)
     ret_to_user()
     python.user_mode()
 

@@ -11,6 +11,8 @@ from errno import ENOMEM
 from typing import Any, Final
 
 import taskscope.model.arch.arm.kernel.entry_common as entry_common
+import taskscope.model.include.linux.sched_task_stack as task_stack
+import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.user.python as python
 from taskscope.model import machine
@@ -25,15 +27,33 @@ THREAD_START_SP: Final = 8
 
 
 class CpuContextSave:
-    """struct cpu_context_save as copy_thread() fills it: where a new task begins."""
+    """struct cpu_context_save: r4 to r10 (sl), fp, sp and pc.  What a compiler would keep in r4 to r10 is not known."""
 
-    __slots__ = ("arg", "fn", "pc", "sp")
+    __slots__ = ("fp", "pc", "r4", "r5", "sp")
 
-    def __init__(self, fn: Any, arg: Any, sp: int, pc: Any) -> None:
-        self.arg = arg                  # r4
-        self.fn = fn                    # r5
+    def __init__(self, r4: Any, r5: Any, fp: int, sp: int, pc: int) -> None:
+        self.r4 = r4                    # of a new kernel thread: its argument
+        self.r5 = r5                    # and its function
+        self.fp = fp
         self.sp = sp
         self.pc = pc
+
+
+def cpu_context(tsk: Task) -> CpuContextSave:
+    """Return the registers of a task that does not run: of a new one, where it begins; else, where it was switched away."""
+    m = machine.cur
+    stack = tsk.stack_greenlet
+    if stack is None or stack.gr_frame is None:
+        r4, r5 = tsk.thread_info.start or (None, None)
+        sp = task_stack.task_sp(tsk, 0)
+        return CpuContextSave(r4, r5, 0, sp, kallsyms.kallsyms_address(m, entry_common.ret_from_fork))
+    frame = stack.gr_frame
+    # the innermost kernel function that is not part of the switch itself: __switch_to returns there
+    while frame.f_back is not None and frame.f_code.co_name in ("switch", "switch_stack", "__switch_to"):
+        frame = frame.f_back
+    depth = task_stack.kernel_depth(frame)
+    sp = task_stack.task_sp(tsk, depth)
+    return CpuContextSave(None, None, task_stack.task_sp(tsk, depth - 1) - 4, sp, kallsyms.frame_address(m, frame) or 0)
 
 
 def setup_processor() -> None:
@@ -52,15 +72,12 @@ def copy_thread(clone_flags: int, stack_start: Any, stk_sz: Any, p: Task, tls: A
     m = machine.cur
     if fault_inject.should_fail("copy_thread"):
         return -ENOMEM
-    sp = p.stack + m.entry_sp
     if p.flags & PF_KTHREAD:
         # childregs are zero; r4 and r5 hold what ret_from_fork() calls
-        context = CpuContextSave(stack_start, stk_sz, sp, entry_common.ret_from_fork)
+        p.thread_info.start = (stk_sz, stack_start)
         p.journal = None
     else:
-        context = CpuContextSave(None, None, sp, entry_common.ret_from_fork)
         python.copy_user(p, stack_start)
-    p.thread_info.cpu_context = context
     if clone_flags & 0x0008_0000:           # CLONE_SETTLS
         p.thread_info.tp_value = (tls, 0)
     p.stack_greenlet = m.new_stack(entry_common.ret_from_fork)

@@ -153,10 +153,11 @@ def ret_from_fork() -> None:
     prev = m.cpu.prev
     assert prev is not None, "somebody switched here"
     sched_core.schedule_tail(prev)
-    frame = machine.cur.cpu.curr.thread_info.cpu_context
-    if frame.bx is not None:
-        # returns only when it has become a process: kernel_init() after its execve()
-        frame.bx(frame.r12)
+    start = machine.cur.cpu.curr.thread_info.start
+    if start is not None:
+        # rbx(r12): returns only when it has become a process: kernel_init() after its execve()
+        arg, fn = start
+        fn(arg)
     prepare_exit_to_usermode()
     python.user_mode()
 

@@ -9,6 +9,8 @@ from errno import ENOMEM
 from typing import Any, Final
 
 import taskscope.model.arch.x86.entry.common as common
+import taskscope.model.include.linux.sched_task_stack as task_stack
+import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.user.python as python
 from taskscope.model import machine
@@ -21,15 +23,25 @@ FRAME: Final = 64
 
 
 class InactiveTaskFrame:
-    """struct inactive_task_frame with struct fork_frame: what a new task's first switch finds on its stack."""
+    """struct inactive_task_frame and thread.sp: where a task that does not run stands; rbx to r15 are not known."""
 
-    __slots__ = ("bx", "pc", "r12", "sp")
+    __slots__ = ("pc", "sp")
 
-    def __init__(self, bx: Any, r12: Any, sp: int, pc: Any) -> None:
-        self.bx = bx                    # a kernel thread's function
-        self.r12 = r12                  # and its argument
+    def __init__(self, sp: int, pc: int) -> None:
         self.sp = sp
         self.pc = pc
+
+
+def cpu_context(tsk: Task) -> InactiveTaskFrame:
+    """Return where a task that does not run stands: a new one at ret_from_fork(), else where it was switched away."""
+    m = machine.cur
+    stack = tsk.stack_greenlet
+    if stack is None or stack.gr_frame is None:
+        return InactiveTaskFrame(task_stack.task_sp(tsk, 0), kallsyms.kallsyms_address(m, common.ret_from_fork))
+    frame = stack.gr_frame
+    while frame.f_back is not None and frame.f_code.co_name in ("switch", "switch_stack", "__switch_to"):
+        frame = frame.f_back
+    return InactiveTaskFrame(task_stack.task_sp(tsk, task_stack.kernel_depth(frame)), kallsyms.frame_address(m, frame) or 0)
 
 
 def setup_processor() -> None:
@@ -48,15 +60,12 @@ def copy_thread(clone_flags: int, sp: Any, arg: Any, p: Task, tls: Any) -> int:
     if fault_inject.should_fail("copy_thread"):
         return -ENOMEM
     m = machine.cur
-    top = p.stack + m.entry_sp
     if p.flags & PF_KTHREAD:
         # kernel thread
-        frame = InactiveTaskFrame(sp, arg, top, common.ret_from_fork)
+        p.thread_info.start = (arg, sp)
         p.journal = None
     else:
-        frame = InactiveTaskFrame(None, None, top, common.ret_from_fork)
         python.copy_user(p, sp)
-    p.thread_info.cpu_context = frame
     if clone_flags & 0x0008_0000:       # CLONE_SETTLS: do_arch_prctl_64(ARCH_SET_FS)
         p.thread_info.tp_value = (tls, 0)
     p.stack_greenlet = m.new_stack(common.ret_from_fork)
