@@ -25,6 +25,7 @@ import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.time.itimer as itimer
 import taskscope.model.mm.slab as slab
 from taskscope.model import costs, machine
+from taskscope.model.include.linux.fs import MAY_EXEC
 from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.mm_types import MmStruct
 from taskscope.model.include.linux.sched import (
@@ -363,7 +364,7 @@ def do_open_execat(filename: str) -> Any:
     if isinstance(path, int):
         return path
     inode = path.inode
-    err = namei.inode_permission(inode, namei.MAY_EXEC)
+    err = namei.inode_permission(inode, MAY_EXEC)
     if err:
         return err
     if not S_ISREG(inode.i_mode):

@@ -34,7 +34,7 @@ def init_task() -> Task:
     """Return init_task as the image holds it: INIT_TASK, INIT_SIGNALS, INIT_SIGHAND, INIT_CRED."""
     m = machine.cur
     tsk = Task()
-    for slot in fork._SLOTS:
+    for slot in fork.SLOTS:
         setattr(tsk, slot, None)
     base = m.flavour.page_offset
     m.memory = {}

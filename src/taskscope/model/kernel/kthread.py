@@ -72,6 +72,12 @@ class Kthread:
         self.full_name = ""                 # untruncated (v5.17)
 
 
+def take_done(create: KthreadCreateInfo) -> Completion | None:
+    """Take the completion of a request, once: whoever gets None was overtaken (xchg())."""
+    done, create.done = create.done, None
+    return done
+
+
 def kthread_init() -> None:
     """Make the list of requests; called by start_kernel()."""
     m = machine.cur
@@ -128,7 +134,7 @@ def kthread(_create: KthreadCreateInfo) -> NoReturn:
     self = Kthread(threadfn, data)
     current.kthread = self
     # If user was SIGKILLed, I release the structure.
-    done, create.done = create.done, None
+    done = take_done(create)
     if done is None:
         exit_.do_exit(-EINTR & 0xFFFF_FFFF)
     if fault_inject.should_fail("kthread"):
@@ -157,7 +163,7 @@ def create_kthread(create: KthreadCreateInfo) -> None:
     pid = fork.kernel_thread(kthread, create, CLONE_FS | CLONE_FILES | SIGCHLD)
     if pid < 0:
         # If user was SIGKILLed, I release the structure.
-        done, create.done = create.done, None
+        done = take_done(create)
         if done is None:
             return
         create.result = pid
@@ -179,8 +185,7 @@ def __kthread_create_on_node(threadfn: Any, data: Any, node: int, name: str) -> 
     if completion_.wait_for_completion_killable(done):
         # If I was SIGKILLed before kthreadd (or new kernel thread) calls complete(), leave the cleanup of this
         # structure to that thread.
-        if create.done is not None:
-            create.done = None
+        if take_done(create) is not None:
             return -EINTR
         # kthreadd (or new kernel thread) will call complete() shortly.
         completion_.wait_for_completion(done)

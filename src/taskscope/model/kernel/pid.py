@@ -215,7 +215,7 @@ def __change_pid(task: Task, type: int, new: Pid | None) -> None:
     if type == PIDTYPE_PID:
         task.thread_pid = new
     else:
-        task.signal.pids[type] = new  # type: ignore[call-overload]  # None only while the task is released
+        task.signal.pids[type] = new  # type: ignore[assignment]  # None only while the task is released
     for head in pid.tasks:
         if head.next is not head:
             return
@@ -275,7 +275,7 @@ def pid_task(pid: Pid | None, type: int) -> Task | None:
         return None
     head = pid.tasks[type]
     first = head.next
-    return None if first is head else first.owner  # type: ignore[no-any-return]
+    return None if first is head else first.owner
 
 
 def do_each_pid_task(pid: Pid | None, type: int) -> Iterator[Task]:

@@ -40,7 +40,7 @@ def __vmalloc_node_range(size: int, align: int) -> VmStruct | None:
     m = machine.cur
     if fault_inject.should_fail("__vmalloc_node_range"):
         return None
-    pages = []
+    pages: list[int] = []
     for _ in range(size // PAGE_SIZE):
         page = page_alloc.__get_free_pages(0)
         if not page:

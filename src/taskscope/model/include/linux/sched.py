@@ -327,6 +327,8 @@ class Task:
     # current only:
     exit_code: int                      # wait status, not the argument of exit()
     personality: int
+    atomic_flags: int                   # no_new_privs
+    wake_entry: bool                    # sched_remote_wakeup: put on the wake list by a CPU that migrated it
     in_execve: bool
     in_iowait: bool
     mm: Any

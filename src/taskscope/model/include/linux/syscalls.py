@@ -15,10 +15,10 @@ from typing import Any, Final
 from taskscope.abi.syscalls import table
 
 FILES: Final = (
-    "kernel.fork", "kernel.exit", "kernel.sys", "kernel.signal.action", "kernel.sched.syscalls", "kernel.groups",
+    "kernel.fork.clone", "kernel.exit.death", "kernel.exit.wait", "kernel.sys", "kernel.signal.action", "kernel.sched.syscalls", "kernel.groups",
     "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.kcmp", "kernel.printk",
     "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
-    "fs.fcntl", "fs.ioctl", "fs.d_path",
+    "fs.pidfs", "fs.fcntl", "fs.ioctl", "fs.d_path",
 )
 
 #: what 32-bit ARM's functions are called beside: times of 32 bits (named since v5.0), assembly in front (sys_rt_sigreturn_wrapper)

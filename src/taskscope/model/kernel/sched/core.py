@@ -1,8 +1,9 @@
 """The scheduler's core: kernel/sched/core.c, v4.19: sleeping, waking, switching, the tick.
 
-A task goes to sleep by setting its state and calling `schedule`; `try_to_wake_up` makes it runnable again on some CPU; `__schedule`
-picks by class (stop, rt, fair, idle) and `context_switch` leaves the old stack for the new one.  `schedule` returns when the
-task runs again, which may be on another CPU.  The system calls are in syscalls.py, as in later kernels.
+A task goes to sleep by setting its state and calling `schedule`; `try_to_wake_up` makes it runnable again on some CPU;
+`__schedule` picks by class (stop, rt, fair, idle) and `context_switch` leaves the old stack for the new one.
+`schedule` returns when the task runs again, which may be on another CPU.  The system calls are in syscalls.py, as in
+later kernels.
 
 Not modelled: SCHED_DEADLINE, group scheduling, bandwidth control, uclamp, core scheduling, CPU hotplug after the boot.
 """
@@ -45,6 +46,7 @@ from taskscope.model.include.linux.spinlock import (
     raw_spin_unlock_irqrestore,
 )
 from taskscope.model.include.trace.events import sched as trace
+from taskscope.model.kernel import exit as exit_
 from taskscope.model.kernel import fork, pid, smp, softirq, stop_machine
 from taskscope.model.kernel.rcu import tree as rcu_tree
 from taskscope.model.kernel.sched import fair, fair_balance, idle, loadavg, rt, stats, stop_task
@@ -292,7 +294,8 @@ def ttwu_activate(rq: Rq, p: Task, en_flags: int) -> None:
     """Put the woken task on the runqueue."""
     activate_task(rq, p, en_flags)
     p.on_rq = TASK_ON_RQ_QUEUED
-    # Not modelled: wq_worker_waking_up(); the pools of the model's workqueues count their running workers by themselves.
+    # Not modelled: wq_worker_waking_up(); the pools of the model's workqueues count their running workers by
+    # themselves.
 
 
 def ttwu_do_wakeup(rq: Rq, p: Task, wake_flags: int) -> None:
@@ -574,13 +577,6 @@ def task_rq_unlock(rq: Rq, p: Task, flags: bool) -> None:
 # ---- switching ---------------------------------------------------------------------------------------------
 
 
-def prepare_task_switch(rq: Rq, prev: Task, next: Task) -> None:
-    """Do what must be done before the switch.  Context: rq.lock held."""
-    stats.sched_info_switch(rq, prev, next)
-    # Not modelled: perf_event_task_sched_out(), rseq_preempt(), preempt notifiers.
-    next.on_cpu = 1                                         # prepare_task()
-
-
 def finish_task_switch(prev: Task) -> Rq:
     """Clean up after a switch, on the stack of the task that was switched to.
 
@@ -610,7 +606,10 @@ def finish_task_switch(prev: Task) -> Rq:
         if stack is not None:
             m.drop_stack(stack)
         fork.put_task_stack(prev)
-        sched_task.put_task_struct(prev)
+        if m.flavour.switches.rcu_user_reference:
+            exit_.put_task_struct_rcu_user(prev)
+        else:
+            sched_task.put_task_struct(prev)
     return rq
 
 
@@ -640,7 +639,14 @@ def context_switch(rq: Rq, prev: Task, next: Task) -> Rq:
     Context: rq.lock held, irqs off.
     """
     m = machine.cur
-    prepare_task_switch(rq, prev, next)
+    # prepare_task_switch(): sched_info_switch(); prev or next might be the idle task, whose waits nobody counts.
+    # Not modelled: perf_event_task_sched_out(), rseq_preempt(), preempt notifiers.
+    idle = rq.idle
+    if prev is not idle:
+        stats.sched_info_depart(rq, prev)
+    if next is not idle:
+        stats.sched_info_arrive(rq, next)
+    next.on_cpu = 1                                         # prepare_task()
     oldmm = prev.active_mm
     if next.mm is None:
         # A kernel thread borrows the address space of the task before it, lazily.
@@ -714,8 +720,8 @@ def __schedule(preempt: bool) -> None:
                 rq.nr_iowait += 1
             # Not modelled: wq_worker_sleeping(), see ttwu_activate().
         voluntary = True
-    # pick_next_task(), its optimisation: if all tasks are in the fair class we can call that function directly, but only
-    # if prev was not of a higher class: otherwise those lose the opportunity to pull in more work from other CPUs.
+    # pick_next_task(), its optimisation: if all tasks are in the fair class we can call that function directly, but
+    # only if prev was not of a higher class: otherwise those lose the opportunity to pull in more work from other CPUs.
     next: Task
     if rq.nr_running == rq.cfs.nr_running and prev.sched_class.rank >= 3:
         p = fair.pick_next_task_fair(rq, prev)
@@ -830,7 +836,6 @@ def do_task_dead() -> None:
     # Causes final put_task_struct() in finish_task_switch().
     tsk.state = TASK_DEAD
     tsk.flags |= PF_NOFREEZE                                # tell freezer to ignore us
-    m.cpu.preempt_count += 1
     __schedule(False)
     raise AssertionError("a dead task runs")
 
@@ -1024,6 +1029,8 @@ def init_idle(tsk: Task, cpu: int) -> None:
     # The idle tasks have their own, simple scheduling class.
     tsk.sched_class = idle.idle_sched_class
     tsk.sched_info = SchedInfo()
+    tsk.comm = f"swapper/{cpu}"
+    tsk.comm16 = tsk.comm.encode().ljust(16, b"\0")
 
 
 def sched_init() -> None:

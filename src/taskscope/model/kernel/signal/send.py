@@ -33,6 +33,7 @@ from taskscope.model.include.linux.spinlock import (
     read_lock, read_unlock, spin_lock_irqsave, spin_unlock_irqrestore,
 )
 from taskscope.model.include.linux.thread_info import signal_pending
+from taskscope.model.include.linux.wait import wake_up_all
 from taskscope.model.include.trace.events.signal import trace_signal_generate
 from taskscope.model.kernel.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_TGID, Pid
 
@@ -658,10 +659,8 @@ def do_notify_parent(tsk: Task, sig: int) -> bool:
 
 def do_notify_pidfd(task: Task) -> None:
     """Wake those who poll a pidfd (v5.2)."""
-    import taskscope.model.kernel.sched.wait as wait
-
     assert task.thread_pid is not None
-    wait.wake_up_all(task.thread_pid.wait_pidfd)
+    wake_up_all(task.thread_pid.wait_pidfd)
 
 
 def do_notify_parent_cldstop(tsk: Task, for_ptracer: bool, why: int) -> None:
