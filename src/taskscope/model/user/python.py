@@ -285,6 +285,8 @@ def user_mode() -> NoReturn:
                     context._handle()
                 status = context._start()
             except Exception as error:
+                if not machine.cur.cpu.user_mode:
+                    raise               # the kernel's own mistake, not the program's
                 context._crashed(error)
                 status = 1
             context._finish(status)
