@@ -16,8 +16,9 @@ from taskscope.model import machine
 from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.sched import EXIT_DEAD, EXIT_ZOMBIE, TASK_DEAD, TASK_RUNNING, Task
 from taskscope.model.include.linux.tracepoint import tracepoint_probe_register, tracepoint_probe_unregister
-from taskscope.model.kernel.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID
 
+# As include/linux/pid.h numbers them.
+PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID = range(4)
 #: nodes of a list at most: a longer one is a circle that leaves out its head
 LONGEST = 1_000_000
 
@@ -99,7 +100,8 @@ class Watch:
                 f"{p}: not on the children of its parent {parent}")
             assert p.exit_state != EXIT_ZOMBIE or not parent.exit_state, f"{p}: a zombie, its parent {parent} is dead"
         assert p.exit_state in (0, EXIT_ZOMBIE, EXIT_DEAD), f"{p}: exit_state {p.exit_state:#x}"
-        if p.exit_state and not p.on_cpu:
+        # Between exit_notify() and its last schedule() a task can still be preempted.
+        if p.exit_state and not p.on_cpu and not p.on_rq:
             assert p.state == TASK_DEAD, f"{p}: exited and off its CPU in state {p.state:#x}"
 
     def check_pids(self, p: Task) -> None:
@@ -113,7 +115,8 @@ class Watch:
             for kind, name in ((PIDTYPE_TGID, "process"), (PIDTYPE_PGID, "process group"), (PIDTYPE_SID, "session")):
                 group = p.signal.pids[kind]
                 assert p in list(walk(group.tasks[kind], f"{name} {group.nr}")), f"{p}: not in its {name} {group.nr}"
-                assert self.m.init_pid_ns.idr.get(group.nr) is group, f"{p}: its {name}'s number {group.nr} is free"
+                free = group.nr and self.m.init_pid_ns.idr.get(group.nr) is not group
+                assert not free, f"{p}: its {name}'s number {group.nr} is free"
 
     def check_references(self, tasks: list[Task]) -> None:
         """Check that what tasks share has a reference from each, and no other."""
@@ -149,7 +152,7 @@ class Watch:
                 assert p not in where, f"{p}: on the runqueues of cpu {where[p]} and of cpu {cpu.id}"
                 assert p.on_rq, f"{p}: queued on cpu {cpu.id} with on_rq 0"
                 assert p.thread_info.cpu == cpu.id, f"{p}: queued on cpu {cpu.id}, task_cpu is {p.thread_info.cpu}"
-                assert not p.exit_state or p is rq.curr, f"{p}: dead and runnable"
+                assert p.state != TASK_DEAD or p is rq.curr, f"{p}: dead and runnable"
                 where[p] = cpu.id
             assert cpu.curr is rq.curr, f"cpu {cpu.id}: runs {cpu.curr}, its runqueue says {rq.curr}"
         running = {cpu.curr for cpu in self.m.cpus}
@@ -160,7 +163,10 @@ class Watch:
     def counts(self) -> dict[str, int]:
         """Return how many there are of what is allocated: equal before and after what left nothing."""
         m = self.m
-        found = {name: cache.nr_objects for name, cache in m.slab_caches.items()}
+        found = {cache.name: cache.active for cache in m.slab_caches}
+        # A kernel thread goes on in the address space of who ran before it, even if that is dead: lazy TLB.
+        borrowed = {cpu.curr.active_mm for cpu in m.cpus if cpu.curr.mm is None}
+        found["mm_struct"] -= sum(mm is not None and mm.mm_users == 0 for mm in borrowed)
         found["pid numbers"] = len(m.init_pid_ns.idr)
         found["threads"] = m.nr_threads
         found["kernel stacks of the machine"] = len(vars(m)["_stacks"])
@@ -184,8 +190,9 @@ def _on_switch(watch: Watch, preempt: bool, prev: Task, next: Task) -> None:
     assert prev is not next, f"{prev}: switches to itself"
     for other in m.cpus:
         assert other is cpu or other.curr is not next, f"{next}: chosen by cpu {cpu.id}, runs on cpu {other.id}"
-    assert not next.exit_state, f"{next}: dead and chosen"
-    assert next.state == TASK_RUNNING, f"{next}: chosen in state {next.state:#x}"
+    # Who was preempted on its way to sleep or to death is still queued, and goes on with that.
+    assert next is rq.idle or next.on_rq, f"{next}: chosen, and not on the runqueue"
+    assert next.state != TASK_DEAD, f"{next}: dead and chosen"
     assert not preempt or prev.state == TASK_RUNNING or prev.on_rq, f"{prev}: preempted on the way to sleep, and off"
     now = rq.clock
     ran, watch.since[cpu.id] = now - watch.since[cpu.id], now

@@ -7,8 +7,9 @@ when nothing of it may be left.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from taskscope.labs.truth import interp
 from taskscope.labs.truth.invariants import Watch
@@ -32,6 +33,7 @@ class ModelBoard:
         self.pids: dict[int, int] = {}
         self.raws: dict[int, Raw] = {}
         self.done = 0
+        self.problem = ""
 
     def pid_of(self, actor: int) -> int:
         """See `interp.Board`."""
@@ -55,15 +57,26 @@ class ModelLife:
     def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> int:
         """See `interp.Life`; "fn" starts the child in a function, "again" returns twice."""
         if how == "fn":
-            return int(sys.clone(interp.live, run, child, flags=flags))
+            return int(sys.clone(_live, run, child, flags=flags))
         pid = int(sys.fork() if flags == 17 else sys.clone_flags(flags))
         if pid == 0:
-            interp.live(sys, run, child)
+            _live(sys, run, child)
         return pid
 
     def badclone(self, sys: Any, flags: int) -> int:
         """See `interp.Life`."""
         return int(sys.clone_flags(flags))
+
+
+def _live(sys: Any, run: interp.Run, actor: int) -> None:
+    """Be an actor; a mistake of ours in it is told, and not only written to the machine's console."""
+    try:
+        interp.live(sys, run, actor)
+    except Exception as error:
+        board = run.board
+        assert isinstance(board, ModelBoard)
+        board.problem = f"actor {actor}: " + "".join(traceback.format_exception(error)[-3:])
+        raise
 
 
 class ModelRunner:
@@ -104,10 +117,13 @@ class ModelRunner:
                 try:
                     m.run_until(m.now + PATIENCE)
                 except Exception as error:
-                    problem = f"{type(error).__name__}: {error}"
+                    while error.__context__ is not None:
+                        error = error.__context__      # what went wrong first
+                    problem = "".join(traceback.format_exception(error)[-8:])
                 board = queue.boards[n] if n < len(queue.boards) else ModelBoard(None)
                 raws = [board.raws.get(serial) for serial in range(program.operations)]
                 lines = transcript(program, raws, [board.pids.get(a, 0) for a in range(len(program.scripts))])
+                problem = problem or board.problem or queue.problem
                 if not problem and queue.finished <= n:
                     problem = f"not at its end after {PATIENCE // 10**9} s of the machine's time"
                 if problem:
@@ -129,10 +145,19 @@ class _Queue:
         self.check = check
         self.boards: list[ModelBoard] = []
         self.finished = 0
+        self.problem = ""
 
-    def reaper(self, sys: Any, argv: list[str]) -> int:
-        """Be pid 1: play the reaper's part of one program after the other."""
+    def reaper(self, sys: Any, argv: list[str]) -> None:
+        """Be pid 1; a mistake of ours in it is told."""
         del argv
+        try:
+            self.play(sys)
+        except Exception as error:
+            self.problem = "reaper: " + "".join(traceback.format_exception(error)[-3:])
+            raise
+
+    def play(self, sys: Any) -> NoReturn:
+        """Play the reaper's part of one program after the other."""
         m = self.m
         sys.setsid()
         sys.prctl(interp.PR_SET_NAME, "reaper")
