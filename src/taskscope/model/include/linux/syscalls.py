@@ -44,8 +44,8 @@ def sys_call_table(uname_machine: str) -> dict[int, Callable[..., int]]:
     known = functions()
     calls: dict[int, Callable[..., Any]] = {}
     for number, call in table(uname_machine).by_number.items():
-        # 32-bit calls with 32-bit times bear the plain names before v5.1; the table has those of later kernels.
-        name = (call.function or "").removesuffix("_time32").replace("sys_clock_gettime32", "sys_clock_gettime")
-        if call.abi is None and name in known:
-            calls[number] = known[name]
+        if call.abi is None and call.function is not None:
+            function = known.get(call.function) or known.get(_SUFFIX.sub("", call.function))
+            if function is not None:
+                calls[number] = function
     return calls
