@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from taskscope.model import costs, machine
+from taskscope.model.costs import CONTEXT_SWITCH
 from taskscope.model.include.linux import preempt, sched_task, uaccess
 from taskscope.model.include.linux.sched import (
     DEFAULT_PRIO,
@@ -585,9 +586,7 @@ def finish_task_switch(prev: Task) -> Rq:
     m = machine.cur
     cpu = m.cpu
     rq = cpu.rq
-    mm = rq.prev_mm
     assert cpu.preempt_count == 2, "preempt_count of a switch"
-    rq.prev_mm = None
     # A task that dies sets TASK_DEAD and schedules one last time; we must read its state before we let others have it:
     # as soon as on_cpu is 0 it can be woken elsewhere, run there and die.
     prev_state = prev.state
@@ -597,7 +596,8 @@ def finish_task_switch(prev: Task) -> Rq:
         rq.lock.owner = None
     cpu.preempt_count = 1
     cpu.irqs_off = False
-    if mm is not None:
+    if rq.prev_mm is not None:
+        mm, rq.prev_mm = rq.prev_mm, None
         fork.mmdrop(mm)
     if prev_state == TASK_DEAD:
         # Not modelled: sched_class->task_dead(), kprobe_flush_task().
@@ -607,6 +607,7 @@ def finish_task_switch(prev: Task) -> Rq:
             m.drop_stack(stack)
         fork.put_task_stack(prev)
         if m.flavour.switches.rcu_user_reference:
+            # since v5.4; without it tests/model/kernel/test_model_fork.py::test_release_is_by_rcu_and_counts_return fails
             exit_.put_task_struct_rcu_user(prev)
         else:
             sched_task.put_task_struct(prev)
@@ -647,19 +648,18 @@ def context_switch(rq: Rq, prev: Task, next: Task) -> Rq:
     if next is not idle:
         stats.sched_info_arrive(rq, next)
     next.on_cpu = 1                                         # prepare_task()
-    oldmm = prev.active_mm
     if next.mm is None:
         # A kernel thread borrows the address space of the task before it, lazily.
-        next.active_mm = oldmm
+        next.active_mm = oldmm = prev.active_mm
         if oldmm is not None:
             oldmm.mm_count += 1                             # mmgrab()
     # else: switch_mm_irqs_off().  Not modelled: what the MMU does.
     if prev.mm is None:
+        rq.prev_mm = prev.active_mm
         prev.active_mm = None
-        rq.prev_mm = oldmm
     rq.skip_clock_update = False
-    m.now += costs.CONTEXT_SWITCH
-    m.cpu.prev = prev
+    m.now += CONTEXT_SWITCH
+    rq.cpu.prev = prev
     m.switch_to(prev, next)
     # Here we are another time: prev is who ran on this CPU (perhaps not the one that we left) before us.
     return finish_task_switch(m.cpu.prev)                   # type: ignore[arg-type]
@@ -668,6 +668,7 @@ def context_switch(rq: Rq, prev: Task, next: Task) -> Rq:
 def schedule_debug(prev: Task) -> None:
     """Check what must hold when a task calls schedule().  Context: preemption disabled by schedule() alone."""
     m = machine.cur
+    assert prev is m.cpu.rq.curr, "current is who the runqueue thinks"
     assert m.cpu.preempt_count == 1, f"BUG: scheduling while atomic: {prev.comm}/{prev.pid}/0x{m.cpu.preempt_count:08x}"
     rcu_tree.rcu_sleep_check()
     assert prev.stack == 0 or prev.state == TASK_DEAD or prev.stack_greenlet is not None, "stack end"
@@ -691,26 +692,25 @@ def __schedule(preempt: bool) -> None:
     """Switch to the task that should run now.
 
     :param preempt: the running task is preempted: it stays runnable, whatever its state is
-    Context: preemption disabled.
+    Context: preemption disabled, once.
     """
     m = machine.cur
     cpu = m.cpu
     rq = cpu.rq
-    prev = rq.curr
-    assert prev is cpu.curr, "current is who the runqueue thinks"
+    prev = cpu.curr
     if __debug__:
         schedule_debug(prev)
     cpu.irqs_off = True
     cpu.rcu_data.no_qs = False                              # rcu_note_context_switch()
-    cpu.preempt_count += 1                                  # rq_lock()
+    cpu.preempt_count = 2                                   # rq_lock(): it was 1, see schedule_debug()
     if __debug__:
         assert rq.lock.owner is None, "rq.lock"
         rq.lock.owner = cpu
     if not rq.skip_clock_update:
         rq.clock = m.now                                    # update_rq_clock()
-    voluntary = False
     state = prev.state
-    if state and not preempt:
+    voluntary = state and not preempt
+    if voluntary:
         if state & (TASK_INTERRUPTIBLE | TASK_WAKEKILL) and signal_pending_state(state, prev):
             prev.state = TASK_RUNNING
         else:
@@ -719,16 +719,15 @@ def __schedule(preempt: bool) -> None:
             if prev.in_iowait:
                 rq.nr_iowait += 1
             # Not modelled: wq_worker_sleeping(), see ttwu_activate().
-        voluntary = True
-    # pick_next_task(), its optimisation: if all tasks are in the fair class we can call that function directly, but
-    # only if prev was not of a higher class: otherwise those lose the opportunity to pull in more work from other CPUs.
-    next: Task
+    # pick_next_task(), its optimisation: if all tasks are in the fair class we can call that function directly, but only
+    # if prev was not of a higher class: otherwise those lose the opportunity to pull in more work from other CPUs.
+    next: Any
     if rq.nr_running == rq.cfs.nr_running and prev.sched_class.rank >= 3:
-        p = fair.pick_next_task_fair(rq, prev)
-        if p is None:
+        next = fair.pick_next_task_fair(rq, prev)
+        if next is None:
             next = idle.pick_next_task_idle(rq, prev)
-        else:
-            next = p if p is not RETRY_TASK else pick_next_task(rq, prev)  # type: ignore[assignment]
+        elif next is RETRY_TASK:
+            next = pick_next_task(rq, prev)
     else:
         next = pick_next_task(rq, prev)
     prev.thread_info.flags &= ~m.tif_need_resched           # clear_tsk_need_resched()
@@ -739,8 +738,8 @@ def __schedule(preempt: bool) -> None:
             prev.nvcsw += 1
         else:
             prev.nivcsw += 1
-        if m.tp.sched_switch:
-            trace.trace_sched_switch(preempt, prev, next)
+        for probe, data in m.tp.sched_switch:               # trace_sched_switch()
+            probe(data, preempt, prev, next)
         rq = context_switch(rq, prev, next)
         if rq.rt.rt_nr_running > 1:
             balance_callback(rq)
@@ -749,7 +748,7 @@ def __schedule(preempt: bool) -> None:
         m.now += costs.SCHEDULE
         if __debug__:
             rq.lock.owner = None                            # rq_unlock_irq()
-        cpu.preempt_count -= 1
+        cpu.preempt_count = 1
         cpu.irqs_off = False
 
 
@@ -760,12 +759,14 @@ def schedule() -> None:
     Context: preemption enabled, interrupts on.
     """
     m = machine.cur
+    cpu = m.cpu
     # Not modelled: sched_submit_work(): there is no block layer whose plugged requests could deadlock.
     while True:
-        m.cpu.preempt_count += 1
+        assert not cpu.preempt_count, f"BUG: scheduling while atomic: {cpu.curr}, preempt_count {cpu.preempt_count:#x}"
+        cpu.preempt_count = 1
         __schedule(False)
         cpu = m.cpu                                         # may be another one now
-        cpu.preempt_count -= 1
+        cpu.preempt_count = 0
         if not cpu.curr.thread_info.flags & m.tif_need_resched:
             return
 
