@@ -4,12 +4,12 @@ What is a global or per-cpu variable in C is a slot here, grouped by the lock th
 that runs; kernel code reads it at call time (``machine.cur.init_task``) and never keeps it.
 
 The rules of time.  ``now`` is one clock for all CPUs and never goes back.  Kernel code between two places where
-its CPU *parks* is one step: no other CPU runs inside it, and the time it costs (`cost`) moves the clock.  A CPU parks in
-`run_for` (a program computes, the kernel waits for hardware) and when it idles; then the hub fires the next event of
+its CPU *parks* is one step: no other CPU runs inside it, and the time it costs (`cost`) moves the clock.  A CPU parks
+in `run_for` (a program computes, the kernel waits for hardware) and when it idles; then the hub fires the next event of
 the queue.  An interrupt is delivered to a parked CPU on the stack of the task it interrupts.
 
-The rules of stacks.  Each task's kernel stack is a greenlet whose parent is the hub.  The hub alone starts one, so that no
-stack inherits the depth of another; afterwards stacks switch to each other directly (`switch_stack`).
+The rules of stacks.  Each task's kernel stack is a greenlet whose parent is the hub.  The hub alone starts one, so that
+no stack inherits the depth of another; afterwards stacks switch to each other directly (`switch_stack`).
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ from taskscope.model.include.linux.tracepoint import Tracepoints
 if TYPE_CHECKING:
     from taskscope.model.fs.exec import LinuxBinprm
     from taskscope.model.include.linux.completion import Completion
+    from taskscope.model.include.linux.interrupt import IrqDesc
+    from taskscope.model.include.linux.list import ListHead
     from taskscope.model.include.linux.mm_types import MmStruct
+    from taskscope.model.include.linux.sched import Task
     from taskscope.model.include.linux.sched_signal import KSigaction
+    from taskscope.model.include.linux.spinlock import Spinlock
+    from taskscope.model.include.linux.trace_events import TraceEventCall
     from taskscope.model.kernel.cpu import CpuhpCpuState
+    from taskscope.model.kernel.kallsyms import Kallsyms
     from taskscope.model.kernel.pid import Pid, PidNamespace
+    from taskscope.model.kernel.printk import LogBuf
+    from taskscope.model.kernel.sched.sched import Rq
     from taskscope.model.kernel.smpboot import SmpHotplugThread
+    from taskscope.model.kernel.trace.trace import TraceArray
     from taskscope.model.kernel.user import UserStruct
     from taskscope.model.kernel.workqueue import WorkerPool, WorkqueueStruct
     from taskscope.model.mm.page_alloc import Zone
     from taskscope.model.mm.slab import KmemCache
     from taskscope.model.mm.vmalloc import VmStruct
-    from taskscope.model.include.linux.interrupt import IrqDesc
-    from taskscope.model.include.linux.sched import Task
-    from taskscope.model.include.linux.spinlock import Spinlock
-    from taskscope.model.include.linux.trace_events import TraceEventCall
-    from taskscope.model.kernel.kallsyms import Kallsyms
-    from taskscope.model.kernel.printk import LogBuf
-    from taskscope.model.kernel.sched.sched import Rq
-    from taskscope.model.kernel.trace.trace import TraceArray
 
 #: the machine that runs now; None before a boot and outside of a run.  Assigned, never deleted: the interpreter's
 #: inline caches for ``machine.cur`` hold as long as this module's names do not change.
@@ -77,8 +78,8 @@ class Cpu:
     """
 
     __slots__ = (
-        "cpu_stopper", "curr", "hrtimer_bases", "id", "idle", "irq_regs_user", "irqs_off", "ksoftirqd", "llc_id", "machine", "pcpu",
-        "pending", "preempt_count", "prev", "rcu_data", "rq", "softirq_pending", "sp", "tick_cpu_sched", "timer_base",
+        "cpu_stopper", "curr", "hrtimer_bases", "id", "idle", "irq_regs_user", "irqs_off", "ksoftirqd", "llc_id", "machine",
+        "pcpu", "pending", "preempt_count", "prev", "rcu_data", "rq", "softirq_pending", "sp", "tick_cpu_sched", "timer_base",
         "user_mode", "wake",
     )
 
@@ -111,6 +112,12 @@ class Cpu:
 
 class Machine:
     """One machine and its kernel; `taskscope.boot` makes one that has booted."""
+
+    #: what every switch and system call reads has slots, as they are read faster; all else is in the dict
+    __slots__ = (
+        "__dict__", "__weakref__", "_events", "_limit", "_seq", "_stop", "cpu", "delays", "kernel_preempt", "now",
+        "switch_to", "sys_call_table", "tif_need_resched", "tif_sigpending", "tp", "work_mask",
+    )
 
     # ---- hardware ----
     now: int                                    # ns since power-on
@@ -146,6 +153,8 @@ class Machine:
 
     # ---- kernel/rcu (rnp->lock) ----
     rcu_state: Any
+    rcu_gp_wq: WorkqueueStruct
+    rcu_par_gp_wq: WorkqueueStruct
 
     # ---- kernel/trace (event_mutex, trace_types_lock; set by trace_init()) ----
     tp: Tracepoints
@@ -186,6 +195,7 @@ class Machine:
     ka_default: KSigaction
     ka_ignore: KSigaction
     fault_log: list[str]                        # names of the places that lib/fault_inject.py has seen
+    fault_point: tuple[str, str] | None         # which is to fail next, for a task of which name
 
     # ---- kernel/kthread.py (kthread_create_lock), smpboot.py, cpu.py, workqueue.py ----
     kthread_create_lock: Spinlock
@@ -210,10 +220,10 @@ class Machine:
 
     # ---- mm (zone->lock, vmap_area_lock) ----
     zone: Zone
-    slab_caches: dict[str, KmemCache]
+    slab_caches: list[KmemCache]
     vmap_next: int
     vmap_free: dict[tuple[int, int], list[int]]
-    vmlist: dict[int, VmStruct]
+    vmap_areas: dict[int, VmStruct]
     memory: dict[int, Any]                      # what stands at an address: task_structs, thread_infos, stack ends
 
     # ---- init/main.py, arch: written at boot ----
@@ -225,7 +235,7 @@ class Machine:
     cad_pid: Pid | None
     arch: Any                                   # arch/*/kernel/process.py
     sizeof_thread_info: int
-    entry_sp: int                               # from the lowest address of a stack to where entries from user mode begin
+    entry_sp: int                               # from a stack's lowest address to where an entry from user mode begins
     frame_size: int                             # bytes that a call takes on a stack
     work_mask: int                              # _TIF_WORK_MASK
     sys_call_table: dict[int, Callable[..., int]]
@@ -497,8 +507,8 @@ class Machine:
         if self.hub:
             self.hub.parent = getcurrent()
             self.hub.throw()
-        for name in list(vars(self)):
-            if name not in keep:
+        for name in [*vars(self), *self.__slots__[2:]]:
+            if name not in keep and hasattr(self, name):
                 delattr(self, name)
 
     # ---- the hub -------------------------------------------------------------------------------------

@@ -96,7 +96,8 @@ def local_bh_enable() -> None:
     """Let softirqs run again, and run those that were raised meanwhile.  Context: no hard interrupt, irqs on."""
     m = machine.cur
     cpu = m.cpu
-    assert not cpu.preempt_count & HARDIRQ_MASK and not cpu.irqs_off, "local_bh_enable() in an interrupt"
+    assert not cpu.preempt_count & HARDIRQ_MASK, "local_bh_enable() in an interrupt"
+    assert not cpu.irqs_off, "irqs on"
     assert cpu.preempt_count & SOFTIRQ_MASK >= SOFTIRQ_DISABLE_OFFSET, "local_bh_enable() without local_bh_disable()"
     # Keep preemption disabled until we are done with softirq processing.
     cpu.preempt_count -= SOFTIRQ_DISABLE_OFFSET - 1

@@ -1,9 +1,8 @@
 """Spinlocks and rwlocks: include/linux/spinlock.h, rwlock.h, v4.19.
 
-Kernel code between two parking places is one step of the machine, so a lock is never contended; what a lock does here is to
-raise preempt_count, to be asserted (``lock.held``), and to find code that parks or schedules while it holds one.  Who holds
-it is kept with asserts on only.
-The order in which locks nest is in model/README.md.
+Kernel code between two parking places is one step of the machine, so a lock is never contended.  What a lock does here
+is to raise preempt_count, to be asserted (``lock.held``), and to find code that parks or schedules while it holds one.
+Who holds it is kept with asserts on only.  The order in which locks nest is in model/README.md.
 """
 
 from __future__ import annotations
@@ -48,7 +47,8 @@ def raw_spin_unlock(lock: Spinlock) -> None:
         assert lock.owner is cpu, f"{lock.name} is not held here"
         lock.owner = None
     cpu.preempt_count -= 1
-    if m.kernel_preempt and not cpu.preempt_count and cpu.curr.thread_info.flags & m.tif_need_resched and not cpu.irqs_off:
+    need = cpu.curr.thread_info.flags & m.tif_need_resched
+    if need and m.kernel_preempt and not cpu.preempt_count and not cpu.irqs_off:
         m.preempt_schedule()
 
 
@@ -121,5 +121,6 @@ def read_unlock(lock: Spinlock) -> None:
     m = machine.cur
     cpu = m.cpu
     cpu.preempt_count -= 1
-    if m.kernel_preempt and not cpu.preempt_count and cpu.curr.thread_info.flags & m.tif_need_resched and not cpu.irqs_off:
+    need = cpu.curr.thread_info.flags & m.tif_need_resched
+    if need and m.kernel_preempt and not cpu.preempt_count and not cpu.irqs_off:
         m.preempt_schedule()

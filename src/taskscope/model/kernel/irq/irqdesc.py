@@ -17,14 +17,16 @@ def early_irq_init() -> None:
     """Describe the interrupts that every machine has: the CPUs' timer, the IPIs."""
     m = machine.cur
     n = m.nr_cpus
+    call_func = smp.generic_smp_call_function_interrupt
     if m.flavour.arch == "arm":
-        m.irq_timer = IrqDesc(17, "17:", "arch_timer", hrtimer.hrtimer_interrupt, n, ipi=False, chip="ARMCTRL-level   1 Edge")
+        m.irq_timer = IrqDesc(
+            17, "17:", "arch_timer", hrtimer.hrtimer_interrupt, n, ipi=False, chip="ARMCTRL-level   1 Edge")
         m.ipi_reschedule = IrqDesc(2, "IPI2:", "Rescheduling interrupts", core.scheduler_ipi, n, ipi=True)
-        m.ipi_call_func = IrqDesc(3, "IPI3:", "Function call interrupts", smp.generic_smp_call_function_interrupt, n, ipi=True)
+        m.ipi_call_func = IrqDesc(3, "IPI3:", "Function call interrupts", call_func, n, ipi=True)
     else:
         m.irq_timer = IrqDesc(0xEC, "LOC:", "Local timer interrupts", hrtimer.hrtimer_interrupt, n, ipi=False)
         m.ipi_reschedule = IrqDesc(0xFD, "RES:", "Rescheduling interrupts", core.scheduler_ipi, n, ipi=True)
-        m.ipi_call_func = IrqDesc(0xFB, "CAL:", "Function call interrupts", smp.generic_smp_call_function_interrupt, n, ipi=True)
+        m.ipi_call_func = IrqDesc(0xFB, "CAL:", "Function call interrupts", call_func, n, ipi=True)
     m.irq_descs = [m.irq_timer, m.ipi_reschedule, m.ipi_call_func]
 
 

@@ -607,7 +607,7 @@ def finish_task_switch(prev: Task) -> Rq:
             m.drop_stack(stack)
         fork.put_task_stack(prev)
         if m.flavour.switches.rcu_user_reference:
-            # since v5.4; without it tests/model/kernel/test_model_fork.py::test_release_is_by_rcu_and_counts_return fails
+            # Since v5.4 this and release_task() share one reference.
             exit_.put_task_struct_rcu_user(prev)
         else:
             sched_task.put_task_struct(prev)
@@ -719,8 +719,8 @@ def __schedule(preempt: bool) -> None:
             if prev.in_iowait:
                 rq.nr_iowait += 1
             # Not modelled: wq_worker_sleeping(), see ttwu_activate().
-    # pick_next_task(), its optimisation: if all tasks are in the fair class we can call that function directly, but only
-    # if prev was not of a higher class: otherwise those lose the opportunity to pull in more work from other CPUs.
+    # pick_next_task(), its optimisation: if all tasks are in the fair class we can call that function directly, but
+    # only if prev was not of a higher class: otherwise those lose the opportunity to pull in work from other CPUs.
     next: Any
     if rq.nr_running == rq.cfs.nr_running and prev.sched_class.rank >= 3:
         next = fair.pick_next_task_fair(rq, prev)
@@ -762,7 +762,7 @@ def schedule() -> None:
     cpu = m.cpu
     # Not modelled: sched_submit_work(): there is no block layer whose plugged requests could deadlock.
     while True:
-        assert not cpu.preempt_count, f"BUG: scheduling while atomic: {cpu.curr}, preempt_count {cpu.preempt_count:#x}"
+        assert not cpu.preempt_count, f"BUG: scheduling while atomic: {cpu.curr} {cpu.preempt_count:#x}"
         cpu.preempt_count = 1
         __schedule(False)
         cpu = m.cpu                                         # may be another one now

@@ -1,7 +1,7 @@
 """The fair class, CFS: kernel/sched/fair.c, v4.19.  Balancing is in fair_balance.py.
 
-Each runnable entity waits in a timeline ordered by vruntime: the time that it has run, divided by its weight.  The leftmost is
-picked; a woken one preempts if it is behind by more than the wakeup granularity, and the tick ends a slice.
+Each runnable entity waits in a timeline ordered by vruntime: the time that it has run, divided by its weight.  The
+leftmost is picked; a woken one preempts if it is behind by more than the wakeup granularity, and the tick ends a slice.
 
 Not modelled: group scheduling, bandwidth control, PELT (load is weight), NUMA, EEVDF (v6.6), which 6.18 has instead.
 """
@@ -20,7 +20,6 @@ from taskscope.model.include.linux.sched import (
     SchedEntity,
     Task,
 )
-from taskscope.model.include.trace.events import sched as trace
 from taskscope.model.kernel.sched import core, fair_balance
 from taskscope.model.kernel.sched.sched import (
     DEQUEUE_MOVE,
@@ -103,7 +102,7 @@ def __enqueue_entity(cfs_rq: CfsRq, se: SchedEntity) -> None:
     cfs_rq.seq = seq = cfs_rq.seq + 1
     se.run_node = node = (se.vruntime, seq, se)
     timeline = cfs_rq.timeline
-    if len(timeline) == cfs_rq.first or timeline[-1] < node:
+    if not timeline or timeline[-1] < node:
         timeline.append(node)
     else:
         insort(timeline, node, cfs_rq.first)
@@ -128,7 +127,7 @@ def __dequeue_entity(cfs_rq: CfsRq, se: SchedEntity) -> None:
 
 def __pick_first_entity(cfs_rq: CfsRq) -> SchedEntity | None:
     timeline = cfs_rq.timeline
-    if len(timeline) == cfs_rq.first:
+    if not timeline:
         return None
     return timeline[cfs_rq.first][2]                        # type: ignore[no-any-return]
 
@@ -143,9 +142,9 @@ def update_min_vruntime(cfs_rq: CfsRq) -> None:
     first = cfs_rq.first
     if curr is not None and curr.on_rq:
         vruntime = curr.vruntime
-        if len(timeline) > first and timeline[first][0] < vruntime:
+        if timeline and timeline[first][0] < vruntime:
             vruntime = timeline[first][0]
-    elif len(timeline) > first:
+    elif timeline:
         vruntime = timeline[first][0]
     else:
         return
@@ -168,19 +167,15 @@ def update_curr(rq: Rq) -> None:
     vruntime = curr.vruntime
     vruntime += delta_exec if curr.load.weight == NICE_0_LOAD else __calc_delta(delta_exec, NICE_0_LOAD, curr.load)
     curr.vruntime = vruntime
-    if not curr.on_rq:
-        update_min_vruntime(cfs_rq)
-    else:
-        # update_min_vruntime() of what is usual
-        timeline = cfs_rq.timeline
-        first = cfs_rq.first
-        left = vruntime
-        if len(timeline) > first and timeline[first][0] < left:
-            left = timeline[first][0]
+    # update_min_vruntime(): the leftmost or the running one (which is on the queue), and never back
+    timeline = cfs_rq.timeline
+    if timeline and (left := timeline[cfs_rq.first][0]) < vruntime:
         if left > cfs_rq.min_vruntime:
             cfs_rq.min_vruntime = left
-    if machine.cur.tp.sched_stat_runtime:
-        trace.trace_sched_stat_runtime(curr.task, delta_exec, vruntime)
+    elif vruntime > cfs_rq.min_vruntime:
+        cfs_rq.min_vruntime = vruntime
+    for probe, data in machine.cur.tp.sched_stat_runtime:   # trace_sched_stat_runtime()
+        probe(data, curr.task, delta_exec, vruntime)
     # Not modelled: cgroup_account_cputime().  account_group_exec_runtime() is summed up when somebody asks.
 
 
@@ -315,37 +310,37 @@ def wakeup_preempt_entity(curr: SchedEntity, se: SchedEntity) -> int:
 def pick_next_entity(cfs_rq: CfsRq, curr: SchedEntity | None) -> SchedEntity:
     """Pick the leftmost, unless it asked to be skipped or a buddy is not too far from it."""
     timeline = cfs_rq.timeline
-    first = cfs_rq.first
-    left = timeline[first][2] if len(timeline) > first else None
     # If curr is set we have to see if its left of the leftmost entity still in the tree, provided there was anything
     # in the tree at all.
-    if left is None or (curr is not None and curr.vruntime < left.vruntime):
+    if timeline:
+        left = timeline[cfs_rq.first][2]
+        if curr is not None and curr.vruntime < left.vruntime:
+            left = curr
+    else:
+        assert curr is not None, "there is something to pick"
         left = curr
-    assert left is not None, "there is something to pick"
     se = left
     # Avoid running the skip buddy, if running something else can be done without getting too unfair.
     if cfs_rq.skip is se:
+        first = cfs_rq.first
         if se is curr:
-            second = timeline[first][2] if len(timeline) > first else None
+            second = timeline[first][2] if timeline else None
         else:
             second = timeline[first + 1][2] if len(timeline) > first + 1 else None
             if second is None or (curr is not None and curr.vruntime < second.vruntime):
                 second = curr
         if second is not None and wakeup_preempt_entity(second, left) < 1:
             se = second
+        else:
+            cfs_rq.skip = None                              # clear_buddies()
     # Prefer last buddy, try to return the CPU to a preempted task.
     if cfs_rq.last is not None and wakeup_preempt_entity(cfs_rq.last, left) < 1:
         se = cfs_rq.last
     # Someone really wants this to run. If it's not unfair, run it.
     if cfs_rq.next is not None and wakeup_preempt_entity(cfs_rq.next, left) < 1:
         se = cfs_rq.next
-    # clear_buddies()
-    if cfs_rq.last is se:
-        cfs_rq.last = None
-    if cfs_rq.next is se:
-        cfs_rq.next = None
-    if cfs_rq.skip is se:
-        cfs_rq.skip = None
+    if cfs_rq.last is se or cfs_rq.next is se:
+        clear_buddies(cfs_rq, se)
     return se                                               # type: ignore[no-any-return]
 
 
@@ -388,8 +383,8 @@ def pick_next_task_fair(rq: Rq, prev: Task) -> Task | int | None:
         se = pick_next_entity(cfs_rq, None)
         set_next_entity(rq, se)
         return se.task
-    # Because of the set_next_buddy() in dequeue_task_fair() it is rather likely that prev is picked again: it is put back
-    # on the timeline only if it is not.
+    # Because of the set_next_buddy() in dequeue_task_fair() it is rather likely that prev is picked again: it is put
+    # back on the timeline only if it is not.
     curr = cfs_rq.curr
     if curr is not None:
         if not curr.on_rq:
@@ -416,7 +411,7 @@ def yield_task_fair(rq: Rq) -> None:
     # Are we the only task in the tree?
     if rq.nr_running == 1:
         return
-    if cfs_rq.last is se or cfs_rq.next is se or cfs_rq.skip is se:
+    if cfs_rq.last is not None or cfs_rq.next is not None:
         clear_buddies(cfs_rq, se)
     if curr.policy != SCHED_BATCH:
         rq.clock = machine.cur.now                          # update_rq_clock()
@@ -448,8 +443,8 @@ def check_preempt_wakeup(rq: Rq, p: Task, wake_flags: int) -> None:
     if wakeup_preempt_entity(se, pse) != 1:
         return
     core.resched_curr(rq)
-    # Only set the backward buddy when the current task is still on the rq. This can happen when a wakeup gets interleaved
-    # with schedule on the ->pre_schedule() or idle_balance() point, either of which can drop the rq lock.
+    # Only set the backward buddy when the current task is still on the rq. This can happen when a wakeup gets
+    # interleaved with schedule on the ->pre_schedule() or idle_balance() point, either of which can drop the rq lock.
     if not se.on_rq or curr is rq.idle:
         return
     # sched_feat(LAST_BUDDY)
@@ -480,7 +475,8 @@ def task_fork_fair(p: Task) -> None:
         se.vruntime = curr.vruntime
     place_entity(cfs_rq, se, 1)
     if machine.cur.sysctl_sched_child_runs_first and curr is not None and curr.vruntime < se.vruntime:
-        # Upon rescheduling, sched_class::put_prev_task() will place 'current' within the tree based on its new key value.
+        # Upon rescheduling, sched_class::put_prev_task() will place 'current' within the tree based on its new key
+        # value.
         curr.vruntime, se.vruntime = se.vruntime, curr.vruntime
         core.resched_curr(rq)
     se.vruntime -= cfs_rq.min_vruntime

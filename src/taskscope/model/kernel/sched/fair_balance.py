@@ -1,7 +1,7 @@
 """Where tasks run: the balancing half of kernel/sched/fair.c, v4.19: wakeup placement, load balancing, idle balancing.
 
-One domain spans all CPUs; load is the weight that waits and runs on a CPU.  Not modelled: the hierarchy of domains and groups,
-PELT averages, capacities, NUMA, asymmetric packing.
+One domain spans all CPUs; load is the weight that waits and runs on a CPU.  Not modelled: the hierarchy of domains and
+groups, PELT averages, capacities, NUMA, asymmetric packing.
 """
 
 from __future__ import annotations
@@ -102,9 +102,8 @@ def select_task_rq_fair(p: Task, prev_cpu: int, sd_flag: int, wake_flags: int) -
     cpu = m.cpu.id
     if sd_flag & SD_BALANCE_WAKE:
         new_cpu = prev_cpu
-        if p.cpus_allowed >> cpu & 1:                       # want_affine
-            if cpu != prev_cpu:
-                new_cpu = wake_affine(p, cpu, prev_cpu, wake_flags & WF_SYNC)
+        if cpu != prev_cpu and p.cpus_allowed >> cpu & 1:   # want_affine
+            new_cpu = wake_affine(p, cpu, prev_cpu, wake_flags & WF_SYNC)
         return select_idle_sibling(p, prev_cpu, new_cpu)
     return find_idlest_cpu(p, cpu)
 
@@ -257,7 +256,8 @@ def nohz_balancer_kick(rq: Rq) -> None:
     if rq.nr_running < 2:
         return
     for cpu in m.cpus:
-        if cpu.rq is not rq and core.idle_cpu(cpu.id) and cpu.tick_cpu_sched is not None and cpu.tick_cpu_sched.tick_stopped:
+        ts = cpu.tick_cpu_sched
+        if cpu.rq is not rq and core.idle_cpu(cpu.id) and ts is not None and ts.tick_stopped:
             if not cpu.pcpu.get("nohz_kick"):
                 cpu.pcpu["nohz_kick"] = True
                 core.smp.smp_send_reschedule(cpu.id)        # kick_ilb()

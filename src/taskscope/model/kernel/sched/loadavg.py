@@ -1,4 +1,4 @@
-"""The load average: kernel/sched/loadavg.c, v4.19: running and uninterruptible tasks, averaged over 1, 5 and 15 minutes.
+"""The load average, of running and uninterruptible tasks: kernel/sched/loadavg.c, v4.19.
 
 Not modelled: the nohz delta lists; an idle CPU's share is folded by whoever folds the others'.
 """

@@ -1,7 +1,7 @@
 """What the files of the scheduler share: kernel/sched/sched.h, v4.19.
 
-The runqueue, its parts per class, and the table of functions that a class is.  The fair class's timeline is a red-black tree in
-C; here it is an ordered array with the same order and the same operations (`CfsRq`).
+The runqueue, its parts per class, and the table of functions that a class is.  The fair class's timeline is a red-black
+tree in C; here it is an ordered array with the same order and the same operations (`CfsRq`).
 """
 
 from __future__ import annotations
@@ -90,9 +90,10 @@ class SchedClass(NamedTuple):
 class CfsRq:
     """struct cfs_rq.
 
-    ``timeline`` from ``first`` on holds what waits, ordered by (vruntime, order of arrival): the order of the kernel's tree,
-    in which equals go to the right.  Finding a place is a binary search, the leftmost is at hand, and most tasks
-    that come back belong at the end; ``None`` before ``first`` is room that is given back from time to time.
+    ``timeline`` from ``first`` on holds what waits, ordered by (vruntime, order of arrival): the order of the kernel's
+    tree, in which equals go to the right.  Finding a place is a binary search, the leftmost is at hand, and most tasks
+    that come back belong at the end; ``None`` before ``first`` is room that is given back from time to time.  The list
+    is empty when nothing waits.
     """
 
     __slots__ = (
@@ -130,10 +131,10 @@ class Rq:
     """struct rq: what one CPU has to run.  Guarded by ``lock``."""
 
     __slots__ = (
-        "active_balance", "calc_load_active", "calc_load_update", "cfs", "clock", "clock_skip", "cpu", "cpu_id", "curr", "idle", "idle_balance",
-        "idle_stamp", "lock", "next_balance", "nr_iowait", "nr_running", "nr_switches", "nr_uninterruptible", "online", "prev_mm", "push_cpu", "rq_cpu_time",
-        "rq_sched_info_pcount", "rq_sched_info_run_delay", "rt", "sched_count", "sched_goidle", "skip_clock_update", "stop", "ttwu_count",
-        "ttwu_local", "wake_list", "yld_count",
+        "calc_load_active", "calc_load_update", "cfs", "clock", "cpu", "cpu_id", "curr", "idle", "idle_balance",
+        "idle_stamp", "lock", "next_balance", "nr_iowait", "nr_running", "nr_switches", "nr_uninterruptible", "online",
+        "prev_mm", "rt", "sched_goidle",
+        "skip_clock_update", "stop", "ttwu_count", "ttwu_local", "wake_list", "yld_count",
     )
 
     def __init__(self, cpu: Cpu) -> None:
@@ -158,17 +159,11 @@ class Rq:
         self.next_balance = 0
         self.idle_balance = False
         self.idle_stamp = 0
-        self.active_balance = 0
-        self.push_cpu = 0
         # load average
         self.calc_load_active = 0
         self.calc_load_update = 0
         # schedstats
-        self.rq_sched_info_run_delay = 0
-        self.rq_sched_info_pcount = 0
-        self.rq_cpu_time = 0
         self.yld_count = 0
-        self.sched_count = 0
         self.sched_goidle = 0
         self.ttwu_count = 0
         self.ttwu_local = 0
@@ -237,14 +232,3 @@ def rt_policy(policy: int) -> bool:
 def valid_policy(policy: int) -> bool:
     """Tell whether sched_setscheduler() knows the policy.  Not modelled: SCHED_DEADLINE."""
     return policy in (SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE, SCHED_FIFO, SCHED_RR)
-
-
-def add_nr_running(rq: Rq, count: int) -> None:
-    """Count tasks that became runnable."""
-    rq.nr_running += count
-
-
-def sub_nr_running(rq: Rq, count: int) -> None:
-    """Count tasks that stopped being runnable."""
-    rq.nr_running -= count
-    assert rq.nr_running >= 0, "nr_running"

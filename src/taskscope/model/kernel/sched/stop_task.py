@@ -1,4 +1,4 @@
-"""The stop class: migration/N, which preempts everything and is preempted by nothing: kernel/sched/stop_task.c, v4.19."""
+"""The stop class: migration/N preempts everything: kernel/sched/stop_task.c, v4.19."""
 
 from __future__ import annotations
 

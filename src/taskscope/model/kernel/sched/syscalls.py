@@ -1,6 +1,7 @@
-"""The scheduler's system calls: policy, priority, affinity, nice, yield: kernel/sched/core.c, v4.19 (syscalls.c since v6.12).
+"""The scheduler's system calls: policy, priority, affinity, nice, yield: kernel/sched/core.c, v4.19.
 
-User memory as elsewhere in the model: a sched_param is its priority, an affinity mask an integer, a timespec (s, ns).
+They have a file of their own since v6.12.  User memory is as elsewhere in the model: a sched_param is its priority, an
+affinity mask an integer, a timespec (s, ns).
 """
 
 from __future__ import annotations
@@ -379,8 +380,9 @@ def do_sched_yield() -> None:
     m = machine.cur
     cpu = m.cpu
     rq = cpu.rq
+    assert not cpu.preempt_count, "a system call holds no lock"
     cpu.irqs_off = True                                     # this_rq_lock_irq()
-    cpu.preempt_count += 1
+    cpu.preempt_count = 1
     if __debug__:
         assert rq.lock.owner is None, "rq.lock"
         rq.lock.owner = cpu
@@ -389,7 +391,7 @@ def do_sched_yield() -> None:
     # Since we are going to call schedule() anyway, there's no need to preempt or enable interrupts.
     if __debug__:
         rq.lock.owner = None
-    cpu.preempt_count -= 1
+    cpu.preempt_count = 0
     cpu.irqs_off = False
     core.schedule()
 

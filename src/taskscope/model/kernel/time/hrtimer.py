@@ -170,8 +170,8 @@ def __hrtimer_run_queues(base: HrtimerCpuBase, now: int) -> None:
         if timer.node is not node:
             heapq.heappop(queue)
             continue
-        # The immediate goal for using the softexpires is minimizing wakeups, not running timers at the earliest interrupt
-        # after their soft expiration: those that are not first stay even if they may fire.
+        # The immediate goal for using the softexpires is minimizing wakeups, not running timers at the earliest
+        # interrupt after their soft expiration: those that are not first stay even if they may fire.
         if timer.softexpires > now:
             break
         heapq.heappop(queue)

@@ -1,7 +1,7 @@
 """Interval timers and alarm(): kernel/time/itimer.c, v4.19.
 
-ITIMER_REAL is an hrtimer of the process that sends SIGALRM.  Not modelled: ITIMER_VIRTUAL and ITIMER_PROF (-EINVAL), which
-posix-cpu-timers.c counts.
+ITIMER_REAL is an hrtimer of the process that sends SIGALRM.  Not modelled: ITIMER_VIRTUAL and ITIMER_PROF (-EINVAL),
+which posix-cpu-timers.c counts.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def hrtimer_cancel_real_timer(signal: SignalStruct) -> None:
 
 
 def exit_itimers(signal: SignalStruct) -> None:
-    """Delete the POSIX timers of a process (kernel/time/posix-timers.c).  Not modelled: timer_create(); there are none."""
+    """Delete the POSIX timers of a process (posix-timers.c).  Not modelled: timer_create(); there are none."""
     signal.posix_timers = []
 
 

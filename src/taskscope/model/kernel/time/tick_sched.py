@@ -1,7 +1,7 @@
 """The tick: kernel/time/tick-sched.c, v4.19, CONFIG_NO_HZ_IDLE and high-resolution timers.
 
-Each CPU has a timer that fires 1/HZ apart and calls update_process_times(); one of them (tick_do_timer_cpu) advances jiffies.
-An idle CPU stops its tick until its next timer.
+Each CPU has a timer that fires 1/HZ apart and calls update_process_times(); one of them (tick_do_timer_cpu) advances
+jiffies. An idle CPU stops its tick until its next timer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ TICK_DO_TIMER_NONE = -1
 class TickSched:
     """struct tick_sched."""
 
-    __slots__ = ("idle_calls", "idle_entrytime", "idle_jiffies", "idle_sleeps", "idle_sleeptime", "inidle", "sched_timer", "tick_stopped")
+    __slots__ = (
+        "idle_calls", "idle_entrytime", "idle_jiffies", "idle_sleeps", "idle_sleeptime", "inidle", "sched_timer",
+        "tick_stopped",
+    )
 
     def __init__(self) -> None:
         self.sched_timer = Hrtimer()

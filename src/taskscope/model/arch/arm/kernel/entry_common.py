@@ -53,13 +53,21 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
         if tp.sys_enter:
             trace_sys_enter(args, scno)
         function = m.sys_call_table.get(scno)
-        ret = function(*args) if function is not None else -ENOSYS
+        if function is None:
+            ret = -ENOSYS
+        elif not args:
+            ret = function()            # a call with *args costs the interpreter a frame on the C stack
+        else:
+            ret = function(*args)
         if tp.sys_exit:
             trace_sys_exit(args, ret, scno)
         # ret_fast_syscall
-        m.catch_up()
-        m.cpu.irqs_off = True           # disable_irq_notrace
+        cpu = m.cpu
+        if m.delays or cpu.pending or (m._events and m._events[0][0] <= m.now):
+            m.catch_up()
+            cpu = m.cpu
         if current.thread_info.flags & m.work_mask:
+            cpu.irqs_off = True         # disable_irq_notrace
             regs = PtRegs(ret)
             restart = do_work_pending(regs, 1)
             ret = regs.ret
@@ -69,9 +77,10 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
                     scno, args = __NR_restart_syscall, ()
                 m.cpu.irqs_off = False
                 continue
-        cpu = m.cpu
+            cpu = m.cpu
+            cpu.irqs_off = False
         assert cpu.preempt_count == 0, f"preempt_count {cpu.preempt_count:#x} on the way to user space"
-        cpu.irqs_off = False
+        assert not cpu.irqs_off, "interrupts off on the way to user space"
         cpu.user_mode = True
         return ret
 

@@ -226,13 +226,9 @@ def trace_event_raw_event_sched_switch(file: TraceEventFile, preempt: bool, prev
     cmdlines = cur.savedcmd
     cmdlines[prev_pid] = prev_comm
     cmdlines[next_pid] = next_comm
-    cpu = cur.cpu
-    count = cpu.preempt_count
-    if count > 15 or prev.thread_info.flags & cur.tif_need_resched:
-        context = trace_events.tracing_gen_ctx(cur)
-    else:
-        context = count << 24 | 0x10000 if cpu.irqs_off else count << 24
-    cpu_buffer = file.buffers[cpu.id]
+    # __schedule() holds rq.lock, has preemption and interrupts off, and has cleared TIF_NEED_RESCHED.
+    context = 0x0201_0000
+    cpu_buffer = file.buffers[cur.cpu.id]
     ts = cur.now
     pos = cpu_buffer.pos
     head = (ts - cpu_buffer.write_stamp) << 5
@@ -306,10 +302,38 @@ def trace_event_raw_event_sched_stat_template(file: TraceEventFile, tsk: Task, d
 
 def trace_event_raw_event_sched_stat_runtime(file: TraceEventFile, tsk: Task, runtime: int, vruntime: int) -> None:
     """Write the record of time run."""
-    if file.event_call.field("vruntime") is None:
-        trace_events.trace_event_buffer_commit(file, (tsk.comm16, tsk.pid, runtime))
+    with_vruntime = len(file.event_call.fields) == 4
+    if file.flags:
+        values = (tsk.comm16, tsk.pid, runtime, vruntime & 0xFFFF_FFFF_FFFF_FFFF)
+        trace_events.trace_event_buffer_commit(file, values if with_vruntime else values[:3])
+        return
+    cur = machine.cur
+    cpu = cur.cpu
+    curr = cpu.curr
+    count = cpu.preempt_count
+    if count > 15 or curr.thread_info.flags & cur.tif_need_resched:
+        context = trace_events.tracing_gen_ctx(cur)
     else:
-        trace_events.trace_event_buffer_commit(file, (tsk.comm16, tsk.pid, runtime, vruntime & 0xFFFF_FFFF_FFFF_FFFF))
+        context = count << 24 | 0x10000                     # update_curr() runs with interrupts off
+    cpu_buffer = file.buffers[cpu.id]
+    ts = cur.now
+    pos = cpu_buffer.pos
+    head = (ts - cpu_buffer.write_stamp) << 5
+    end = pos + file.length
+    if head > _MAX_HEAD or end > cpu_buffer.limit:
+        pos = ring_buffer.rb_move_tail(cpu_buffer, ts, file.length)
+        if pos < 0:
+            return
+        end = pos + file.length
+        head = 0
+    if with_vruntime:
+        file.pack_into(cpu_buffer.page, pos, head | file.type_len, file.head | context, curr.pid, tsk.comm16, tsk.pid, runtime,
+                       vruntime & 0xFFFF_FFFF_FFFF_FFFF)
+    else:
+        file.pack_into(cpu_buffer.page, pos, head | file.type_len, file.head | context, curr.pid, tsk.comm16, tsk.pid, runtime)
+    cpu_buffer.pos = end
+    cpu_buffer.write_stamp = ts
+    cpu_buffer.entries += 1
 
 
 def trace_event_raw_event_sched_pi_setprio(file: TraceEventFile, tsk: Task, pi_task: Task | None) -> None:
