@@ -42,10 +42,11 @@ def compare(programs: Sequence[Program], runners: dict[str, Runner]) -> Iterator
             yield Divergence(program, {"reference": program.expected, **found})
 
 
-def shrink(steps: Sequence[Step], differs: Callable[[Program], bool], tries: int = 400) -> Program:
+def shrink(steps: Sequence[Step], differs: Callable[[Program], bool], tries: int = 400, *, root: bool = False) -> Program:
     """Return a smaller program that still differs: with fewer steps, of smaller numbers.
 
     :param tries: how many programs may be run
+    :param root: see `build.build`
     """
     best = list(steps)
     left = tries
@@ -53,7 +54,7 @@ def shrink(steps: Sequence[Step], differs: Callable[[Program], bool], tries: int
     def still(candidate: list[Step]) -> bool:
         nonlocal left
         left -= 1
-        return left >= 0 and differs(build.build(candidate))
+        return left >= 0 and differs(build.build(candidate, root=root))
 
     size = len(best)
     while size and left > 0:
@@ -75,4 +76,4 @@ def shrink(steps: Sequence[Step], differs: Callable[[Program], bool], tries: int
                     if still(candidate):
                         best = candidate
                         break
-    return build.build(best, "shrunk")
+    return build.build(best, "shrunk", root=root)

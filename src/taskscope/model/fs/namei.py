@@ -175,11 +175,13 @@ def may_open(path: Path, flags: int) -> int:
 def do_open(path: Path, flags: int) -> Any:
     """Make the open file of a Path: the File, or -errno (do_dentry_open())."""
     inode = path.inode
-    f = file_table.alloc_file(path, flags & ~(O_CREAT | O_EXCL | O_TRUNC), inode.i_fop)
+    f = file_table.alloc_file(path, flags, inode.i_fop)
     if f.f_op.open is not None:
         error = f.f_op.open(inode, f)
         if error:
             return error
+    # What is of this open() alone is no flag of the file.
+    f.f_flags &= ~(O_CREAT | O_EXCL | O_TRUNC)
     if flags & O_TRUNC and flags & O_ACCMODE != O_RDONLY:
         inode.i_content = b""
     return f

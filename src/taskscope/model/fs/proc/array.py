@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NSEC_PER_CLOCK_T = 10_000_000           # USER_HZ is 100
 MAX_RT_PRIO = 100
 #: functions marked __sched outside of kernel/sched/
-SCHED_TEXT = frozenset({"schedule_timeout", "schedule_timeout_interruptible", "schedule_timeout_uninterruptible", "do_nanosleep",
+SCHED_TEXT = frozenset({"__switch_to", "schedule_timeout", "schedule_timeout_interruptible", "schedule_timeout_uninterruptible", "do_nanosleep",
                         "schedule_hrtimeout_range", "__mutex_lock", "mutex_lock", "mutex_lock_interruptible", "msleep", "usleep_range"})
 
 

@@ -6,8 +6,8 @@ kernel/trace/tracefs.py.
 
 from __future__ import annotations
 
-from errno import EAGAIN, EINVAL, ENOENT, EPERM
-from stat import S_IFDIR, S_IFREG
+from errno import EACCES, EAGAIN, EINVAL, ENOENT, EPERM
+from stat import S_IFDIR, S_IFREG, S_ISDIR
 from typing import Final
 
 import taskscope.model.fs.super as super_
@@ -42,10 +42,19 @@ def tracefs_lookup(dir: Inode, name: str) -> Inode | None:
     return inode
 
 
-def tracefs_create(dir: Inode, name: str, mode: int) -> int:
-    """Refuse: files are the kernel's to make."""
-    del dir, name, mode
-    return -EPERM
+def tracefs_create(dir: Inode, name: str, mode: int) -> Inode | int:
+    """Make an instance: a folder in instances/.  Files are the kernel's to make, which is what no ->create() comes to: EACCES."""
+    if not S_ISDIR(mode):
+        return -EACCES
+    if dir.i_private != "instances":
+        return -EPERM
+    error = trace.instance_mkdir(machine.cur, name)
+    return error if error else tracefs_get_dir(f"instances/{name}")
+
+
+def tracefs_unlink(dir: Inode, name: str) -> int:
+    """Remove an instance (tracefs_syscall_rmdir())."""
+    return trace.instance_rmdir(machine.cur, name) if dir.i_private == "instances" else -EPERM
 
 
 def tracefs_readdir(f: File) -> list[str]:
@@ -110,16 +119,6 @@ def tracefs_llseek(f: File, offset: int, whence: int) -> int:
     return pos
 
 
-def tracefs_mkdir(dir: Inode, name: str) -> int:
-    """Make an instance, in instances/ only."""
-    return trace.instance_mkdir(machine.cur, name) if dir.i_private == "instances" else -EPERM
-
-
-def tracefs_rmdir(dir: Inode, name: str) -> int:
-    """Remove an instance."""
-    return trace.instance_rmdir(machine.cur, name) if dir.i_private == "instances" else -EPERM
-
-
 tracefs_file_operations: Final = FileOperations(read=tracefs_read, write=tracefs_write, open=tracefs_open, llseek=tracefs_llseek)
 tracefs_dir_operations: Final = FileOperations(iterate=tracefs_readdir)
-tracefs_dir_inode_operations: Final = InodeOperations(lookup=tracefs_lookup, create=tracefs_create)
+tracefs_dir_inode_operations: Final = InodeOperations(lookup=tracefs_lookup, create=tracefs_create, unlink=tracefs_unlink)

@@ -25,7 +25,7 @@ def programs() -> dict[str, Program]:
 def install() -> None:
     """Put the programs and what they read into the root file system; called when it has been mounted.
 
-    A program's file holds its source text, and beside it the function that the loader runs.
+    A program's file has the function that the loader runs; reading it gives its source text (fs/ramfs/inode.py).
     """
     import taskscope.model.fs.super as super_
 
@@ -38,13 +38,7 @@ def install() -> None:
 
 def install_program(path: str, program: Program) -> None:
     """Put one program in."""
-    import inspect
-
     import taskscope.model.fs.super as super_
 
-    try:
-        text = inspect.getsource(program)
-    except (OSError, TypeError):
-        text = f"# {getattr(program, '__name__', program)}\n"
-    inode = super_.kern_file(path, f"#!python\n{text}".encode(), 0o755)
+    inode = super_.kern_file(path, b"", 0o755)
     inode.i_program = program

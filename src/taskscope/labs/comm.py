@@ -1,0 +1,61 @@
+"""Lab ``comm``: the name of a task."""
+
+from __future__ import annotations
+
+from taskscope.labs.lab import Lab, Run
+from taskscope.labs.mutant import Mutant
+
+PR_SET_NAME, PR_GET_NAME = 15, 16
+
+
+def scenario(run: Run) -> None:
+    """Watch the name across fork, exec and prctl."""
+    k = run.boot()
+    k.trace("sched:*", "task:*")
+    terminal = k.terminal()
+    out = terminal.type("whoami")
+    run.typed("whoami", out)
+    naming = k.spawn(rename, name="a_name_of_more_than_15_bytes")
+    naming.wait()
+    run.show(naming.text.splitlines(), "a program names itself")
+    recording = k.recording()
+    who = next(life for life in recording.lives if any(e.filename == "/bin/whoami" for e in life.execs))
+    run.show([f"{c.at / 1e9:.6f}  {c.comm}" for c in who.comms], f"names of {who.pid}")
+    run.equal("the child bears its parent's name until exec", [c.comm for c in who.comms], ["bash", "whoami"])
+    forks = recording.events("sched_process_fork").filter(child_pid=who.pid)
+    run.check("sched_process_fork shows the parent's name for both", forks.height == 1 and forks["child_comm"][0] == forks["parent_comm"][0] == "bash",
+              forks)
+    renames = recording.events("task_rename").filter(pid=who.pid) if "pid" in recording.events("task_rename").columns else recording.events("task_rename")
+    names = [(row["oldcomm"], row["newcomm"]) for row in renames.iter_rows(named=True)]
+    run.check("exec renames: task_rename bash -> whoami", ("bash", "whoami") in names, names)
+    ts_rename = next(row["ts"] for row in renames.iter_rows(named=True) if row["newcomm"] == "whoami")
+    execs = recording.events("sched_process_exec")
+    ts_exec = next(row["ts"] for row in execs.iter_rows(named=True) if row["filename"] == "/bin/whoami")
+    run.check("task_rename comes before sched_process_exec", ts_rename <= ts_exec, (ts_rename, ts_exec))
+    run.check("comm holds 15 bytes and a NUL: the rest of a long name is cut", "before: a_name_of_more_" in naming.text and "after: twelve_by_15_b" in naming.text,
+              naming.text)
+    detail = k.task(1)
+    run.equal("comm stands in the task_struct", detail.members["comm"], "init")
+
+
+def rename(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+    """Print the name, change it, print it again."""
+    sys.puts(f"before: {sys.prctl_get(PR_GET_NAME)}")
+    sys.prctl(PR_SET_NAME, "twelve_by_15_bytes")
+    sys.puts(f"after: {sys.prctl_get(PR_GET_NAME)}")
+    sys.puts(f"/proc/self/comm: {sys.slurp('/proc/self/comm').decode().strip()}")
+
+
+LAB = Lab(
+    name="comm",
+    title="the name of a task: 15 bytes, inherited, changed by exec and prctl",
+    question="Why does the log of a fork show bash twice, and when does the child get its own name?",
+    look="the names of the whoami process with their times, and the program that names itself",
+    answer=(
+        "comm is copied with the task_struct, so a child bears its parent's name until it execs: begin_new_exec (4.19: flush_old_exec) calls "
+        "__set_task_comm() with the last component of the file's name, which fires task_rename, and only later comes sched_process_exec.  "
+        "prctl(PR_SET_NAME) and writing /proc/self/comm do the same.  TASK_COMM_LEN is 16: 15 bytes and a NUL; longer names are cut."
+    ),
+    scenario=scenario,
+    mutant=Mutant("names are cut a byte earlier", "fs.exec:__set_task_comm", "TASK_COMM_LEN - 1", "TASK_COMM_LEN - 2"),
+)

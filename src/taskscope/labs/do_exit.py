@@ -1,0 +1,87 @@
+"""Lab ``do-exit``: the order of do_exit(), and its recursion guard."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from taskscope.labs.lab import Lab, Run
+from taskscope.labs.mutant import Mutant
+
+STEPS = ("exit_signals", "exit_mm", "exit_files", "exit_fs", "exit_notify", "do_task_dead")
+PF_EXITING, PF_EXITPIDONE = 0x4, 0x8
+
+
+def scenario(run: Run) -> None:
+    """Record the steps of a death by kill -9 with the task's flags; then fault inside of do_exit()."""
+    k = run.boot()
+    steps: list[tuple[str, int, bool, bool, bool, int]] = []
+    codes: list[int] = []
+
+    def victim(*_: Any) -> bool:
+        return k.running().comm == "sleep"
+
+    def step(name: str) -> Any:
+        def seen(*_: Any) -> None:
+            t = k.running()
+            steps.append((name, t.flags, t.mm is not None, t.files is not None, t.fs is not None, t.exit_state))
+        return seen
+
+    with ExitStack() as probes:
+        for name in STEPS:
+            probes.enter_context(k.probe(name, step(name), victim))
+        probes.enter_context(k.probe("do_exit", lambda code: codes.append(code), victim))
+        terminal = k.terminal()
+        terminal.type("sleep 100 &")
+        pid = k.pids("sleep")[0]
+        terminal.type(f"kill -9 {pid}")
+        k.run(s=0.2)
+    run.show([f"{'step':<14} PF_EXITING mm files fs exit_state"] + [
+        f"{name:<14} {'yes' if flags & PF_EXITING else 'no':<10} {'+' if mm else '-':<2} {'+' if files else '-':<5} {'+' if fs else '-':<2} {state:#x}"
+        for name, flags, mm, files, fs, state in steps], "do_exit(9), step by step: what the task still has on entry")
+    run.equal("kill -9 passes 9: the wait status", codes, [9])
+    run.equal("the steps come in this order", [s[0] for s in steps], list(STEPS))
+    at = {s[0]: s for s in steps}
+    run.check("exit_signals() sets PF_EXITING", not at["exit_signals"][1] & PF_EXITING and bool(at["exit_mm"][1] & PF_EXITING))
+    run.check("exit_mm() takes the memory away", at["exit_mm"][2] and not at["exit_files"][2])
+    run.check("exit_files() the open files", at["exit_files"][3] and not at["exit_fs"][3])
+    run.check("exit_fs() root and working directory", at["exit_fs"][4] and not at["exit_notify"][4])
+    run.check("exit_notify() makes it a zombie", at["exit_notify"][5] == 0 and at["do_task_dead"][5] in (0x20, 0x10), at["do_task_dead"][5])
+    run.check("4.19 marks a finished futex clean-up with PF_EXITPIDONE; later kernels have no such flag",
+              bool(at["do_task_dead"][1] & PF_EXITPIDONE) != run.new, hex(at["do_task_dead"][1]))
+
+    fell: list[int] = []
+
+    def fault(*_: Any) -> None:
+        # A fault inside of do_exit(): the handler ends the task again.
+        if k.running().comm == "true" and not fell:
+            fell.append(k.running().pid)
+            from taskscope.model.kernel import exit as exit_
+
+            exit_.do_exit(11)
+
+    with k.probe("exit_files", fault):
+        terminal.type("true", s=1)
+    stuck = k.task(fell[0])
+    run.show([f"pid {fell[0]} {stuck.row.comm}: state {stuck.row.state}, flags {stuck.members['flags']:#x}", *stuck.stack], "a task that faulted inside of do_exit()")
+    run.equal("the recursion guard leaves it alone: TASK_UNINTERRUPTIBLE, for ever", stuck.row.state, "D")
+    run.check("4.19 sets PF_EXITPIDONE on it, so that futex_lock_pi() does not wait", bool(stuck.members["flags"] & PF_EXITPIDONE) != run.new, hex(stuck.members["flags"]))
+    run.check("dmesg says that a reboot is needed", "Fixing recursive fault but reboot is needed!" in k.dmesg(), k.dmesg()[-200:])
+    terminal.keys("\x03")
+    k.run(s=1)
+    run.equal("no signal reaches it", k.task(fell[0]).row.state, "D")
+
+
+LAB = Lab(
+    name="do-exit",
+    title="the order of do_exit(), and its recursion guard",
+    question="In which order does a task give up what it has, and what if it faults while it does so?",
+    look="the table: on entry of each step, what the task still has",
+    answer=(
+        "do_exit(code) first checks for recursion, sets PF_EXITING (exit_signals), then gives up memory (exit_mm), files, fs, terminal and namespaces, tells its relatives (exit_notify: zombie, SIGCHLD) and calls do_task_dead(), which never returns.  A task that comes in again "
+        "with PF_EXITING set faulted inside: nothing can be cleaned up safely, so it sleeps uninterruptibly for ever, and the log asks for a reboot.  kill -9 gives code 9: the wait status, in its lower byte."
+    ),
+    scenario=scenario,
+    mutant=Mutant("files are closed after the parent has been told", "kernel.exit:do_exit", "    fs_file.exit_files(tsk)\n    fs_struct.exit_fs(tsk)\n",
+                  "    fs_struct.exit_fs(tsk)\n    fs_file.exit_files(tsk)\n"),
+)

@@ -1,0 +1,94 @@
+"""Lab ``kthreadd-wakeup``: who wakes kthreadd, and whom the notes' patch names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskscope.labs.kthread_create import owner, plain
+from taskscope.labs.lab import Lab, Run
+from taskscope.labs.mutant import Mutant
+
+
+def scenario(run: Run) -> None:
+    """Apply the notes' patch to ttwu_do_wakeup(), wake kthreadd from its own CPU and from another, and compare with sched_waking."""
+    local, remote = wakeup(run, same_cpu=True), wakeup(run, same_cpu=False)
+    run.show(local["dmesg"], "dmesg of the patch: waker and kthreadd on one CPU")
+    run.show(remote["dmesg"], "dmesg of the patch: the waker runs on the other CPU")
+    run.show(remote["waking"][1], "the waker's stack at sched_waking, in the same case")
+    run.check("on one CPU the patch names the one that asked", local["patch"][0] == "owner" and "kthread_create_on_node" in local["patch"][1], local["patch"])
+    run.check("its stack: ttwu_do_wakeup <- … <- try_to_wake_up <- … <- kthread_create_on_node",
+              in_order(local["patch"][1], ["ttwu_do_wakeup", "try_to_wake_up", "kthread_create_on_node"]), local["patch"][1])
+    run.check("from another CPU the wakeup is done by kthreadd's CPU, in the interrupt: current is not the waker",
+              remote["patch"][0] != "owner" and "sched_ttwu_pending" in remote["patch"][1], remote["patch"])
+    run.check("there is no kthread_create_on_node() on that stack: it is the interrupt's", "kthread_create_on_node" not in remote["patch"][1], remote["patch"][1])
+    run.check("sched_waking runs on the waker's side in both cases, and names it",
+              all(one["waking"][0] == "owner" and "kthread_create_on_node" in plain(one["waking"][1]) for one in (local, remote)), remote["waking"])
+
+
+def wakeup(run: Run, same_cpu: bool) -> dict[str, Any]:
+    """Return what the patch and sched_waking see of one wakeup of kthreadd."""
+    k = run.boot()
+    m = k.machine
+    from taskscope.model.drivers.vhost import vhost
+    from taskscope.model.kernel import printk
+    from taskscope.model.lib import dump_stack
+
+    with k.current():
+        vhost.vhost_init()
+    seen: dict[str, Any] = {}
+
+    def patch(rq: Any, p: Any, *_: Any) -> None:
+        # if (!strcmp(p->comm, "kthreadd")) { printk(...); dump_stack(); }
+        if p.comm == "kthreadd" and "waking" in seen and "patch" not in seen:
+            seen["patch"] = (k.running().comm, plain(k.running_stack()))
+            printk.printk(f"[+][{k.running().comm}] wakeup kthreadd process \n")
+            dump_stack.dump_stack()
+
+    def waking(p: Any, *_: Any) -> None:
+        if p.comm == "kthreadd" and k.running().comm == "owner":
+            seen.setdefault("waking", (k.running().comm, k.running_stack()))
+
+    kthreadd = m.kthreadd_task
+    with k.probe("ttwu_do_wakeup", patch), k.probe("sched_waking", waking):
+        k.run(s=0.05)
+        cpu = kthreadd.thread_info.cpu
+        k.install(owner, "/usr/local/bin/owner")
+        launcher = k.spawn(pinned, str(cpu if same_cpu else 1 - cpu), str(cpu), name="pinned")
+        k.run(until=lambda: "patch" in seen and "waking" in seen, s=5)
+    del launcher
+    text = k.dmesg()
+    at = text.find("[+]")
+    seen["dmesg"] = text[text.rfind("\n", 0, at) + 1:].splitlines()[:16]
+    return seen
+
+
+def pinned(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Bind kthreadd to one CPU and oneself to another (or the same), then own the device."""
+    sys.sched_setaffinity(2, [int(argv[2])])
+    sys.sched_setaffinity(0, [int(argv[1])])
+    sys.execv("/usr/local/bin/owner", ["owner"])
+
+
+def in_order(stack: list[str], names: list[str]) -> bool:
+    """Tell whether functions stand on a stack in this order, innermost first."""
+    at = 0
+    for name in names:
+        if name not in stack[at:]:
+            return False
+        at = stack.index(name, at) + 1
+    return True
+
+
+LAB = Lab(
+    name="kthreadd-wakeup",
+    title="who wakes kthreadd, and whom the notes' patch names",
+    question="The notes patch ttwu_do_wakeup() to print current->comm when kthreadd is woken.  Is that always the waker?",
+    look="the two outputs of the patch, and the stack at sched_waking",
+    answer=(
+        "No.  On the waker's own CPU ttwu_do_wakeup() is called from try_to_wake_up(), and current is who called kthread_create().  If kthreadd's runqueue belongs to a CPU that shares no cache with the waker's, try_to_wake_up() only queues the task there and sends an interrupt: "
+        "ttwu_do_wakeup() then runs in that CPU's interrupt (scheduler_ipi -> sched_ttwu_pending), and current is whatever was interrupted, often the idle task.  The waker is seen reliably at sched_waking, which try_to_wake_up() fires first: "
+        "echo stacktrace if comm == \"kthreadd\" into its trigger instead of patching."
+    ),
+    scenario=scenario,
+    mutant=Mutant("a wakeup is never handed to the other CPU", "kernel.sched.core:ttwu_queue", "ttwu_queue_remote(p, cpu, wake_flags)\n", "pass\n"),
+)

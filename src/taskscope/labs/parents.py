@@ -1,0 +1,111 @@
+"""Lab ``parents``: real_parent and parent, and who adopts orphans."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from taskscope.labs.lab import Lab, Run
+from taskscope.labs.mutant import Mutant
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def scenario(run: Run) -> None:
+    """Let a parent die before its child in three ways, and look at both fields before and after."""
+    k = run.boot()
+    calls: list[str] = []
+    with ExitStack() as probes:
+        for name in ("exit_notify", "forget_original_parent", "find_new_reaper"):
+            probes.enter_context(k.probe(name, lambda *_, name=name: calls.append(name), when=lambda *_: k.running().comm == "to-init"))
+        orphan(run, k, "to-init", to_init, "init", "init adopts")
+    run.show(" -> ".join(calls[:3]), "calls in the dying parent")
+    run.equal("the way: exit_notify -> forget_original_parent -> find_new_reaper", calls[:3], ["exit_notify", "forget_original_parent", "find_new_reaper"])
+    orphan(run, k, "to-subreaper", to_subreaper, "to-subreaper", "the nearest ancestor that is a subreaper adopts, not the grandparent as such")
+    orphan(run, k, "to-thread", to_thread, "to-thread", "another thread of the same process adopts")
+
+
+def orphan(run: Run, k: Any, name: str, program: Any, adopter: str, what: str) -> None:
+    """Run one case: the program prints the child's pid; the parent dies 50 ms later."""
+    p = k.spawn(program, name=name)
+    k.run(until=lambda: any(b"child" in data for _, data in p.tty.screen[-2:]))
+    pid = int(p.tty.screen[-1][1].split()[1])
+    task = k.find(pid)
+    before = (task.real_parent.pid, task.parent.pid)
+    old = task.real_parent
+    siblings = [node.pid for node in children(old)]
+    k.run(s=0.15)
+    after = (task.real_parent.pid, task.parent.pid)
+    run.show([f"before: real_parent {before[0]} ({old.comm}), parent {before[1]}", f"after:  real_parent {after[0]} ({task.real_parent.comm}), parent {after[1]}"], f"{name}, child {pid}")
+    run.check(f"{name}: {what}", task.real_parent.comm == adopter and task.real_parent is not old, task.real_parent)
+    run.check(f"{name}: the kernel changes both fields: they are equal before and after", before[0] == before[1] and after[0] == after[1], (before, after))
+    run.check(f"{name}: it moved from the old parent's children to the new one's", pid in siblings and pid in [c.pid for c in children(task.real_parent)]
+              and pid not in [c.pid for c in children(old)])
+    k.run(s=0.5)
+
+
+def children(task: Any) -> list[Any]:
+    """Return task.children, which link each child's sibling."""
+    found = []
+    node = task.children.next
+    while node is not task.children:
+        found.append(node.owner)
+        node = node.next
+    return found
+
+
+def to_init(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+    """Have a child and die first."""
+    pid = sys.clone(rest)
+    sys.write(1, f"child {pid}\n".encode())
+    sys.nanosleep(50_000_000)
+
+
+def to_subreaper(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+    """Be a subreaper with two generations below that do not adopt: the grandparent is none."""
+    sys.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    sys.clone(generation, 2)
+    sys.nanosleep(300_000_000)
+
+
+def generation(sys, left):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Be one of the generations between."""
+    if left:
+        sys.clone(generation, left - 1)
+        sys.nanosleep(200_000_000)
+        return
+    pid = sys.clone(rest)
+    sys.write(1, f"child {pid}\n".encode())
+    sys.nanosleep(50_000_000)
+
+
+def to_thread(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+    """Let a second thread have the child and end before the process does."""
+    sys.pthread_create(parent_thread)
+    sys.nanosleep(400_000_000)
+
+
+def parent_thread(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Have a child and end as a thread."""
+    pid = sys.clone(rest)
+    sys.write(1, f"child {pid}\n".encode())
+    sys.nanosleep(50_000_000)
+
+
+def rest(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Be the child."""
+    sys.nanosleep(250_000_000)
+
+
+LAB = Lab(
+    name="parents",
+    title="real_parent and parent, and who adopts orphans",
+    question="The parent dies first: do real_parent and parent differ then, and who takes the child?",
+    look="both fields before and after, in the three cases",
+    answer=(
+        "They do not differ.  forget_original_parent() sets real_parent to the reaper, and parent too, unless the child is traced: only under ptrace do the two differ (parent is then the tracer).  find_new_reaper() asks in this order: another living thread of the same process, the "
+        "nearest ancestor that called prctl(PR_SET_CHILD_SUBREAPER), else init.  A grandparent as such is never asked.  The study notes say that the fields differ once the creator has died; the kernel's code above shows otherwise."
+    ),
+    scenario=scenario,
+    mutant=Mutant("only real_parent is changed", "kernel.exit:forget_original_parent", "                t.parent = t.real_parent\n", "                pass\n"),
+)

@@ -1,0 +1,66 @@
+"""Lab ``ps-axjf``: the forest, and what kind each kernel thread is of."""
+
+from __future__ import annotations
+
+from taskscope.labs.lab import Lab, Run
+from taskscope.labs.mutant import Mutant
+
+PF_KTHREAD, PF_WQ_WORKER = 0x20_0000, 0x20
+
+
+def scenario(run: Run) -> None:
+    """Tell kthreadd, workers, interrupt threads and per-cpu threads apart by flags and data, not by name."""
+    k = run.boot()
+    terminal = k.terminal()
+    table = terminal.type("ps -axjf")
+    run.typed("ps -axjf", table)
+    lines = [line for line in table.splitlines() if line[:5].strip().isdigit()]
+    run.check("the columns are those of the notes",
+              "PPID   PID  PGID   SID TTY      TPGID STAT   UID   TIME COMMAND" in table)
+    shown = {int(line.split()[1]): line for line in lines}
+    kinds: dict[int, str] = {}
+    for task in k.machine_tasks():
+        kinds[task.pid] = kind_of(task)
+    run.show([f"{pid:5d}  {kinds[pid]:<22} {k.find(pid).comm}" for pid in sorted(kinds) if kinds[pid] != "user"],
+             "the same tasks, told apart by flags and thread function")
+    run.check("kernel threads are in brackets: they have no command line", all("[" in shown[p] for p in kinds if kinds[p] != "user" and p in shown))
+    run.equal("kthreadd is the one whose function is kthreadd()", [p for p in kinds if kinds[p] == "kthreadd"], [2])
+    workers = [p for p in kinds if kinds[p] == "worker"]
+    run.check("kworker/… threads have PF_WQ_WORKER and run worker_thread()",
+              bool(workers) and all(k.find(p).comm.startswith("kworker/") for p in workers), workers)
+    run.check("no other task has PF_WQ_WORKER but a rescuer of a workqueue",
+              all(kinds[p] in ("worker", "rescuer") for p in kinds if k.find(p).flags & PF_WQ_WORKER))
+    irq = [p for p in kinds if kinds[p] == "irq thread"]
+    run.check("irq/number-name threads run irq_thread()", all(k.find(p).comm.startswith("irq/") for p in irq), irq)
+    per_cpu = [p for p in kinds if kinds[p] == "per-cpu (smpboot)"]
+    run.check("ksoftirqd/N and migration/N are one a CPU, bound to it (PF_NO_SETAFFINITY)",
+              {k.find(p).comm for p in per_cpu} >= {f"ksoftirqd/{n}" for n in range(run.lab.cpus)}
+              and all(k.find(p).flags & 0x400_0000 for p in per_cpu), [k.find(p).comm for p in per_cpu])
+    run.check("TTY is ? and TPGID -1 for what has no terminal", all(" ?  " in shown[p] and " -1 " in shown[p] for p in kinds if kinds[p] != "user" and p in shown))
+
+
+def kind_of(task) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Say what kind a task is of, by its flags and the function it runs."""
+    if not task.flags & PF_KTHREAD:
+        return "user"
+    if task.kthread is None:
+        return "kthreadd" if task.pid == 2 else "kernel thread"
+    name = getattr(task.kthread.threadfn, "__name__", "")
+    known = {"worker_thread": "worker", "rescuer_thread": "rescuer", "irq_thread": "irq thread", "smpboot_thread_fn": "per-cpu (smpboot)"}
+    return known.get(name, f"{name}()")
+
+
+LAB = Lab(
+    name="ps-axjf",
+    title="the forest, and what kind each kernel thread is of",
+    question="How does one tell kthreadd, worker threads and interrupt threads apart?",
+    look="the bracketed names below [kthreadd], and the second table: flags and thread function of each",
+    answer=(
+        "All kernel threads have PF_KTHREAD and no mm, so that ps has no command line and prints the name in brackets.  What they are "
+        "is the function given to kthread_create(): worker_thread() for kworker/… (which sets PF_WQ_WORKER), rescuer_thread() for the "
+        "rescuer of a workqueue such as rcu_gp, irq_thread() for irq/number-name, smpboot_thread_fn() for the threads that "
+        "each CPU has.  The name is only the format string of whoever asked."
+    ),
+    scenario=scenario,
+    mutant=Mutant("workers do not say that they are workers", "kernel.workqueue:worker_thread", "set_pf_worker(True)", "set_pf_worker(False)"),
+)

@@ -1,0 +1,190 @@
+"""From a task descriptor to what people see: one decoder for every kind of memory.
+
+What can be read of task_struct is asked of a `Memory`: the executable kernel's objects, or the memory of a real kernel.  Both
+know the fields by the kernel's names, so that this file is written once.  Fields that changed their name or place between kernels are
+looked for under each of them; a field that a kernel has not is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from taskscope.abi.era import Version
+from taskscope.abi.sched import prio_to_nice
+from taskscope.abi.state import state_letter
+from taskscope.snapshot.snapshot import Snapshot, TaskRow
+
+PF_IDLE: Final = 0x2
+PF_WQ_WORKER: Final = 0x20
+PF_FORKNOEXEC: Final = 0x40
+PF_KTHREAD: Final = 0x20_0000
+PIDTYPES: Final = ("PID", "TGID", "PGID", "SID")
+
+
+class Memory(Protocol):
+    """How a source lets task descriptors be read.  Paths are member names joined by dots, as in C with ``->`` and ``.`` alike."""
+
+    version: Version
+    source: str                 # for people
+    now: int | None             # ns of the kernel's monotonic clock
+
+    def init_task(self) -> Any:
+        """Return init_task."""
+
+    def processes(self) -> Iterator[Any]:
+        """Walk init_task.tasks: every thread group leader but init_task itself."""
+
+    def threads(self, leader: Any) -> Iterator[Any]:
+        """Walk the thread group of a leader, itself first."""
+
+    def idle_tasks(self) -> Iterator[Any]:
+        """Return the idle task of every CPU."""
+
+    def children(self, task: Any) -> Iterator[Any]:
+        """Walk task.children."""
+
+    def number(self, obj: Any, path: str) -> int | None:
+        """Read a number or an address; None if there is no such member or a pointer on the way is NULL."""
+
+    def text(self, obj: Any, path: str) -> str | None:
+        """Read a string."""
+
+    def follow(self, obj: Any, path: str) -> Any:
+        """Follow pointers; None for NULL."""
+
+    def address(self, obj: Any) -> int:
+        """Return where an object is in memory."""
+
+    def id_of(self, task: Any, kind: str) -> int | None:
+        """Return the number of a task's struct pid of one of the `PIDTYPES`; None if it has none any more."""
+
+    def stack(self, task: Any) -> list[str]:
+        """Return a sleeping task's call stack, innermost first, as name+offset/size; [] for one that runs."""
+
+    def waits_in(self, task: Any) -> str | None:
+        """Return the function that a sleeping task waits in; None if it does not sleep."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDetail:
+    """A task descriptor, member by member; names and units are the kernel's, addresses are numbers."""
+
+    row: TaskRow
+    version: Version
+    address: int                        # of the task_struct
+    members: dict[str, Any]             # by the kernel's name, in the order of the struct
+    thread_info: dict[str, Any]
+    thread_info_address: int
+    thread_size: int
+    children: tuple[int, ...]           # pids
+    threads: tuple[int, ...]
+    stack: tuple[str, ...]              # call stack, innermost first
+
+
+#: members of task_struct that are numbers, in the struct's order; alternatives are names of other kernels
+_NUMBERS: Final = (
+    ("state", "__state"), ("stack",), ("usage.refs.counter", "usage"), ("flags",), ("ptrace",), ("on_cpu",), ("on_rq",), ("prio",),
+    ("static_prio",), ("normal_prio",), ("rt_priority",), ("se.load.weight",), ("se.vruntime",), ("se.sum_exec_runtime",),
+    ("se.nr_migrations",), ("policy",), ("nr_cpus_allowed",), ("cpus_allowed", "cpus_mask"), ("sched_info.pcount",), ("sched_info.run_delay",),
+    ("sched_info.last_arrival",), ("sched_info.last_queued",), ("mm",), ("active_mm",), ("exit_state",), ("exit_code",), ("exit_signal",),
+    ("pdeath_signal",), ("jobctl",), ("personality",), ("pid",), ("tgid",), ("real_parent.pid",), ("parent.pid",), ("group_leader.pid",),
+    ("vfork_done",), ("utime",), ("stime",), ("nvcsw",), ("nivcsw",), ("start_time",), ("min_flt",), ("maj_flt",), ("fs",), ("files",),
+    ("nsproxy",), ("signal",), ("sighand",), ("blocked",), ("pending.signal",),
+)
+#: members of what task_struct points to
+_BEHIND: Final = (
+    ("mm.mm_users", "mm.mm_users.counter"), ("mm.mm_count", "mm.mm_count.counter"), ("fs.users",), ("files.count", "files.count.counter"),
+    ("sighand.count", "sighand.count.refs.counter"), ("signal.live", "signal.live.counter"), ("signal.nr_threads",),
+    ("signal.flags",), ("signal.group_exit_code",), ("signal.shared_pending.signal",), ("signal.oom_score_adj",), ("cred.uid", "cred.uid.val"),
+    ("cred.euid", "cred.euid.val"), ("cred.gid", "cred.gid.val"),
+)
+_THREAD_INFO: Final = ("flags", "preempt_count", "addr_limit", "task", "cpu", "cpu_domain", "syscall", "used_cp", "status", "syscall_work")
+_CPU_CONTEXT: Final = ("r4", "r5", "r6", "r7", "r8", "r9", "sl", "fp", "sp", "pc")
+
+
+def _one_of(memory: Memory, task: Any, names: tuple[str, ...]) -> tuple[str, int | None]:
+    for name in names:
+        value = memory.number(task, name)
+        if value is not None:
+            return name, value
+    return names[0], None
+
+
+def snapshot(memory: Memory) -> Snapshot:
+    """Return every task, found as ps finds them: along init_task.tasks, and each group's threads."""
+    rows = [row_of(memory, task) for task in memory.idle_tasks()]
+    for leader in memory.processes():
+        rows += [row_of(memory, task) for task in memory.threads(leader)]
+    rows.sort(key=lambda row: (row.pid, row.cpu or 0))
+    return Snapshot(tuple(rows), memory.now, memory.source, {})
+
+
+def kind_of(flags: int, pid: int, tgid: int) -> str:
+    """Return process, thread, kthread or idle."""
+    if flags & PF_IDLE:
+        return "idle"
+    if flags & PF_KTHREAD:
+        return "kthread"
+    return "process" if pid == tgid else "thread"
+
+
+def letter_of(memory: Memory, task: Any) -> str:
+    """Return the state's letter as ps shows it."""
+    state = _one_of(memory, task, ("state", "__state"))[1]
+    return state_letter(state or 0, memory.number(task, "exit_state") or 0, memory.version)
+
+
+def row_of(memory: Memory, task: Any) -> TaskRow:
+    """Return the row of ps(1) of one task."""
+    number = memory.number
+    pid, tgid, flags = number(task, "pid") or 0, number(task, "tgid") or 0, number(task, "flags") or 0
+    static_prio = number(task, "static_prio")
+    has_mm = memory.follow(task, "mm") is not None
+    tty = memory.text(task, "signal.tty.name")
+    foreground = memory.follow(task, "signal.tty.pgrp")
+    return TaskRow(
+        pid=pid, generation=None, tgid=tgid, ppid=number(task, "real_parent.tgid"), kind=kind_of(flags, pid, tgid),
+        comm=memory.text(task, "comm") or "", state=letter_of(memory, task),
+        cpu=_one_of(memory, task, ("thread_info.cpu", "cpu"))[1], prio=number(task, "prio"),
+        nice=None if static_prio is None else prio_to_nice(static_prio), pgid=memory.id_of(task, "PGID"), sid=memory.id_of(task, "SID"),
+        tty=tty, tpgid=-1 if tty is None else number(foreground, "nr") if foreground is not None else 0,
+        uid=_one_of(memory, task, ("cred.euid", "cred.euid.val"))[1],
+        rss_kib=(number(task, "mm.rss") or 0) * 4 if has_mm else 0, size_kib=(number(task, "mm.total_vm") or 0) * 4 if has_mm else 0,
+        wchan=memory.waits_in(task), start=number(task, "start_time"), runtime=number(task, "se.sum_exec_runtime"),
+        forked=bool(flags & PF_FORKNOEXEC),
+    )
+
+
+def detail_of(memory: Memory, task: Any) -> TaskDetail:
+    """Return a task descriptor, member by member."""
+    members: dict[str, Any] = {"comm": memory.text(task, "comm")}
+    for names in (*_NUMBERS, *_BEHIND):
+        name, value = _one_of(memory, task, names)
+        if value is not None:
+            members[name.removesuffix(".refs.counter").removesuffix(".counter").removesuffix(".val")] = value
+    for pointer in ("mm", "active_mm", "fs", "files", "nsproxy", "signal", "sighand", "vfork_done"):
+        if memory.follow(task, pointer) is None:
+            members[pointer] = 0
+    for kind in PIDTYPES[2:]:
+        members[kind] = memory.id_of(task, kind)
+    members["sched_class"] = memory.text(task, "sched_class.name")
+    info = memory.follow(task, "thread_info")
+    thread_info: dict[str, Any] = {}
+    for name in _THREAD_INFO:
+        value = memory.number(info, name)
+        if value is not None:
+            thread_info[name] = value
+    for name in _CPU_CONTEXT:
+        value = memory.number(info, f"cpu_context.{name}")
+        if value is not None:
+            thread_info[f"cpu_context.{name}"] = value
+    leader = memory.follow(task, "group_leader")
+    return TaskDetail(
+        row=row_of(memory, task), version=memory.version, address=memory.address(task), members=members, thread_info=thread_info,
+        thread_info_address=memory.address(info), thread_size=getattr(memory, "thread_size", 0),
+        children=tuple(memory.number(child, "pid") or 0 for child in memory.children(task)),
+        threads=tuple(memory.number(thread, "pid") or 0 for thread in memory.threads(leader)) if leader is not None else (),
+        stack=tuple(memory.stack(task)),
+    )

@@ -1,0 +1,505 @@
+"""A machine of the executable kernel as people use it: `System`, what `taskscope.boot` returns.
+
+Stands at the front door because it joins rooms that may not know each other: the machine (model), the decoder of task
+descriptors (snapshot) and the recordings (ftrace, lives).  It looks at the machine from outside, as a debugger and a person at the keyboard do:
+nothing here takes virtual time, and what it starts is started by the machine's init.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from taskscope.errors import NoSuchTaskError, UsageError
+
+if TYPE_CHECKING:
+    from taskscope.model.drivers.tty.tty_io import TtyStruct
+    from taskscope.model.include.linux.sched import Task
+    from taskscope.model.machine import Machine
+    from taskscope.recording import Recording
+    from taskscope.snapshot.decode import TaskDetail
+    from taskscope.snapshot.snapshot import Snapshot
+
+Program = Callable[..., Any]
+#: how long a run may take at most that ends by a condition, in seconds of the machine
+LONGEST = 24 * 3600
+
+
+class Process:
+    """A program that was started from outside."""
+
+    def __init__(self, system: System, number: int, name: str, tty: TtyStruct) -> None:
+        self._system = system
+        self._number = number
+        self.name = name
+        self.tty = tty
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid; None until init has forked it."""
+        found: int | None = self._system.machine.hostctl.started.get(self._number)
+        return found
+
+    @property
+    def status(self) -> int | None:
+        """Its wait status; None until init has reaped it."""
+        pid = self.pid
+        return None if pid is None else self._system.machine.hostctl.ended.get(pid)
+
+    @property
+    def exitcode(self) -> int | None:
+        """Its exit code, or the negative number of the signal that killed it."""
+        status = self.status
+        return None if status is None else os.waitstatus_to_exitcode(status)
+
+    @property
+    def text(self) -> str:
+        """What its terminal shows."""
+        return self.tty.text
+
+    def wait(self, s: float = LONGEST) -> int:
+        """Run the machine until it has ended; return its exit code.
+
+        :raises UsageError: it has not ended after `s` seconds
+        """
+        self._system.run(until=self, s=s)
+        code = self.exitcode
+        if code is None:
+            raise UsageError(f"{self.name} has not ended after {s:g} s of the machine's time")
+        return code
+
+    def __repr__(self) -> str:
+        return f"<process {self.pid} {self.name}>"
+
+
+class Terminal:
+    """A terminal with a shell on it: type, run, look."""
+
+    def __init__(self, system: System, process: Process) -> None:
+        self._system = system
+        self.process = process
+        self.tty = process.tty
+
+    def type(self, text: str, s: float | None = None) -> str:
+        """Type a line (Enter is added) and run the machine until the shell waits for the next one, or for `s` seconds.
+
+        :return: what has appeared on the screen since
+        """
+        before = len(self.tty.text)
+        self._system.type(self.tty, text + "\n")
+        if s is None:
+            self._system.run(until=self.idle)
+        else:
+            self._system.run(s=s)
+        return self.tty.text[before:]
+
+    def keys(self, text: str, s: float = 0.01) -> str:
+        """Press keys without Enter (``\\x03`` is ^C), and run for `s` seconds."""
+        before = len(self.tty.text)
+        self._system.type(self.tty, text)
+        self._system.run(s=s)
+        return self.tty.text[before:]
+
+    def idle(self) -> bool:
+        """Tell whether the shell waits for a line."""
+        task = self._system.find(self.process.pid)
+        return (not self._system.machine.uart_fifo and not self.tty.lines and task is not None and task.state == 1 and self.tty.pgrp is not None
+                and self.tty.pgrp.nr == task.tgid and self._system.waits_in(task) == "n_tty_read")
+
+    def close(self) -> None:
+        """Close the terminal's window: its session hears SIGHUP."""
+        self._system.machine.uart_fifo.append((self.tty, None))
+        self._system.interrupt(self._system.machine.irq_uart)
+
+    @property
+    def text(self) -> str:
+        """All that the terminal has shown."""
+        return self.tty.text
+
+
+class System:
+    """A booted machine.
+
+    >>> import taskscope
+    >>> with taskscope.boot(cpus=2) as k:
+    ...     hello = k.spawn(lambda sys, argv: sys.puts("hello"), name="hello")
+    ...     code = hello.wait()
+    ...     print(code, hello.text.strip())
+    0 hello
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._requests = 0
+        self._stopped_at: str | None = None
+
+    # ---- life of the machine ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Switch the machine off; nothing of it is left behind."""
+        if not self.machine.closed:
+            self.machine.close()
+
+    def __enter__(self) -> System:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @contextmanager
+    def current(self) -> Iterator[Machine]:
+        """Make this the machine that the kernel's functions mean, for looking at it from outside."""
+        from taskscope.model import machine
+
+        before, machine.cur = machine.cur, self.machine
+        try:
+            yield self.machine
+        finally:
+            machine.cur = before
+
+    @property
+    def now(self) -> int:
+        """The time of its clock, in ns since power-on."""
+        return self.machine.now
+
+    # ---- starting things -------------------------------------------------------------------------------
+
+    def install(self, program: Program, path: str) -> None:
+        """Put a program ``main(sys, argv)`` into the machine's file system."""
+        from taskscope.model.user.programs import install_program
+
+        with self.current():
+            install_program(path, program)
+
+    def spawn(
+        self, program: Program | str, *args: str, name: str | None = None, tty: TtyStruct | None = None, cwd: str = "/root",
+        env: dict[str, str] | None = None, uid: int = 0,
+    ) -> Process:
+        """Have init start a program, in a session of its own; it runs when the machine runs.
+
+        :param program: ``main(sys, argv)``, or the path or name of one that is there
+        :param name: what its file is called, for a function; the function's name by default
+        :param tty: its terminal; the console by default
+        :raises UsageError: there is no such program
+        """
+        if callable(program):
+            name = name or getattr(program, "__name__", "program").strip("<>")
+            path = f"/usr/local/bin/{name}"
+            self.install(program, path)
+        else:
+            path = program if "/" in program else self._which(program)
+            name = path.rpartition("/")[2]
+        m = self.machine
+        tty = m.console_tty if tty is None else tty
+        self._requests += 1
+        m.hostctl.requests.append((self._requests, path, [name, *args], dict(env or {}), f"/dev/{tty.name}", cwd, uid))
+        self.interrupt(m.hostctl.irq)
+        return Process(self, self._requests, name, tty)
+
+    def _which(self, name: str) -> str:
+        from taskscope.model.fs import super as super_
+
+        with self.current():
+            for folder in ("/usr/local/bin", "/bin", "/sbin"):
+                if name in (super_.kern_mkdir(folder).i_children or {}):
+                    return f"{folder}/{name}"
+            known = ", ".join(sorted(super_.kern_mkdir("/bin").i_children or {}))
+        raise UsageError(f"the machine has no program {name!r}; it has {known}")
+
+    def terminal(self, shell: str = "bash") -> Terminal:
+        """Open a terminal: a pty with a shell on it, run until its prompt is there."""
+        from taskscope.model.drivers.tty import tty_io
+
+        with self.current():
+            tty = tty_io.pty_open()
+        terminal = Terminal(self, self.spawn(shell, tty=tty))
+        self.run(until=terminal.idle)
+        return terminal
+
+    def type(self, tty: TtyStruct, text: str) -> None:
+        """Type on a terminal: the characters arrive by interrupt when the machine runs."""
+        self.machine.uart_fifo.append((tty, text.encode()))
+        self.interrupt(self.machine.irq_uart)
+
+    def interrupt(self, irq: Any, cpu: int = 0) -> None:
+        """Raise an interrupt now."""
+        m = self.machine
+        m.at(m.now, _raise, (m.cpus[cpu], irq))
+
+    # ---- running ---------------------------------------------------------------------------------------
+
+    def run(self, s: float | None = None, *, ns: int | None = None, until: Any = None, every: int = 1_000_000) -> None:
+        """Run the machine.
+
+        :param s: for so many seconds of its time; or `ns`
+        :param until: a `Process` (until it has ended), a function without arguments that is asked every `every` ns (until it is true), or the
+            name of a kernel function or of a trace event (until that is next reached: the machine stands in it)
+        :raises UsageError: what `until` waits for did not come within `s` seconds, 24 hours by default; or nothing says when to stop
+        """
+        m = self.machine
+        if s is None and ns is None and until is None:
+            raise UsageError("run() needs to know when to stop: s=, ns= or until=")
+        limit = m.now + (round((LONGEST if s is None else s) * 1e9) if ns is None else ns)
+        if until is None:
+            m.run_until(limit)
+            return
+        if isinstance(until, str):
+            self._run_to(until, limit)
+            return
+        done = (lambda: until.status is not None) if isinstance(until, Process) else until
+        while not done():
+            if m.now >= limit:
+                if isinstance(until, Process):
+                    return
+                raise UsageError(f"what run() waits for did not come within {(limit - m.now) / 1e9:g} s of the machine's time")
+            m.run_until(min(m.now + every, limit))
+
+    def step(self) -> None:
+        """Let the machine do the next thing that is due: an interrupt, the end of a computation."""
+        m = self.machine
+        due = m.next_due()
+        m.run_until(m.now + m.tick_nsec if due is None else max(due, m.now))
+
+    def _run_to(self, name: str, limit: int) -> None:
+        found: list[str] = []
+
+        def stop(*_: Any) -> None:
+            if not found:
+                found.append(name)
+                self.pause()
+
+        with self.probe(name, stop):
+            self.machine.run_until(limit)
+        if not found:
+            raise UsageError(f"{name} was not reached by {limit / 1e9:.6f}")
+
+    def pause(self) -> None:
+        """Stop the machine where it stands: for probes.  The next `run` goes on from there."""
+        self.machine.pause()
+
+    @contextmanager
+    def probe(self, name: str, do: Callable[..., Any], when: Callable[..., bool] | None = None) -> Iterator[None]:
+        """Call a function whenever the kernel enters one of its functions or fires a trace event.
+
+        :param name: ``ttwu_do_wakeup``, ``sched_switch``, …
+        :param do: gets the arguments of the function or of the tracepoint; none if it takes none (``dump_stack``)
+        :param when: gets the same; `do` is called only if it returns true
+        :raises UsageError: the kernel has neither
+        """
+        from taskscope.model.kernel import kprobes
+
+        probe = kprobes.Kprobe(name, do, when)
+        if kprobes.register_kprobe(self.machine, probe):
+            raise UsageError(f"this kernel has no function and no event {name!r} (see available_filter_functions and available_events)")
+        try:
+            yield
+        finally:
+            kprobes.unregister_kprobe(self.machine, probe)
+
+    # ---- looking ---------------------------------------------------------------------------------------
+
+    def find(self, pid: int | None) -> Task | None:
+        """Return the task_struct of a pid; None if there is no such task (any more)."""
+        if pid is None:
+            return None
+        from taskscope.model.kernel import pid as pid_
+
+        with self.current():
+            return pid_.find_task_by_vpid(pid) if pid else self.machine.init_task
+
+    def pids(self, comm: str) -> list[int]:
+        """Return the pids of the tasks of that name, in order."""
+        return [row.pid for row in self.ps().tasks if row.comm == comm]
+
+    def ps(self) -> Snapshot:
+        """Return the process table, read from the task descriptors."""
+        from taskscope.model.memory import ModelMemory
+        from taskscope.snapshot.decode import snapshot
+
+        with self.current():
+            return snapshot(ModelMemory(self.machine))
+
+    def task(self, pid: int) -> TaskDetail:
+        """Return one task descriptor, member by member.
+
+        :raises NoSuchTaskError: there is no such task
+        """
+        from taskscope.model.memory import ModelMemory
+        from taskscope.snapshot.decode import detail_of
+
+        task = self.find(pid)
+        if task is None:
+            raise NoSuchTaskError(f"no task has pid {pid} at {self.now / 1e9:.6f}")
+        with self.current():
+            return detail_of(ModelMemory(self.machine), task)
+
+    def stack(self, pid: int) -> list[str]:
+        """Return the kernel call stack of a task that does not run, innermost function first."""
+        return list(self.task(pid).stack)
+
+    def waits_in(self, task: Task) -> str | None:
+        """Return the kernel function that a task waits in; None if it does not wait."""
+        from taskscope.model.memory import ModelMemory
+
+        return ModelMemory(self.machine).waits_in(task)
+
+    def read(self, path: str) -> bytes:
+        """Read a file of the machine from outside, /proc and tracefs too.
+
+        :raises OSError: as open(2) or read(2) would on the machine
+        """
+        with self._file(path, os.O_RDONLY) as f:
+            data = b""
+            while True:
+                part = f.f_op.read(f, 1 << 20)
+                if isinstance(part, int):
+                    raise OSError(-part, os.strerror(-part), path)
+                if not part:
+                    return data
+                data += part
+
+    def write(self, path: str, text: str | bytes, append: bool = False) -> None:
+        """Write a file of the machine from outside: ``echo … > path``.
+
+        :raises OSError: as open(2) or write(2) would on the machine
+        """
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+        with self._file(path, flags) as f:
+            result = f.f_op.write(f, text.encode() if isinstance(text, str) else text)
+            if result < 0:
+                raise OSError(-result, os.strerror(-result), path)
+
+    @contextmanager
+    def _file(self, path: str, flags: int) -> Iterator[Any]:
+        from taskscope.model.fs import file_table, namei
+
+        with self.current() as m:
+            # As root, from the root: whatever task happens to run.
+            cpu, before = m.cpu, m.cpu.curr
+            cpu.curr = m.init_task
+            try:
+                fs, m.init_task.fs = m.init_task.fs, m.init_fs
+                try:
+                    f = namei.do_filp_open(path, flags, 0o644)
+                    if isinstance(f, int):
+                        raise OSError(-f, os.strerror(-f), path)
+                    yield f
+                    file_table.fput(f)
+                finally:
+                    m.init_task.fs = fs
+            finally:
+                cpu.curr = before
+
+    @property
+    def console(self) -> str:
+        """What the console shows."""
+        return str(self.machine.console_tty.text)
+
+    def running(self, cpu: int | None = None) -> Task:
+        """Return the task that runs on a CPU: on the one that executes, by default; for probes."""
+        m = self.machine
+        found: Task = (m.cpu if cpu is None else m.cpus[cpu]).curr
+        return found
+
+    def running_stack(self) -> list[str]:
+        """Return the kernel call stack of the task that runs, innermost function first; for probes."""
+        import sys
+
+        from taskscope.model.kernel import kallsyms, stacktrace
+
+        m = self.machine
+        return [kallsyms.sprint_symbol(m, address) for address in stacktrace.save_stack_trace(m, sys._getframe(1))]
+
+    def machine_tasks(self) -> list[Task]:
+        """Return all task_structs but those of the idle tasks, threads too."""
+        from taskscope.model.memory import ModelMemory
+
+        memory = ModelMemory(self.machine)
+        with self.current():
+            return [thread for leader in memory.processes() for thread in memory.threads(leader)]
+
+    def symbol(self, address: int) -> str:
+        """Return name+offset/size of a kernel address; "" if no function is there."""
+        from taskscope.model.kernel import kallsyms
+
+        table = kallsyms.kallsyms(self.machine)
+        return kallsyms.sprint_symbol(self.machine, address) if table.lookup(address) is not None else ""
+
+    def dmesg(self) -> str:
+        """Return the kernel's log."""
+        from taskscope.model.kernel import printk
+
+        with self.current():
+            return printk.dmesg()
+
+    # ---- tracing ---------------------------------------------------------------------------------------
+
+    def trace(self, *events: str) -> None:
+        """Switch trace events on: ``sched:*``, ``signal:signal_generate``, …; with none, sched, task and signal."""
+        from taskscope.model.kernel.trace import trace, trace_events
+
+        with self.current() as m:
+            tr = trace.top_trace_array(m)
+            for event in events or ("sched:*", "task:*", "signal:*"):
+                system, _, name = event.partition(":")
+                found = trace_events.set_event(tr, None if system == "*" else system, None if name in ("", "*") else name, True)
+                if found:
+                    raise UsageError(f"this kernel has no event {event}")
+
+    def recording(self) -> Recording:
+        """Return what has been traced so far, as a recording of a real kernel is read."""
+        import tempfile
+
+        from taskscope.recording import Recording
+
+        with tempfile.TemporaryDirectory(prefix="taskscope-") as folder:
+            path = f"{folder}/trace.dat"
+            self.save(path)
+            recording = Recording.open(path)
+            recording.source.path = f"{self.machine.flavour.name}"
+            # The pages are mapped from the file: what is asked for later must not need its name.
+            return recording
+
+    def save(self, path: str) -> None:
+        """Write what has been traced so far as a trace.dat, which trace-cmd opens too."""
+        from taskscope.ftrace.datwrite import write_dat
+        from taskscope.machine_dat import dat_of_machine
+
+        with self.current() as m:
+            dat = dat_of_machine(m)
+        write_dat(path, dat)
+
+
+def _raise(arg: Any) -> None:
+    cpu, irq = arg
+    cpu.machine.raise_irq(cpu, irq)
+
+
+def boot(cpus: int = 2, flavour: str = "", hz: int | None = None, seed: int = 0, mem: int = 1 << 30, bare: bool = False) -> System:
+    """See `taskscope.boot`."""
+    from taskscope.model import machine
+    from taskscope.model.flavours import DEFAULT
+    from taskscope.model.flavours import flavour as flavour_of
+    from taskscope.model.include.linux.wait import waitqueue_active
+    from taskscope.model.init import main
+
+    if not 1 <= cpus <= 64:
+        raise UsageError(f"a machine has 1 to 64 CPUs, not {cpus}")
+    if hz is not None and hz not in (100, 250, 300, 1000):
+        raise UsageError(f"kernels are built with 100, 250, 300 or 1000 ticks a second, not {hz}")
+    chosen = flavour_of(flavour or DEFAULT)
+    m = machine.Machine(chosen, cpus, hz or chosen.hz, seed, mem)
+    main.power_on(m, bare=bare)
+    system = System(m)
+    try:
+        # Until pid 1 waits for something to do.
+        while not (hasattr(m, "hostctl") and waitqueue_active(m.hostctl.wait)):
+            system.step()
+            if m.panicked is not None:
+                raise AssertionError(f"the kernel panicked: {m.panicked}")
+    except BaseException:
+        system.close()
+        raise
+    return system
