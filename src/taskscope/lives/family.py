@@ -46,6 +46,23 @@ class Family:
     children: dict[int, list[int]] = field(default_factory=dict)     # parent -> lives
 
 
+def how_born(flags: int | None, thread: bool, by_kthread: bool) -> How | None:
+    """Say which kind of creation it was, from the clone flags (without the exit signal; None: not recorded).
+
+    >>> how_born(0x1200000, False, False)
+    'fork'
+    """
+    if by_kthread and (flags is None or flags & CloneFlag.CLONE_UNTRACED):
+        return "kthread"
+    if flags is None:
+        return "thread" if thread else None
+    if thread:
+        return "thread"
+    if flags & CloneFlag.CLONE_VFORK:
+        return "vfork"
+    return "clone" if flags & ~int(_FORK_ONLY) else "fork"
+
+
 class FamilyBuilder:
     """Builds `Family` from the births and from what else tells a process from a thread."""
 
@@ -169,16 +186,7 @@ class FamilyBuilder:
                              birth.wakeup.ts if birth.wakeup is not None else None, tuple(inferred))
 
     def _how(self, creator: int | None, flags: int | None, thread: bool) -> How | None:
-        by_kernel = creator is not None and self.family.kind[creator] == "kthread"
-        if by_kernel and (flags is None or flags & CloneFlag.CLONE_UNTRACED):
-            return "kthread"
-        if flags is None:
-            return "thread" if thread else None
-        if thread:
-            return "thread"
-        if flags & CloneFlag.CLONE_VFORK:
-            return "vfork"
-        return "clone" if flags & ~int(_FORK_ONLY) else "fork"
+        return how_born(flags, thread, creator is not None and self.family.kind[creator] == "kthread")
 
     def _stack(self, birth: BirthRecords) -> tuple[str, ...] | None:
         stacks = self.trace.stacks
