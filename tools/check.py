@@ -52,6 +52,7 @@ SUITES = {
     "lives": Budget(200, workers=2),
     "views": Budget(90, workers=2),
     "cli": Budget(200, workers=2),
+    "host": Budget(60),
 }
 NEW_SUITE = Budget(60)
 SAYS = {"lint": "ruff check", "types": "mypy --strict", "imports": "import contract", "docs": "sphinx -W"}

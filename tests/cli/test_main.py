@@ -22,7 +22,7 @@ from world import World
 Cli = Callable[..., Ran]
 Make = Callable[..., World]
 
-OWN = [v for v in VERBS if v != "decode"]
+OWN = [v for v in VERBS if v not in ("decode", "check")]
 ENV = dict(os.environ, PYTHONPATH=str(ROOT / "src"), TERM="xterm", PYTHONDONTWRITEBYTECODE="1")
 
 

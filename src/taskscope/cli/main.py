@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "forks": ("taskscope.cli.forks", "one line for each task created"),
     "export": ("taskscope.cli.export", "write lives, spans or events as Parquet, JSON Lines or CSV"),
     "decode": ("taskscope.cli.decode", "say what a number means: clone flags, wait status, syscall, …"),
+    "check": ("taskscope.cli.check", "say what this host can and cannot do, and what mends it"),
 }
 
 
