@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from taskscope.lives.deaths import Death
 from taskscope.lives.family import Family
-from taskscope.lives.judge import Judge, Verdict
+from taskscope.lives.judge import HANDED_OVER, Judge, Verdict
 from taskscope.lives.life import Exit, State
 from taskscope.lives.records import records
 from taskscope.lives.signals import SIGKILL, Sent, Signals
@@ -27,8 +27,7 @@ class Causes(Judge):
             group.sort(key=lambda d: d.at)
             self.judge(leader, group)
         for h in timeline.handovers:
-            self.verdicts[h.old] = Verdict("exec", inferred=[
-                "exit: its execve gave it the pid of the group's leader; the task goes on as that life"])
+            self.verdicts[h.old] = Verdict("exec", inferred=[HANDED_OVER])
 
     def _exec_times(self) -> dict[int, list[int]]:
         """Times of execs by thread group."""

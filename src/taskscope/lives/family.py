@@ -31,6 +31,11 @@ _KTHREAD_NAME = re.compile(
     r"ksmd$|kthrotld|writeback$|mm_percpu_wq$|ext4-rsv-|xfsaild|stopper/\d|posixcputmr/\d|psimon$|vhost-\d")
 
 
+def named_as_kthread(comm: str) -> bool:
+    """Tell whether a name is one that the kernel gives to its own threads; a program could take it too."""
+    return _KTHREAD_NAME.match(comm) is not None
+
+
 @dataclass
 class Family:
     """Facts about every life, as lists by life number."""
@@ -144,7 +149,7 @@ class FamilyBuilder:
             f.kind[life] = "kthread"
             f.inferred[life].append("kind: it slept in TASK_IDLE, as kernel threads do")
             return
-        elif _KTHREAD_NAME.match(comm):
+        elif named_as_kthread(comm):
             f.kind[life] = "kthread"
             f.inferred[life].append("kind: from its name, which the kernel gives to its own threads")
             return

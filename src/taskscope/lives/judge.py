@@ -20,6 +20,9 @@ from taskscope.lives.deaths import Death
 from taskscope.lives.life import Cause
 from taskscope.lives.signals import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGKILL, Sent
 
+#: what is inferred of a thread that called execve
+HANDED_OVER = "exit: its execve gave it the pid of the group's leader; the task goes on as that life"
+
 _UNSENT = ("exit.signal: the record of its sending is missing; a fatal signal is delivered as SIGKILL, "
            "so its number is not known")
 
@@ -213,7 +216,7 @@ class Judge(ABC):
                 v.cause = "exit"
             if v.cause is None and d.notice is not None and d.notice.code in (CLD_KILLED, CLD_DUMPED):
                 v.cause = "signal"
-            if v.cause is None and d.call is not None:
+            if v.cause in (None, "exit") and d.call is not None:
                 v.cause, v.code = "exit", d.call.code
             if v.cause is None and self.deliveries_recorded and not self.lossy and d.fatal is None:
                 v.cause = "exit"
