@@ -22,7 +22,8 @@ from taskscope.lives.records import Rec, records
 from taskscope.lives.timeline import Timeline
 
 #: flags that a plain fork() of a C library may carry: they only say where the new pid is written
-_FORK_ONLY = CloneFlag.CLONE_CHILD_SETTID | CloneFlag.CLONE_CHILD_CLEARTID | CloneFlag.CLONE_PARENT_SETTID
+_FORK_ONLY = int(CloneFlag.CLONE_CHILD_SETTID | CloneFlag.CLONE_CHILD_CLEARTID | CloneFlag.CLONE_PARENT_SETTID)
+_UNTRACED, _VFORK = int(CloneFlag.CLONE_UNTRACED), int(CloneFlag.CLONE_VFORK)
 
 #: names that kthread_create() gives in the kernel itself; a program could take one, so what follows is inferred
 _KTHREAD_NAME = re.compile(
@@ -57,15 +58,15 @@ def how_born(flags: int | None, thread: bool, by_kthread: bool) -> How | None:
     >>> how_born(0x1200000, False, False)
     'fork'
     """
-    if by_kthread and (flags is None or flags & CloneFlag.CLONE_UNTRACED):
+    if by_kthread and (flags is None or flags & _UNTRACED):
         return "kthread"
     if flags is None:
         return "thread" if thread else None
     if thread:
         return "thread"
-    if flags & CloneFlag.CLONE_VFORK:
+    if flags & _VFORK:
         return "vfork"
-    return "clone" if flags & ~int(_FORK_ONLY) else "fork"
+    return "clone" if flags & ~_FORK_ONLY else "fork"
 
 
 class FamilyBuilder:

@@ -48,6 +48,9 @@ GRACE_S = 0.25
 
 _SIGCONT = 18
 
+# Plain numbers: the operators of a flag are slow, and births are many.
+_THREAD, _PARENT = int(CloneFlag.CLONE_THREAD), int(CloneFlag.CLONE_PARENT)
+
 
 @dataclass(slots=True, eq=False)
 class _Ending:
@@ -87,6 +90,7 @@ class Follow:
         self._judge = Evidence()
         self._queue: deque[Happening | _Ending] = deque()
         self._waiting: deque[_Ending] = deque()
+        self._ends: dict[int, _Ending] = {}         # those that wait of whole groups, by life number of the leader
         self._now = 0.0
         self._late = False
         self._take: Mapping[str, Callable[[Rec], None]] = {
@@ -167,7 +171,7 @@ class Follow:
             # copy_process() copies the name with the task.
             creator.comm = comm
         flags = flags & 0xFFFFFFFFFFFFFFFF if flags is not None else None
-        thread = flags is not None and bool(flags & CloneFlag.CLONE_THREAD)
+        thread = flags is not None and bool(flags & _THREAD)
         how = how_born(flags, thread, creator is not None and creator.kind == "kthread")
         kind: Kind | None = None
         if flags is not None:
@@ -175,7 +179,7 @@ class Follow:
         task = self._tasks.add(pid, comm, kind, creator.group if thread and creator is not None else None)
         task.born, task.creator, task.rank = rec.ts, rec.pid, rank
         if not thread and creator is not None:
-            sibling = flags is not None and bool(flags & CloneFlag.CLONE_PARENT)
+            sibling = flags is not None and bool(flags & _PARENT)
             task.group.parent = creator.group.parent if sibling else creator.group
         if not thread or self.threads:
             self._queue.append(Forked(**self._about(task, rec), by=creator.who if creator is not None else None,
@@ -247,7 +251,7 @@ class Follow:
 
     def _notice(self, group: Group, target: Task, sent: Sent) -> None:
         """A dying task tells a parent of a child's end: the last such signal is about itself, see `deaths`."""
-        ending = next((e for e in self._waiting if e.task.group is group and e.task.leads), None)
+        ending = self._ends.get(group.leader)
         head = next((d for d in group.deaths if d.life == group.leader), None)
         if head is None or ending is None:
             return
@@ -333,6 +337,8 @@ class Follow:
         ending = _Ending(task, self._about(task, rec), self._now)
         self._queue.append(ending)
         self._waiting.append(ending)
+        if task.leads:
+            self._ends[task.life] = ending
         if sure:
             self._settle(ending)
 
@@ -351,7 +357,8 @@ class Follow:
     def _stack(self, rec: Rec) -> None:
         """The stack behind an exit: asked for where nothing else tells how the task ended."""
         task = self._tasks.known(rec.pid)
-        if task is None or not task.dead or task.death.call is not None or self._frames is None:
+        if task is None or not task.dead or self._frames is None or task.group.kthread \
+                or task.death.call is not None or task.death.fatal is not None:
             return
         callers = rec.f["caller"] or []
         if rec.f["size"] is not None:
@@ -394,6 +401,7 @@ class Follow:
     def _show(self, e: _Ending, verdict: Verdict) -> None:
         self._waiting.remove(e)
         task = e.task
+        self._ends.pop(task.life, None)
         sent = next((s for s in reversed(task.group.sent)
                      if s.sig == verdict.signal and s.sender == verdict.killer), None)
         e.shown = Exited(
