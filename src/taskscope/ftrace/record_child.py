@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,10 @@ class Command:
         self._env = environment(user, os.environ)
         go_read, self._go = os.pipe2(os.O_CLOEXEC)
         self._failed, failed_write = os.pipe2(os.O_CLOEXEC)
-        self.pid = os.fork()
+        with warnings.catch_warnings():
+            # Python warns of a fork beside threads of a library; this child does nothing but wait and exec.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
         if self.pid == 0:
             os.close(self._go)
             os.close(self._failed)
