@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     ("taskscope record -- make -j4", "a command and its descendants, into trace.dat"),
     ("taskscope record -a -d 5", "everything on this machine, for 5 s"),
+    ("taskscope record -a --follow", "what is born and dies, as it happens, until Ctrl-C"),
     ("taskscope record -a --trigger 'sched_waking:stacktrace if pid == 2'", "and the stack of who wakes kthreadd"),
 )
 
@@ -124,6 +124,14 @@ def _pids(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 @click.option("--clock", metavar="NAME", default="mono", show_default=True, help="The kernel's clock for the stamps.")
 @click.option("--file-version", type=click.Choice(["7", "6"]), default="7", show_default=True, help="Of trace.dat.")
 @click.option("--compression", type=click.Choice(["zstd", "none"]), help="Of version 7.  [default: zstd]")
+@click.option("--follow", is_flag=True, help="Print births, execs, signals and deaths as they happen.")
+@click.option(
+    "--follow-to",
+    metavar="FILE",
+    help="The same, into FILE; - is stdout.  [default: stdout; stderr if a command is recorded]",
+)
+@click.option("-t", "--threads", is_flag=True, help="With --follow: births and deaths of threads too.")
+@click.option("--json", "as_json", is_flag=True, help="With --follow: JSON Lines.")
 @click.option("--recover", metavar="SPOOL", help="Make the file of a recording that was killed.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", count=True, help="-vv shows where an error arose.")
@@ -145,6 +153,10 @@ def command(
     clock: str,
     file_version: str,
     compression: str | None,
+    follow: bool,
+    follow_to: str | None,
+    threads: bool,
+    as_json: bool,
     recover: str | None,
     quiet: bool,
     verbose: int,
@@ -164,6 +176,10 @@ def command(
         raise click.UsageError(
             "-c goes with -p PID; what a command creates is always recorded", click.get_current_context()
         )
+    follow = follow or follow_to is not None
+    if (threads or as_json) and not follow:
+        raise click.UsageError("-t and --json go with --follow", click.get_current_context())
+    from taskscope.cli.follow import Printer
     from taskscope.ftrace.record import Order, Recorder
     from taskscope.ftrace.record_child import calling_user, named_user
 
@@ -172,11 +188,23 @@ def command(
         everything = True
         if not quiet:
             say(f"recording everything {'for ' + format(seconds, 'g') + ' s' if seconds else 'until Ctrl-C'}")
+    owner = (caller.uid, caller.gid) if caller is not None else None
+    printer = None
+    if follow:
+        printer = Printer(
+            follow_to,
+            command=bool(command),
+            everything=everything,
+            json=as_json,
+            threads=threads,
+            clock=clock,
+            owner=owner,
+        )
     order = Order(
         output=Path(output or "trace.dat"),
         command=command,
         user=named_user(user) if user is not None else caller,
-        owner=(caller.uid, caller.gid) if caller is not None else None,
+        owner=owner,
         pids=pids,
         children=children,
         everything=everything,
@@ -191,6 +219,7 @@ def command(
         clock=clock,
         file_version=int(file_version),
         compression=compression,
+        follow=printer.start if printer is not None else None,
         arguments=sys.argv[1:],
     )
     _rename_self()
@@ -200,6 +229,9 @@ def command(
     except KeyboardInterrupt:
         _die(recorder.result.signal)
         raise
+    finally:
+        if printer is not None:
+            printer.close()
     _finish(result, quiet)
 
 
@@ -232,7 +264,9 @@ def _summary(result: Result) -> str:
         parts.append(f"{result.seconds:.1f} s")
     parts.append(f"{size:,.0f} KiB" if size < 10000 else f"{size / 1024:,.1f} MiB")
     from_ = "" if str(result.output) == "trace.dat" else f" -i {_quoted(result.output)}"
-    name = shlex.quote(os.path.basename(result.command)[:15]) if result.command else ""  # noqa: PTH119
+    # A comm is cut to 15 bytes.
+    comm = os.fsdecode(os.fsencode(os.path.basename(result.command))[:15])  # noqa: PTH119
+    name = _quoted(Path(comm)) if comm else ""
     hint = f"taskscope life{from_} {name}" if name else f"taskscope lives{from_}"
     return f"{escape(str(result.output))}: {', '.join(parts)}  ({hint})"
 

@@ -237,6 +237,7 @@ class Stream:
             ts = int(w.ts[row]) if inside else int(walker.stamps(offsets[p:p + 1])[0])
             # The record of that number has twice it as its place: this one stands before or behind it.
             place = 2 * (row + int(shift[p])) + side
+            self._newest = max(self._newest, ts)
             self._held.append(Record(ts, int(cpus[p]), place, 0, False, ts < self._given, LOST, {"count": count}))
 
     def _behind(self, reader: FieldReader, w: Walked, rows: _Ints,

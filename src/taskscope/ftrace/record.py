@@ -60,6 +60,10 @@ _DRAIN = 20.0
 class Follow(Protocol):
     """Who follows the recording while it grows."""
 
+    @property
+    def closed(self) -> bool:
+        """Tell whether nobody is there to see it any more: a recording of no command ends then."""
+
     def feed(self, cpu: int, pages: bytes) -> None:
         """Take whole pages of one cpu, in its order, each once."""
 
@@ -129,7 +133,7 @@ class Recorder:
         self.say = say
         self.signals = Signals()
         self.result = Result(order.output, command=order.command[0] if order.command else "")
-        self._ending = ""                 # "command", "pids", "time" or "signal"
+        self._ending = ""                 # "command", "pids", "time", "signal" or "follow"
         self._began = False               # whether anything was recorded
 
     def run(self) -> Result:
@@ -338,6 +342,9 @@ class Recorder:
                     pump.read(now + step)
                     if follow is not None:
                         follow.tick()
+                        if follow.closed and command is None:
+                            self._ending = self._ending or "follow"
+                            return
                     look = time.monotonic() + step
                 if now >= texts:
                     self._refresh(spool, instance.tracefs)
