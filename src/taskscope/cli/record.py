@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     ("taskscope record -- make -j4", "a command and its descendants, into trace.dat"),
-    ("taskscope record -a -d 5", "everything on this machine, for 5 s"),
-    ("taskscope record -a --follow", "what is born and dies, as it happens, until Ctrl-C"),
+    ("taskscope record -a -d 5 --follow", "everything for 5 s, and births and deaths as they happen"),
     ("taskscope record -a --trigger 'sched_waking:stacktrace if pid == 2'", "and the stack of who wakes kthreadd"),
 )
 
