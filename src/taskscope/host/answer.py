@@ -92,7 +92,7 @@ class Host:
         """Return how to install a program: Debian's package where apt is, in words elsewhere."""
         if self.program("apt-get"):
             return self.sudo(f"apt-get install {debian}")
-        return f"install {command or debian} with this system's package manager"
+        return f"install {command or debian} (there is no apt here)"
 
     def mounts(self, kind: str) -> list[Path]:
         """Return where file systems of a kind are mounted (proc_mounts(5)), the shortest name first."""
