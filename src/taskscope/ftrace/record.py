@@ -34,7 +34,7 @@ from taskscope.ftrace.record_setup import (
     set_clock,
 )
 from taskscope.ftrace.record_signals import Signals
-from taskscope.ftrace.saved import parse_clock, parse_cmdlines, parse_tgids
+from taskscope.ftrace.saved import parse_clock, parse_cmdlines
 from taskscope.ftrace.spool import SUFFIX, Spool, SpoolInfo
 from taskscope.ftrace.tracefs import (
     Instance,
@@ -183,6 +183,8 @@ class Recorder:
             self._remove(instance)            # nothing in the kernel is needed any more
             spool.close()
             record_end.write(spool.folder, spool.info, order.output, self.result, self.signals, order.owner)
+            # One that came while the file was written.
+            self.result.signal = self.result.signal or next(iter(self.signals.seen), None)
             return self.result
 
     # ---- before ----------------------------------------------------------------------------------------------
@@ -270,10 +272,10 @@ class Recorder:
                 if (comm := comm_of(tid)) is not None:
                     spool.cmdlines[tid] = comm
                 spool.tgids[tid] = pid
-        self._refresh(spool, tracefs)
+        tgids = self._refresh(spool, tracefs)
         # The last: a folder with it can be read.
         spool.put("header_page", header)
-        self._follow_setup = FollowSetup(header, formats, symbols, _cmdlines(spool), _tgids(spool),
+        self._follow_setup = FollowSetup(header, formats, symbols, _cmdlines(spool), tgids,
                                          spool.info.long_size, spool.info.page_size, os.getpid(), None)
 
     # ---- while it runs ---------------------------------------------------------------------------------------
@@ -339,8 +341,7 @@ class Recorder:
                     alive.discard(fd)
                     poll.unregister(fd)
                 if pump.fileno() in ready or now >= look or follow is not None:
-                    pump.read(now + step)
-                    if follow is not None:
+                    if pump.read(now + step) and follow is not None:
                         follow.tick()
                         if follow.closed and command is None:
                             self._ending = self._ending or "follow"
@@ -349,7 +350,9 @@ class Recorder:
                 if now >= texts:
                     self._refresh(spool, instance.tracefs)
                     pump.watch()
-                    texts = time.monotonic() + _CALM
+                    # At most a fiftieth of the time goes into names.
+                    done = time.monotonic()
+                    texts = done + max(_CALM, 50 * (done - now))
                 if self.signals.seen:
                     end = self._interrupted(command)
                 if command is not None and command.ended():
@@ -387,8 +390,7 @@ class Recorder:
         end = time.monotonic() + SETTLE
         while (now := time.monotonic()) < end and not self.signals.seen:
             select.select([self.signals.fileno()], [], [], min(end - now, 0.05))
-            if follow is not None:
-                pump.read(end)
+            if follow is not None and pump.read(end):
                 follow.tick()
 
     def _leave(self, command: Command) -> None:
@@ -402,15 +404,18 @@ class Recorder:
             self.result.running = command.pid
         self.result.exit_code = 0 if self._ending == "time" else command.exit_code()
 
-    def _refresh(self, spool: Spool, tracefs: Tracefs) -> None:
+    def _refresh(self, spool: Spool, tracefs: Tracefs) -> bytes:
         """Keep the names of tasks: the kernel's table of them is small, and shared by all recorders."""
         with contextlib.suppress(OSError):
             comms, _ = parse_cmdlines((tracefs.path / "saved_cmdlines").read_bytes())
             spool.cmdlines.update((pid, comm) for pid, comm in comms.items() if comm != b"<...>")
-            tgids, _ = parse_tgids((tracefs.path / "saved_tgids").read_bytes())
-            spool.tgids.update(tgids)
         spool.put("saved_cmdlines", _cmdlines(spool))
-        spool.put("saved_tgids", _tgids(spool))
+        # The kernel has room for the thread groups of all pids.
+        tgids = b""
+        with contextlib.suppress(OSError):
+            tgids = (tracefs.path / "saved_tgids").read_bytes()
+        spool.put("saved_tgids", b"".join(b"%d %d\n" % item for item in spool.tgids.items()) + tgids)
+        return tgids
 
     def _last_texts(self, instance: Instance, spool: Spool, pump: Pump) -> None:
         try:
@@ -455,7 +460,3 @@ def _with_stacks(order: Order, chosen: Chosen, probes: Probes) -> list[str]:
 
 def _cmdlines(spool: Spool) -> bytes:
     return b"".join(b"%d %s\n" % item for item in sorted(spool.cmdlines.items()))
-
-
-def _tgids(spool: Spool) -> bytes:
-    return b"".join(b"%d %d\n" % item for item in sorted(spool.tgids.items()))

@@ -33,9 +33,15 @@ class WritingStoppedError(Exception):
 
 
 def quoted(path: Path) -> str:
-    """Return a path as a shell takes it."""
+    """Return a path as a shell takes it, on one line and without control characters."""
     text = str(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    text = f"./{text}" if text.startswith("-") else text
+    if text.isprintable():
+        return shlex.quote(text)
+    # bash's $'…'
+    plain = "".join(c if c.isprintable() and c not in "\\'" else "".join(f"\\x{b:02x}" for b in os.fsencode(c))
+                    for c in text)
+    return f"$'{plain}'"
 
 
 def refuse_output(output: Path, say: Callable[[str], None]) -> None:

@@ -143,23 +143,18 @@ class Pump:
         """Return a descriptor that can be read when a buffer is full enough (buffer_percent)."""
         return self._poll.fileno()
 
-    def read(self, until: float | None = None) -> int:
-        """Move what the buffers hold into the files; return the bytes of pages that were moved.
+    def read(self, until: float | None = None) -> bool:
+        """Move what the buffers hold into the files; tell whether all of them were seen empty.
 
         :param until: time.monotonic() at which to give up, for a load that never lets the buffers run dry
         :raises DiskFullError: the file system takes no more; what was moved is safe
         """
-        moved = 0
-        full = True
+        full = set(self._sources)
         while full:
-            full = False
-            for cpu in self._sources:
-                got = self._turn(cpu)
-                moved += got
-                full = full or got >= _TURN * self.page_size
+            full = {cpu for cpu in full if self._turn(cpu) >= _TURN * self.page_size}
             if until is not None and time.monotonic() > until:
                 break
-        return moved
+        return not full
 
     def _turn(self, cpu: int) -> int:
         source = self._sources[cpu]
@@ -171,14 +166,15 @@ class Pump:
         run: list[bytes] = []
         try:
             for _ in range(_TURN):
-                room = file.room()
-                got = os.readv(source, [room])
-                if got <= 0:
-                    break
-                if got < size:                    # never seen; what the file holds must be whole pages
-                    room[got:] = bytes(size - got)
-                if self._on_pages is not None:
-                    run.append(bytes(room))
+                # Given back at once: a mapping that is still looked at cannot be moved on.
+                with file.room() as room:
+                    got = os.readv(source, [room])
+                    if got <= 0:
+                        break
+                    if got < size:                # never seen; what the file holds must be whole pages
+                        room[got:] = bytes(size - got)
+                    if self._on_pages is not None:
+                        run.append(bytes(room))
                 file.size += size
                 moved += size
         except BlockingIOError:
