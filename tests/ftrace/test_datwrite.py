@@ -142,6 +142,25 @@ def test_progress_counts_the_bytes_of_pages(tmp_path: Path) -> None:
     assert seen[-1] == (25 * 4096, 25 * 4096)
 
 
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
+    """Writing half a GB of pages takes no more memory than writing one page."""
+    pages = tmp_path / "cpu0.raw"
+    code = ("import sys; from pathlib import Path; from test_datwrite import DatBuffer, dat_file, write_dat\n"
+            "write_dat(sys.argv[1], dat_file(buffers=[DatBuffer('', 'mono', 4096, {0: Path(sys.argv[2])})]))\n"
+            "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])")
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+
+    def peak(size: int) -> int:
+        with pages.open("wb") as file:
+            file.truncate(size)
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.dat"), str(pages)], check=True,
+                              capture_output=True, env={**os.environ, "PYTHONPATH": paths}, timeout=60)
+        return int(done.stdout)
+
+    small, large = peak(4096), peak(512 << 20)
+    assert large < small + 16 * 1024
+
+
 SHAPES = st.tuples(st.sampled_from(CONTAINERS), st.booleans(), st.sampled_from([4, 8]),
                    st.sampled_from([512, 4096, 16384]))
 NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=20)

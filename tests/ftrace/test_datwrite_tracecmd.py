@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_dat import REAL
 from test_dat_tracecmd import trace_cmd
 from test_datwrite import CONTAINERS, dat_file, everything
 
+from conftest import DATA
 from taskscope.ftrace.dat import read_dat
 from taskscope.ftrace.datwrite import DatBuffer, dat_of, write_dat
 
@@ -19,8 +19,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", [*REAL, "d12-overrun.dat", "d14-instances.dat", "d34-tsc-612.dat",
-                                  "d51-threads-be64-v6.dat", "d61-orphan-32-v6.dat"])
+@pytest.mark.parametrize("name", sorted(p.name for p in DATA.glob("*.dat")))
 @pytest.mark.parametrize(("version", "compression"), CONTAINERS)
 def test_trace_cmd_reports_the_same(tmp_path: Path, data: Path, name: str, version: int, compression: str) -> None:
     """`trace-cmd report` of a recording that was written again equals that of the recording, times in ns."""

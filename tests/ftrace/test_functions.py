@@ -228,3 +228,19 @@ def test_a_kernel_that_cannot(tmp_path: Path) -> None:
     answer = function_tracer(t / "nowhere")
     assert not answer.works
     assert answer.error == errno.ENOENT
+
+
+def test_trying_the_tracer_in_an_instance_is_taken_back(tmp_path: Path) -> None:
+    """In an instance the tracer is set for one function and taken back; an instance that has none is told."""
+    t = tracefs(tmp_path, available_filter_functions="do_exit [mod]\nfoo\n", set_ftrace_filter="")
+    instance = t / "instances" / "mine"
+    instance.mkdir(parents=True)
+    assert "top-level buffer only" in function_tracer(t, instance).why
+    (instance / "set_ftrace_filter").write_text("")
+    (instance / "current_tracer").write_text("nop\n")
+    assert function_tracer(t, instance).works
+    assert (instance / "set_ftrace_filter").read_text() == "\n"
+    assert (instance / "current_tracer").read_text() == "nop\n"
+    (instance / "current_tracer").unlink()
+    (instance / "current_tracer").mkdir()
+    assert "current_tracer" in function_tracer(t, instance).why
