@@ -100,24 +100,21 @@ class Printer:
     :param everything: whether all tasks are recorded
     :param owner: uid and gid that get the file
     :param clock: name of the recording's clock
-    :raises UsageError: the file cannot be written
     """
 
     def __init__(self, path: str | None, *, command: bool, everything: bool, json: bool, threads: bool, clock: str,
                  owner: tuple[int, int] | None = None) -> None:
         self.everything, self.json, self.threads, self.clock = everything, json, threads, clock
         self._path = path if path not in (None, "-") else None
+        self._owner = owner
         self._fd = 2 if path is None and command else 1
-        if self._path is not None:
-            self._fd = _open(self._path, owner)
-        else:
-            sys.stdout.flush()
         self._lines: Lines | None = None
         self._follower: Follower | None = None
 
     def start(self, setup: FollowSetup) -> Printer:
         """Begin to follow.
 
+        :raises UsageError: the file cannot be written
         :raises TraceError: this kernel's formats cannot be understood
         """
         from taskscope.follow import Follower
@@ -128,6 +125,10 @@ class Printer:
         from taskscope.views.follow import header
         from taskscope.views.times import Times
 
+        if self._path is not None:
+            self._fd = open_for_lines(self._path, self._owner)
+        else:
+            sys.stdout.flush()
         there = running()
         tgids, _ = parse_tgids(setup.tgids)
         tgids |= there.tgids
@@ -175,7 +176,7 @@ class Printer:
             if lines.dropped:
                 say(f"{lines.dropped:,} lines of --follow were left out: their reader was too slow; the recording has "
                     "what they tell")
-        if self._path is not None:
+        if self._path is not None and self._fd > 2:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
 
@@ -197,7 +198,12 @@ def _colored(fd: int) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or (os.isatty(fd) and os.environ.get("TERM") != "dumb")
 
 
-def _open(path: str, owner: tuple[int, int] | None) -> int:
+def open_for_lines(path: str, owner: tuple[int, int] | None) -> int:
+    """Open a file for writing; one that is there is emptied, and that is said.
+
+    :param owner: uid and gid that get a new file
+    :raises UsageError: it cannot be written
+    """
     try:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
