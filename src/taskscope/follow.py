@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from taskscope.ftrace.follow import Record, Stream
@@ -41,6 +41,8 @@ class Follower:
     :param cmdlines: text of ``saved_cmdlines``: names of the tasks that run already
     :param tgids: thread groups of tasks that run already, by their pid, where known
     :param parents: parent processes of those, where known
+    :param only: pids of the tasks that are recorded from the beginning, where not all are: signals that are neither to
+        nor from them or their descendants are not told
     :param threads: tell births and deaths of threads too, not only of processes
     :param long_size: bytes of the kernel's ``long``
     :param page_size: bytes of a sub-buffer
@@ -50,8 +52,9 @@ class Follower:
 
     def __init__(self, header_page: bytes, formats: Sequence[tuple[str, bytes]], kallsyms: bytes = b"",
                  cmdlines: bytes = b"", *, tgids: Mapping[int, int] | None = None,
-                 parents: Mapping[int, int] | None = None, threads: bool = False, long_size: int = 8,
-                 big_endian: bool = False, page_size: int = 4096, machine: str | None = None) -> None:
+                 parents: Mapping[int, int] | None = None, only: Collection[int] | None = None, threads: bool = False,
+                 long_size: int = 8, big_endian: bool = False, page_size: int = 4096,
+                 machine: str | None = None) -> None:
         self._kallsyms, self._symbols = kallsyms, None if kallsyms else Symbols()
         self._end = (1 << (8 * long_size)) - 1
         numbers = {n: group for name, group in (("exit_group", True), ("exit", False))
@@ -63,7 +66,8 @@ class Follower:
                               stacks_of=frozenset({"sched_process_exit"}), long_size=long_size, big_endian=big_endian,
                               page_size=page_size)
         comms = {pid: comm.decode("utf-8", "backslashreplace") for pid, comm in parse_cmdlines(cmdlines)[0].items()}
-        self._follow = Follow(threads=threads, comms=comms, tgids=tgids, parents=parents, exit_numbers=numbers,
+        self._follow = Follow(threads=threads, comms=comms, tgids=tgids, parents=parents, only=only,
+                              exit_numbers=numbers,
                               frames=self._frames)
         self._row = 0
 
@@ -72,9 +76,9 @@ class Follower:
         """The events of the formats that are used."""
         return self._stream.events
 
-    def feed(self, cpu: int, pages: bytes | bytearray | memoryview) -> None:
+    def feed(self, cpu: int, pages: bytes | bytearray | memoryview, buffer: int = 0) -> None:
         """Take pages that were read from a cpu, see `taskscope.ftrace.follow.Stream.feed`."""
-        self._stream.feed(cpu, pages)
+        self._stream.feed(cpu, pages, buffer)
 
     def tick(self, now: float | None = None) -> None:
         """Say that every cpu has just been read until it had nothing more.

@@ -132,6 +132,30 @@ def test_equal_times_keep_the_order_of_their_cpu() -> None:
     assert [r.f["pid"] for r in s.end()] == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
 
 
+def test_buffers_of_several_instances_are_told_apart() -> None:
+    """Two buffers of one cpu are two streams in one order of time: what stands last in one is not before the other."""
+    stack = f"""name: kernel_stack
+ID: 4
+format:
+{format_of("x", 1).decode().split("format:")[1].split("pid_t")[0].rsplit("field:", 1)[0].rstrip()}
+\tfield:int size;\toffset:8;\tsize:4;\tsigned:1;
+\tfield:unsigned long caller[];\toffset:16;\tsize:0;\tsigned:0;
+
+print fmt: ""
+""".encode()
+    frames = struct.pack("<HBBiiiQQ", 4, 0, 0, 1, 2, 0, 0xAB, 0xCD)
+    s = Stream(header_page(8), [*FORMATS, ("ftrace", stack)], {"wanted": ("pid",), "kernel_stack": ("caller", "size")},
+               stacks_of=frozenset({"wanted"}))
+    s.feed(0, page(100, [(0, data(300, 1, 1))]))
+    s.feed(0, page(110, [(0, frames), (5, data(300, 1, 3)), (5, frames)]), buffer=1)
+    s.tick()
+    s.feed(0, page(105, [(0, frames)]))
+    found = s.end()
+    assert [(r.ts, r.event) for r in found] == [(100, "wanted"), (105, "kernel_stack"), (115, "wanted"),
+                                               (120, "kernel_stack")]
+    assert found[1].f == {"caller": [0xAB, 0xCD], "size": 2}
+
+
 @pytest.mark.parametrize("count", [17, None])
 def test_lost_events_come_before_what_follows_them(count: int | None) -> None:
     """A page that says that events were lost gives a record of its own in front of its first one."""

@@ -315,6 +315,18 @@ def test_raw_system_calls_tell_the_code() -> None:
     assert one_death(t).code == 5
 
 
+def test_what_others_do_to_each_other_is_not_told() -> None:
+    """Where only some tasks are recorded, a signal is told that one of them or their descendants sent or got."""
+    t = Told(only=[10])
+    t.fork(100, 10, 11)
+    for ts, by, to in ((200, 70, 80), (210, 70, 11), (220, 10, 80), (230, 80, 10)):
+        t.send(ts, by, 15, to)
+    t.send(240, 11, 15, 80, irq=True)
+    t.see(250, "sched_process_free", 0, pid=70)
+    told = [h for h in t.end() if isinstance(h, Killed)]
+    assert [(h.pid, h.sender and h.sender.pid) for h in told] == [(11, 70), (80, 10), (10, 80)]
+
+
 def test_memory_is_bounded_by_what_lives() -> None:
     """A chain of processes, each the child of the last, leaves nothing behind; nor do threads that come and go."""
     t = Told()

@@ -13,6 +13,7 @@ import select
 import stat
 import sys
 import threading
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from taskscope.cli.output import say
@@ -98,15 +99,16 @@ class Printer:
         whose stdout is its own
     :param command: whether a command is recorded
     :param everything: whether all tasks are recorded
+    :param pids: processes that are recorded
     :param owner: uid and gid that get the file
     :param clock: name of the recording's clock
     """
 
     def __init__(self, path: str | None, *, command: bool, everything: bool, json: bool, threads: bool, clock: str,
-                 owner: tuple[int, int] | None = None) -> None:
+                 pids: Collection[int] = (), owner: tuple[int, int] | None = None) -> None:
         self.everything, self.json, self.threads, self.clock = everything, json, threads, clock
         self._path = path if path not in (None, "-") else None
-        self._owner = owner
+        self._owner, self._pids = owner, frozenset(pids)
         self._fd = 2 if path is None and command else 1
         self._lines: Lines | None = None
         self._follower: Follower | None = None
@@ -132,10 +134,14 @@ class Printer:
         there = running()
         tgids, _ = parse_tgids(setup.tgids)
         tgids |= there.tgids
+        chosen = {tid for tid, tgid in tgids.items() if tgid in self._pids} | self._pids
+        if setup.command is not None:
+            chosen.add(setup.command)
         self._follower = Follower(
             setup.header_page, setup.formats, setup.kallsyms, setup.cmdlines + there.cmdlines, tgids=tgids,
             # Of some tasks alone, nothing would tell that their parents died.
-            parents=there.parents if self.everything else None, threads=self.threads,
+            parents=there.parents if self.everything else None, only=None if self.everything else chosen,
+            threads=self.threads,
             long_size=setup.long_size, big_endian=sys.byteorder == "big", page_size=setup.page_size,
             machine=os.uname().machine)
         self._times: Times = Times(Clock(self.clock, "cycles" if self.clock in COUNTERS else "ns"))
@@ -154,6 +160,11 @@ class Printer:
         """Take whole pages of one cpu, in its order, each once."""
         if self._follower is not None and not self.closed:
             self._follower.feed(cpu, pages)
+
+    def feed_outside(self, cpu: int, pages: bytes) -> None:
+        """Take pages of the instance that records what others do to the recorded tasks."""
+        if self._follower is not None and not self.closed:
+            self._follower.feed(cpu, pages, buffer=1)
 
     def tick(self) -> None:
         """Know that all cpus have been read just now."""

@@ -194,6 +194,7 @@ def command(
             follow_to,
             command=bool(command),
             everything=everything,
+            pids=pids,
             json=as_json,
             threads=threads,
             clock=clock,

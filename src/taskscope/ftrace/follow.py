@@ -64,8 +64,9 @@ class _Event:
 
 @dataclass(slots=True)
 class _Cpu:
-    """What is known of one cpu's stream."""
+    """What is known of one cpu's buffer."""
 
+    cpu: int
     fed: list[bytes] = field(default_factory=list)
     records: int = 0         # walked so far
     last: tuple[int, int] = (0, -1)      # event id and pid of the last record, for the stack that may follow
@@ -103,7 +104,7 @@ class Stream:
         self._is_wanted = np.zeros(65536, bool)
         self._is_wanted[list(self._events)] = True
         self._with_stack = np.array([k for k, e in self._events.items() if e.name in stacks_of], np.uint16)
-        self._cpus: dict[int, _Cpu] = {}
+        self._cpus: dict[tuple[int, int], _Cpu] = {}         # by cpu and buffer
         self._waiting = 0
         self._held: list[Record] = []
         self._out: list[Record] = []
@@ -131,14 +132,16 @@ class Stream:
 
     # ---- in ----------------------------------------------------------------------------------------------------
 
-    def feed(self, cpu: int, pages: bytes | bytearray | memoryview) -> None:
+    def feed(self, cpu: int, pages: bytes | bytearray | memoryview, buffer: int = 0) -> None:
         """Take pages that were read from a cpu: whole sub-buffers, each as full as it was when it was read.
 
         The bytes are copied.  No record may be given twice: ``trace_pipe_raw`` never does.
+
+        :param buffer: tells apart the buffers of several instances, which must record different events
         """
         if not len(pages):
             return
-        state = self._cpus.setdefault(cpu, _Cpu())
+        state = self._cpus.setdefault((cpu, buffer), _Cpu(cpu))
         chunk = bytes(pages)
         short = -len(chunk) % self.page_size
         state.fed.append(chunk + bytes(short) if short else chunk)
@@ -177,36 +180,33 @@ class Stream:
     # ---- decoding ----------------------------------------------------------------------------------------------
 
     def _decode(self) -> None:
-        parts: list[bytes] = []
-        owner: list[int] = []
-        for cpu, state in sorted(self._cpus.items()):
-            for chunk in state.fed:
-                parts.append(chunk)
-                owner += [cpu] * (len(chunk) // self.page_size)
+        states = [state for _, state in sorted(self._cpus.items()) if state.fed]
+        if not states:
+            return
+        data = np.frombuffer(b"".join(chunk for state in states for chunk in state.fed), np.uint8)
+        owner = np.repeat(np.arange(len(states)), [sum(map(len, s.fed)) // self.page_size for s in states])
+        for state in states:
             state.fed = []
         self._waiting = 0
-        if not parts:
-            return
-        data = np.frombuffer(b"".join(parts), np.uint8)
         walker = PageWalker(data, self.big_endian, self.layout, self.page_size)
         reader = FieldReader(walker, data, self.big_endian, self.long_size)
-        cpus = np.array(owner, np.int64)
-        for k in range(0, len(cpus), _BLOCK):
-            self._block(walker, reader, k * self.page_size, cpus[k:k + _BLOCK])
+        for k in range(0, len(owner), _BLOCK):
+            self._block(walker, reader, k * self.page_size, owner[k:k + _BLOCK], states)
 
-    def _block(self, walker: PageWalker, reader: FieldReader, start: int, cpus: _Ints) -> None:
-        """Decode pages that stand one behind the other, sorted by cpu; `cpus` is the cpu of each."""
-        offsets = start + np.arange(len(cpus), dtype=np.int64) * self.page_size
-        w = walker.walk(offsets, walker.lengths(offsets, np.full(len(cpus), self.page_size, np.int64)))
-        shift = np.zeros(len(cpus), np.int64)        # number in its cpu minus number in the block, by page
-        runs: list[tuple[int, int, int]] = []        # cpu, its first record, behind its last one
-        for a, b in pairwise(np.flatnonzero(np.diff(cpus, prepend=-1, append=-1)).tolist()):
-            state = self._cpus[int(cpus[a])]
+    def _block(self, walker: PageWalker, reader: FieldReader, start: int, owner: _Ints, states: list[_Cpu]) -> None:
+        """Decode pages that stand one behind the other; `owner` is the place of each page's cpu among the states."""
+        offsets = start + np.arange(len(owner), dtype=np.int64) * self.page_size
+        w = walker.walk(offsets, walker.lengths(offsets, np.full(len(owner), self.page_size, np.int64)))
+        cpus = np.array([state.cpu for state in states], np.int64)[owner]
+        shift = np.zeros(len(owner), np.int64)       # number in its cpu minus number in the block, by page
+        runs: list[tuple[_Cpu, int, int]] = []       # whose, its first record, behind its last one
+        for a, b in pairwise(np.flatnonzero(np.diff(owner, prepend=-1, append=-1)).tolist()):
+            state = states[int(owner[a])]
             first, end = int(w.first[a]), int(w.first[b])
             shift[a:b] = state.records - first
             state.records += end - first
             if first < end:
-                runs.append((int(cpus[a]), first, end))
+                runs.append((state, first, end))
         self._losses(walker, w, offsets, cpus, shift)
         rows = np.flatnonzero(self._is_wanted.take(w.id))
         ids = w.id[rows]
@@ -219,9 +219,9 @@ class Stream:
             if len(mine):
                 page = np.searchsorted(w.first, mine, side="right") - 1
                 self._rows(reader, w, event, mine, cpus[page], shift[page])
-        for cpu, _, end in runs:
+        for state, _, end in runs:
             pid = self._common_ints(reader, w.head[end - 1:end], "common_pid")
-            self._cpus[cpu].last = int(w.id[end - 1]), int(pid[0])
+            state.last = int(w.id[end - 1]), int(pid[0])
         if len(w.ts):
             self._newest = max(self._newest, int(w.ts.max()))
 
@@ -241,7 +241,7 @@ class Stream:
             self._held.append(Record(ts, int(cpus[p]), place, 0, False, ts < self._given, LOST, {"count": count}))
 
     def _behind(self, reader: FieldReader, w: Walked, rows: _Ints,
-                runs: list[tuple[int, int, int]]) -> npt.NDArray[np.bool_]:
+                runs: list[tuple[_Cpu, int, int]]) -> npt.NDArray[np.bool_]:
         """Tell which stacks stand directly behind a record of the same task whose stack is wanted."""
         if not len(rows) or not len(self._with_stack):
             return np.zeros(len(rows), bool)
@@ -249,10 +249,10 @@ class Stream:
         pids = self._common_ints(reader, w.head[rows], "common_pid")
         same = pids == self._common_ints(reader, w.head[before], "common_pid")
         keep: npt.NDArray[np.bool_] = np.isin(w.id[before], self._with_stack) & same
-        for cpu, first, _ in runs:
+        for state, first, _ in runs:
             at = np.flatnonzero(rows == first)
             if len(at):
-                number, pid = self._cpus[cpu].last
+                number, pid = state.last
                 keep[at] = number in self._with_stack and pid == int(pids[at[0]])
         return keep
 

@@ -8,7 +8,7 @@ it, so that the order stays that of time.  Memory is bounded by the tasks that l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,16 +75,19 @@ class Follow:
     :param comms: names of tasks that run already, by pid
     :param tgids: their thread groups, where known
     :param parents: their parent processes, where known
+    :param only: pids of the tasks that are recorded from the beginning, where not all are: what others do to each other
+        is not told
     :param exit_numbers: system call numbers that exit -> whether they end the whole group, for raw ``sys_enter``
     :param frames: names the functions of a call stack
     """
 
     def __init__(self, *, threads: bool = False, comms: Mapping[int, str] | None = None,
                  tgids: Mapping[int, int] | None = None, parents: Mapping[int, int] | None = None,
-                 exit_numbers: Mapping[int, bool] | None = None,
+                 only: Collection[int] | None = None, exit_numbers: Mapping[int, bool] | None = None,
                  frames: Callable[[Sequence[int]], tuple[str, ...]] | None = None) -> None:
         self.threads = threads
         self._tasks = Tasks(comms or {}, tgids or {}, parents or {})
+        self._only = frozenset(only) if only is not None else None
         self._exit_numbers = dict(exit_numbers or {})
         self._frames = frames
         self._judge = Evidence()
@@ -231,8 +234,15 @@ class Follow:
 
     # ---- signals -----------------------------------------------------------------------------------------------
 
+    def _ours(self, pid: int) -> bool:
+        """Tell whether a task is recorded: one of those that were chosen, or one whose birth was seen."""
+        task = self._tasks.known(pid)
+        return self._only is None or pid in self._only or (task is not None and task.born is not None)
+
     def _generate(self, rec: Rec) -> None:
         f = rec.f
+        if not self._ours(f["pid"]) and (rec.irq or not self._ours(rec.pid)):
+            return
         target = self._tasks.get(f["pid"], f["comm"])
         if target is None:
             return
@@ -344,6 +354,8 @@ class Follow:
 
     def _free(self, rec: Rec) -> None:
         task = self._tasks.known(rec.f["pid"])
+        if task is not None and not task.dead and not self._ours(task.pid):
+            self._tasks.forget(task)
         if task is None or not task.dead:
             return
         self._tasks.forget(task)
