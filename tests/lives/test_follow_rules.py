@@ -114,6 +114,33 @@ def test_a_zombie_that_the_dying_process_leaves_says_nothing_about_it() -> None:
     assert (last.pid, last.core, last.cause) == (50, False, "signal")
 
 
+def test_an_orphan_tells_whoever_adopted_it() -> None:
+    """A process that never had a child can only tell of itself, whoever its parent is by now."""
+    t = Told()
+    t.fork(10, 1, 50)
+    t.fork(20, 50, 60)
+    t.exit_group(30, 50, 0)
+    t.exit(31, 50)
+    t.send(40, 1, 9, 60)
+    t.deliver(41, 60, 9)
+    t.exit(50, 60)
+    t.take()
+    t.send(51, 60, 17, 900, code=CLD_KILLED)
+    (dead,) = deaths(t.take())
+    assert (dead.pid, dead.core) == (60, False)
+
+
+def test_what_is_released_waits_no_more() -> None:
+    """A child whose parent ignores SIGCHLD tells nobody: its release ends the waiting."""
+    t = Told()
+    t.fork(10, 1, 50)
+    t.deliver(20, 50, 9)
+    t.exit(30, 50)
+    t.see(40, "sched_process_free", 0, pid=50)
+    (dead,) = deaths(t.take())
+    assert (dead.cause, dead.core) == ("signal", None)
+
+
 @pytest.mark.parametrize("later", [GRACE, GRACE + 1])
 def test_a_death_waits_by_the_clock(later: int) -> None:
     """Without any signal to the parent a death is told once records are more than the grace later."""

@@ -42,9 +42,10 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "kernel_stack": ("caller", "size"),
 }
 
-#: how long a death waits for the parent's signal: ns of the clock, and seconds between ticks
-GRACE = 100_000_000
-GRACE_S = 0.25
+#: how long a death waits for the parent's signal (a busy machine may not let it run on at once): ns, and seconds
+#: between ticks
+GRACE = 500_000_000
+GRACE_S = 0.75
 
 _SIGCONT = 18
 
@@ -180,10 +181,13 @@ class Follow:
         if flags is not None:
             kind = "kthread" if how == "kthread" else "thread" if thread else "process"
         task = self._tasks.add(pid, comm, kind, creator.group if thread and creator is not None else None)
+        task.group.childless = task.leads or task.group.childless
         task.born, task.creator, task.rank = rec.ts, rec.pid, rank
         if not thread and creator is not None:
             sibling = flags is not None and bool(flags & _PARENT)
             task.group.parent = creator.group.parent if sibling else creator.group
+            if task.group.parent is not None:
+                task.group.parent.childless = False
         if not thread or self.threads:
             self._queue.append(Forked(**self._about(task, rec), by=creator.who if creator is not None else None,
                                       how=how, clone_flags=flags))
@@ -266,7 +270,8 @@ class Follow:
         if head is None or ending is None:
             return
         head.notice = sent
-        if target.group is group.parent:
+        # Who never had a child has none to tell of.
+        if target.group is group.parent or group.childless:
             self._settle(ending)
 
     def _deliver(self, rec: Rec) -> None:
@@ -359,6 +364,9 @@ class Follow:
         if task is None or not task.dead:
             return
         self._tasks.forget(task)
+        ending = self._ends.get(task.life)
+        if ending is not None:
+            self._settle(ending)         # it is released: nobody is told any more
         if task.leads and not task.group.gone and task.death.exit is not None:
             # A leader is released last: the exit of another thread was not seen.
             task.group.gone = True

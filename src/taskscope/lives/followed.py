@@ -38,6 +38,7 @@ class Group:
     alive: int = 1
     kthread: bool = False
     gone: bool = False
+    childless: bool = False             # its birth was seen, and no child's
     deaths: list[Death] = field(default_factory=list)
     sent: deque[Sent] = field(default_factory=lambda: deque(maxlen=MOST))       # fatal by default, no handler ran
     execs: list[int] = field(default_factory=list)
