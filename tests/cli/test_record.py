@@ -289,3 +289,27 @@ def test_two_recordings_at_once(tmp_path: Path) -> None:
     for k in (3, 4):
         codes = {row["exit"]["code"] for row in lives(tmp_path / f"{k}.dat") if row["exit"] and row["comm"] == "sh"}
         assert codes == {k}
+
+
+def test_a_signal_from_outside_names_its_sender(tmp_path: Path) -> None:
+    """Who kills a recorded process from outside is named, its release is there, and nobody else's signals are."""
+    recorder = start("record", "--", "sh", "-c", "echo $$; sleep 60; exit 3", cwd=tmp_path)
+    assert recorder.stdout is not None
+    shell = int(recorder.stdout.readline())
+    until(lambda: Path(f"/proc/{shell}/task/{shell}/children").read_text())
+    sleep = int(Path(f"/proc/{shell}/task/{shell}/children").read_text())
+    until(lambda: Path(f"/proc/{sleep}/comm").read_text() == "sleep\n")
+    other = subprocess.Popen(["sleep", "60"])
+    killer = subprocess.Popen(["bash", "-c", f"kill -TERM {other.pid}; kill -USR1 {sleep}"])
+    killer.wait()
+    other.wait()
+    assert finish(recorder).code == 3
+    rows = [json.loads(x) for x in run("report", "--json", cwd=tmp_path).out.splitlines()]
+    sent = [(r["pid"], r["fields"]["sig"], r["fields"]["pid"]) for r in rows if r["event"].endswith("signal_generate")]
+    assert (killer.pid, signal.SIGUSR1, sleep) in sent
+    assert not any(target == other.pid for _, _, target in sent)
+    assert len(sent) == len(set(sent))
+    assert [r["fields"]["pid"] for r in rows if r["event"].endswith("sched_process_free")].count(sleep) <= 1
+    assert [r["ts"] for r in rows] == sorted(r["ts"] for r in rows)
+    life = next(row for row in lives(tmp_path / "trace.dat") if row["pid"] == sleep)
+    assert (life["exit"]["signal"], life["exit"]["killer"]["pid"]) == (signal.SIGUSR1, killer.pid)

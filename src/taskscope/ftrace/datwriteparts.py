@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from taskscope.errors import TraceError, UsageError
 from taskscope.ftrace.cpudata import PAGE_MAX, PAGE_MIN
@@ -27,8 +27,19 @@ CHUNK_PAGES = 10
 #: bytes passed on at once where nothing is compressed
 _STEP = 1 << 20
 
-#: the raw pages of one cpu: a file of them, or their bytes
-Pages = Path | bytes | bytearray | memoryview
+class PagePieces(Protocol):
+    """Pages of one cpu that somebody puts together while they are written."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of whole pages."""
+
+    def pieces(self, step: int) -> Iterator[memoryview]:
+        """Yield them in pieces of `step` bytes, the last one shorter."""
+
+
+#: the raw pages of one cpu: a file of them, their bytes, or who puts them together
+Pages = Path | bytes | bytearray | memoryview | PagePieces
 #: called with the bytes of pages written so far and their sum
 Progress = Callable[[int, int], None]
 
@@ -123,7 +134,9 @@ class PageRun:
 
     def __init__(self, pages: Pages, page_size: int) -> None:
         self._pages = pages
-        if isinstance(pages, Path):
+        if not isinstance(pages, Path | bytes | bytearray | memoryview):
+            size = pages.size
+        elif isinstance(pages, Path):
             status = pages.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise TraceError("is no regular file, so its pages cannot be written; copy them into one", str(pages))
@@ -138,6 +151,9 @@ class PageRun:
 
         :raises TraceError: the file has become shorter since it was looked at
         """
+        if not isinstance(self._pages, Path | bytes | bytearray | memoryview):
+            yield from self._pages.pieces(step)
+            return
         if not isinstance(self._pages, Path):
             view = memoryview(self._pages).cast("B") if self.size else memoryview(b"")
             for at in range(0, self.size, step):

@@ -134,7 +134,7 @@ def _written(content: npt.NDArray[np.uint8], page_size: int) -> npt.NDArray[np.u
 
 def _add_spool(recorded: Recorded, top: Path, spool: SpoolInfo, layout: PageLayout) -> None:
     """Add what ``spool.json`` tells, and what a finished recording would be without."""
-    from taskscope.ftrace.record_pages import Counted, stack_rule, tidy
+    from taskscope.ftrace.record_pages import Counted, clean_outside, stack_rule, tidy
 
     recorded.container = "spool"
     words = spool.uname.split()
@@ -142,13 +142,13 @@ def _add_spool(recorded: Recorded, top: Path, spool: SpoolInfo, layout: PageLayo
         recorded.uname, recorded.release, recorded.machine = spool.uname, words[-2], words[-1]
     recorded.cpu_count = spool.cpu_count
     recorded.trace_id = spool.trace_id or None
+    if not recorded.data.flags.writeable:
+        recorded.data = recorded.data.copy()
     rule = stack_rule(recorded.formats, spool)
-    if rule is not None:
-        if not recorded.data.flags.writeable:
-            recorded.data = recorded.data.copy()
-        for buffer in recorded.buffers:
-            for c in buffer.cpus:
-                tidy(recorded.data, c.offset, c.size, layout, buffer.page_size, recorded.big_endian, rule, Counted())
+    for buffer in recorded.buffers:
+        for c in buffer.cpus if rule is not None and not buffer.name else ():
+            tidy(recorded.data, c.offset, c.size, layout, buffer.page_size, recorded.big_endian, rule, Counted())
+    clean_outside(recorded.data, recorded.buffers, spool, recorded.formats, layout, recorded.big_endian)
     if is_running(top, spool):
         recorded.notes.append(f"the recording is running (pid {spool.pid}); this is what it has until now")
     else:

@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from taskscope.ftrace import record_end
 from taskscope.ftrace.record_child import Command, User, comm_of, tasks_of
 from taskscope.ftrace.record_end import Result
-from taskscope.ftrace.record_events import Chosen, Events, choose, enable
+from taskscope.ftrace.record_events import Chosen, Events, apart, choose, enable
 from taskscope.ftrace.record_probe import Probes, remove_probes
 from taskscope.ftrace.record_pump import DiskFullError, Pump
 from taskscope.ftrace.record_setup import (
@@ -45,10 +45,15 @@ from taskscope.ftrace.tracefs import (
     start_time,
 )
 
+if TYPE_CHECKING:
+    from taskscope.ftrace.record_follow import Both
+
 #: seconds between two looks at the buffers, where nobody follows and where somebody does
 _CALM, _FOLLOWED = 1.0, 0.1
 #: percent of a buffer at which the kernel wakes the recorder in between
 _PERCENT = 20
+#: KiB of the second instance's ring buffer
+_OUTSIDE_KB = 1024
 #: seconds that releases of tasks come after their end (an RCU grace period)
 SETTLE = 0.12
 #: seconds that a command has to end after Ctrl-C or a signal
@@ -66,6 +71,9 @@ class Follow(Protocol):
 
     def feed(self, cpu: int, pages: bytes) -> None:
         """Take whole pages of one cpu, in its order, each once."""
+
+    def feed_outside(self, cpu: int, pages: bytes) -> None:
+        """Take pages of the second instance (`taskscope.ftrace.record_outside`), after those of the other."""
 
     def tick(self) -> None:
         """Know that all cpus have been read just now."""
@@ -133,6 +141,8 @@ class Recorder:
         self.say = say
         self.signals = Signals()
         self.result = Result(order.output, command=order.command[0] if order.command else "")
+        self._outside: Instance | None = None
+        self._tids: list[int] = []
         self._ending = ""                 # "command", "pids", "time", "signal" or "follow"
         self._began = False               # whether anything was recorded
 
@@ -167,8 +177,14 @@ class Recorder:
             stack.callback(probes.remove)       # after the instance: the kernel keeps a probe that is in use
             instance = Instance(tracefs)
             stack.callback(self._remove, instance)
-            chosen = self._set_up(instance, command, probes)
-            spool = self._spool(tracefs, instance, chosen, command, probes)
+            chosen, outside = self._set_up(instance, command, probes)
+            if outside.events:
+                self._outside = Instance(tracefs)
+                stack.callback(self._remove, self._outside)
+                self._set_up_outside(self._outside, outside)
+            spool = self._spool(tracefs, instance, chosen, outside, probes)
+            if command is not None and (comm := comm_of(os.getpid())) is not None:
+                spool.cmdlines[os.getpid()] = comm
             stack.callback(spool.close)
             try:
                 self._record(instance, spool, command)
@@ -178,9 +194,9 @@ class Recorder:
                 else:
                     self.say(f"what was recorded is kept: taskscope record --recover {record_end.quoted(spool.folder)}")
                 raise
-            finally:
-                instance.try_write("tracing_on", "0")
-            self._remove(instance)            # nothing in the kernel is needed any more
+            # Nothing in the kernel is needed any more.
+            for one in self._instances(instance):
+                self._remove(one)
             spool.close()
             record_end.write(spool.folder, spool.info, order.output, self.result, self.signals, order.owner)
             # One that came while the file was written.
@@ -189,7 +205,8 @@ class Recorder:
 
     # ---- before ----------------------------------------------------------------------------------------------
 
-    def _set_up(self, instance: Instance, command: Command | None, probes: Probes) -> Chosen:
+    def _set_up(self, instance: Instance, command: Command | None, probes: Probes) -> tuple[Chosen, Chosen]:
+        """Set the instance up; return its events, and those of the second one."""
         order = self.order
         set_clock(instance, order.clock)
         set_buffer(instance, order.buffer_kb)
@@ -200,21 +217,32 @@ class Recorder:
         if not order.everything:
             if command is not None or order.children:
                 instance.write("options/event-fork", "1")
-            tids = [tid for pid in order.pids for tid in tasks_of(pid)]
+            self._tids = [tid for pid in order.pids for tid in tasks_of(pid)]
             if command is not None:
-                tids.append(command.pid)
-            for k in range(0, len(tids), 200):
-                instance.write("set_event_pid", " ".join(map(str, tids[k:k + 200])))
+                self._tids.append(command.pid)
+            for k in range(0, len(self._tids), 200):
+                instance.write("set_event_pid", " ".join(map(str, self._tids[k:k + 200])))
         events = Events(instance / "events")
         chosen = choose(events, os.uname().machine, order.events, irq=order.irq, stacks=order.stacks,
                         triggers=order.triggers)
+        outside = Chosen() if order.everything else apart(chosen, order.triggers)
         for note in [*chosen.notes, *enable(instance, chosen)]:
             self.say(note)
         probes.set_up(instance, order.probes, order.functions, chosen)
-        return chosen
+        return chosen, outside
 
-    def _spool(self, tracefs: Tracefs, instance: Instance, chosen: Chosen, command: Command | None,
-               probes: Probes) -> Spool:
+    def _set_up_outside(self, instance: Instance, chosen: Chosen) -> None:
+        set_clock(instance, self.order.clock)
+        set_buffer(instance, min(_OUTSIDE_KB, self.order.buffer_kb or _OUTSIDE_KB))
+        instance.try_write("buffer_percent", str(_PERCENT))
+        for note in enable(instance, chosen):
+            self.say(note)
+
+    def _instances(self, instance: Instance) -> list[Instance]:
+        """Return the instances; what others did is read first, as `_Pumps` says."""
+        return [instance] if self._outside is None else [self._outside, instance]
+
+    def _spool(self, tracefs: Tracefs, instance: Instance, chosen: Chosen, outside: Chosen, probes: Probes) -> Spool:
         order = self.order
         header = instance.read("events/header_page") or (tracefs.path / "events/header_page").read_bytes()
         m = re.search(rb"\bcommit;\s*offset:\d+;\s*size:([48]);", header)
@@ -229,7 +257,9 @@ class Recorder:
             cpu_count=max(instance.cpus(), default=0) + 1,
             uname=f"{uname.sysname} {uname.nodename} {uname.release} {uname.machine}",
             trace_id=secrets.randbits(63), stacks=_with_stacks(order, chosen, probes),
-            filtered=not order.everything, command=list(order.command), arguments=list(order.arguments),
+            tasks=list(self._tids), children=bool(order.command) or order.children,
+            outside=str(self._outside.path) if self._outside is not None else "", command=list(order.command),
+            arguments=list(order.arguments),
             began=time.time())
         folder = order.output.with_name(order.output.name + SUFFIX)
         try:
@@ -237,19 +267,18 @@ class Recorder:
         except FileExistsError:
             raise in_the_way(folder) from None
         try:
-            self._texts(spool, tracefs, instance, chosen, header, probes)
+            if self._outside is not None:
+                spool.make_outside()
+            self._texts(spool, tracefs, instance, [*chosen.events, *outside.events, *probes.events()], header)
         except BaseException:
             spool.remove()
             raise
-        if command is not None and (comm := comm_of(pid)) is not None:
-            spool.cmdlines[pid] = comm
         return spool
 
-    def _texts(self, spool: Spool, tracefs: Tracefs, instance: Instance, chosen: Chosen, header: bytes,
-               probes: Probes) -> None:
+    def _texts(self, spool: Spool, tracefs: Tracefs, instance: Instance, chosen: Sequence[str], header: bytes) -> None:
         events = instance.path / "events"
         wanted = [f"ftrace/{p.parent.name}" for p in sorted((tracefs.path / "events/ftrace").glob("*/format"))]
-        wanted += [*chosen.events, *probes.events()]
+        wanted += chosen
         formats: list[tuple[str, bytes]] = []
         for event in dict.fromkeys(wanted):
             text = instance.read(f"events/{event}/format")
@@ -282,13 +311,14 @@ class Recorder:
 
     def _record(self, instance: Instance, spool: Spool, command: Command | None) -> None:
         order = self.order
-        follow: Follow | None = None
+        follow: Both | None = None
         if order.follow is not None:
+            from taskscope.ftrace.record_follow import Both
+
             self._follow_setup.command = command.pid if command is not None else None
-            follow = order.follow(self._follow_setup)
+            follow = Both(order.follow(self._follow_setup), self._follow_setup, spool.info)
         with contextlib.ExitStack() as stack:
-            pump = Pump(instance.path, spool.info.page_size, lambda cpu: spool.create(f"cpu{cpu}.raw"),
-                        follow.feed if follow is not None else None)
+            pump = _Pumps(instance, self._outside, spool, follow)
             stack.callback(pump.close)
             awaited = stack.enter_context(_awaited(order.pids))
             if self.signals.seen:
@@ -297,35 +327,40 @@ class Recorder:
             spool.info.state = "recording"
             spool.save()
             began = time.monotonic()
-            instance.write("tracing_on", "1")
+            for one in self._instances(instance):
+                one.write("tracing_on", "1")
             try:
                 if command is not None:
                     command.start()
                 self._began = True
                 self._watch(instance, spool, command, pump, awaited, follow)
-                self._settle(pump, follow)
-                instance.write("tracing_on", "0")
+                if self._ending in ("command", "pids") or (command is not None and command.status is not None):
+                    self._settle(pump, follow)
+                for one in reversed(self._instances(instance)):
+                    one.write("tracing_on", "0")
                 pump.read(time.monotonic() + _DRAIN)
             except DiskFullError as e:
                 self.result.failed = f"the recording was stopped: the disk is full ({e})"
             finally:
-                instance.try_write("tracing_on", "0")
+                for one in self._instances(instance):
+                    one.try_write("tracing_on", "0")
                 self.result.seconds = time.monotonic() - began
             pump.close()
-            self._last_texts(instance, spool, pump)
+            self._last_texts(instance, spool)
         if follow is not None:
             follow.end()
         if command is not None:
             self._leave(command)
 
-    def _watch(self, instance: Instance, spool: Spool, command: Command | None, pump: Pump, awaited: list[int],
-               follow: Follow | None) -> None:
+    def _watch(self, instance: Instance, spool: Spool, command: Command | None, pump: _Pumps, awaited: list[int],
+               follow: Both | None) -> None:
         """Read the buffers until something ends the recording."""
         order = self.order
         step = _FOLLOWED if follow is not None else _CALM
         poll = select.epoll()
         try:
-            poll.register(pump.fileno(), select.EPOLLIN)
+            for fd in pump.filenos():
+                poll.register(fd, select.EPOLLIN)
             poll.register(self.signals.fileno(), select.EPOLLIN)
             for fd in ([command.pidfd] if command is not None else []) + awaited:
                 poll.register(fd, select.EPOLLIN)
@@ -340,7 +375,7 @@ class Recorder:
                 for fd in ready & alive:
                     alive.discard(fd)
                     poll.unregister(fd)
-                if pump.fileno() in ready or now >= look or follow is not None:
+                if ready & pump.filenos() or now >= look or follow is not None:
                     if pump.read(now + step) and follow is not None:
                         follow.tick()
                         if follow.closed and command is None:
@@ -355,7 +390,8 @@ class Recorder:
                     texts = done + max(_CALM, 50 * (done - now))
                 if self.signals.seen:
                     end = self._interrupted(command)
-                if command is not None and command.ended():
+                # Not asked before it is known: each wait4() of a recorded task is an event.
+                if command is not None and command.pidfd in ready and command.ended():
                     self._ending = self._ending or "command"
                     return
                 if awaited and not alive and command is None:
@@ -383,10 +419,8 @@ class Recorder:
             command.send(number)
         return now + PATIENCE
 
-    def _settle(self, pump: Pump, follow: Follow | None) -> None:
+    def _settle(self, pump: _Pumps, follow: Both | None) -> None:
         """Read on for the moment in which the kernel releases what has ended."""
-        if self._ending not in ("command", "pids"):
-            return
         end = time.monotonic() + SETTLE
         while (now := time.monotonic()) < end and not self.signals.seen:
             select.select([self.signals.fileno()], [], [], min(end - now, 0.05))
@@ -417,11 +451,12 @@ class Recorder:
         spool.put("saved_tgids", b"".join(b"%d %d\n" % item for item in spool.tgids.items()) + tgids)
         return tgids
 
-    def _last_texts(self, instance: Instance, spool: Spool, pump: Pump) -> None:
+    def _last_texts(self, instance: Instance, spool: Spool) -> None:
         try:
             self._refresh(spool, instance.tracefs)
-            for cpu in pump.cpus():
-                spool.put(f"cpu{cpu}.stats", instance.read(f"per_cpu/cpu{cpu}/stats"))
+            for one in self._instances(instance):
+                for cpu in one.cpus():
+                    spool.put(f"cpu{cpu}.stats", one.read(f"per_cpu/cpu{cpu}/stats"), outside=one is not instance)
             spool.info.state = "writing"
             spool.save()
         except OSError as e:
@@ -431,6 +466,45 @@ class Recorder:
         if not instance.remove():
             self.say(f"the kernel does not let go of the tracing instance {instance.name}; the next recording "
                      "removes it")
+
+
+class _Pumps:
+    """Reads the instance, and the second one.
+
+    The second comes first: a task whose birth is read after a signal to it would pass for somebody else's.
+    """
+
+    def __init__(self, instance: Instance, outside: Instance | None, spool: Spool, follow: Both | None) -> None:
+        size = spool.info.page_size
+        self._pumps: list[Pump] = []
+        feed = follow.feed if follow is not None else None
+        try:
+            if outside is not None:
+                self._pumps.append(Pump(outside.path, size, lambda cpu: spool.create(f"cpu{cpu}.raw", outside=True),
+                                        follow.feed_outside if follow is not None else None))
+            self._pumps.append(Pump(instance.path, size, lambda cpu: spool.create(f"cpu{cpu}.raw"), feed))
+        except BaseException:
+            self.close()
+            raise
+
+    def filenos(self) -> set[int]:
+        """Return descriptors that can be read when a buffer is full enough."""
+        return {pump.fileno() for pump in self._pumps}
+
+    def read(self, until: float) -> bool:
+        """See `Pump.read`."""
+        dry = [pump.read(until) for pump in self._pumps]        # each is read, also behind one that is not empty yet
+        return all(dry)
+
+    def watch(self) -> None:
+        """See `Pump.watch`."""
+        for pump in self._pumps:
+            pump.watch()
+
+    def close(self) -> None:
+        """Close buffers and files."""
+        for pump in self._pumps:
+            pump.close()
 
 
 @contextlib.contextmanager

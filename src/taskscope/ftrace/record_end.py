@@ -149,13 +149,11 @@ def _dat(folder: Path, info: SpoolInfo, counted: Counted) -> DatFile:
         except FileNotFoundError:
             return b""
 
-    buffers = [DatBuffer(name, info.clock, info.page_size, pages,
-                         {cpu: text(str((path.parent / f"cpu{cpu}.stats").relative_to(folder)))
-                          for cpu, path in pages.items()})
-               for name, pages in counted.buffers.items()]
-    cpus = [cpu + 1 for pages in counted.buffers.values() for cpu in pages]
+    stats = {cpu: text(f"cpu{cpu}.stats") for cpu in counted.cpus}
+    buffers = [DatBuffer("", info.clock, info.page_size, counted.cpus, stats)]
     return DatFile(
         header_page=text("header_page"), header_event=text("header_event"), formats=split_formats(text("formats")),
         kallsyms=text("kallsyms"), printk_formats=text("printk_formats"), cmdlines=text("saved_cmdlines"),
-        buffers=buffers, cpu_count=max([info.cpu_count, *cpus]), long_size=info.long_size, big_endian=big_endian(),
-        uname=info.uname or None, tgids=text("saved_tgids"), trace_id=info.trace_id or None)
+        buffers=buffers, cpu_count=max([info.cpu_count, *(cpu + 1 for cpu in counted.cpus)]),
+        long_size=info.long_size, big_endian=big_endian(), uname=info.uname or None,
+        tgids=text("saved_tgids"), trace_id=info.trace_id or None)

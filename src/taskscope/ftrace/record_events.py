@@ -34,6 +34,8 @@ SYSCALLS = (
 #: without these there is no recording of lives at all
 _NEEDED = ("sched:sched_switch", "sched:sched_process_exit")
 IRQ = ("irq:irq_handler_entry", "irq:irq_handler_exit", "irq:softirq_*", "irq_vectors:*_entry", "irq_vectors:*_exit")
+#: about a task that need not be the one that runs then (`taskscope.ftrace.record_outside`)
+_OUTSIDE = ("signal/signal_generate", "sched/sched_process_free", "sched/sched_process_wait", "oom/mark_victim")
 #: rare, and worth a call stack each
 STACKS = (
     "task:task_newtask", "sched:sched_process_fork", "sched:sched_process_exec", "sched:sched_process_exit",
@@ -171,6 +173,20 @@ def choose(events: Events, machine: str, asked: Sequence[str], *, irq: bool = Fa
         chosen.triggers = [(e, c) for e, c in chosen.triggers if e != event or kind is None or c != kind[0]]
         chosen.triggers.append((event, command))
     return chosen
+
+
+def apart(chosen: Chosen, asked: Iterable[str]) -> Chosen:
+    """Take out the events about a task that others cause, and return them: they need the second instance.
+
+    One that has a trigger of the user's stays: a trigger means the instance that it is in.
+
+    :param asked: the values of ``--trigger``
+    """
+    kept = {e for e, command in chosen.triggers for text in asked if text.endswith(command)}
+    names = [e for e in chosen.events if e in _OUTSIDE and e not in kept]
+    other = Chosen({e: chosen.events.pop(e) for e in names}, [t for t in chosen.triggers if t[0] in names])
+    chosen.triggers = [t for t in chosen.triggers if t[0] not in names]
+    return other
 
 
 def _trigger(events: Events, text: str) -> tuple[str, str]:

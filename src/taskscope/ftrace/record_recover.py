@@ -18,7 +18,7 @@ from taskscope.ftrace.record_end import Result, quoted
 from taskscope.ftrace.record_probe import remove_probes
 from taskscope.ftrace.record_pump import DiskFullError, Pump
 from taskscope.ftrace.record_signals import Signals
-from taskscope.ftrace.spool import INFO, SUFFIX, SpoolInfo, is_running, read_info, used
+from taskscope.ftrace.spool import INFO, OUTSIDE, SUFFIX, SpoolInfo, is_running, read_info, used
 from taskscope.ftrace.tracefs import Tracefs, boot_id, find_tracefs, remove_stale, stale_instances
 
 
@@ -63,7 +63,7 @@ def _owner(folder: Path) -> tuple[int, int] | None:
 
 def _trim(folder: Path, info: SpoolInfo) -> None:
     """Cut the files of pages to the pages that were written."""
-    for path in folder.glob("cpu*.raw"):
+    for path in [*folder.glob("cpu*.raw"), *(folder / OUTSIDE).glob("cpu*.raw")]:
         # Not through a link: a spool may come from anywhere, and this may be root.
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -83,10 +83,12 @@ def _clean(folder: Path, info: SpoolInfo) -> None:
             return
         tracefs = Tracefs(place)
         for instance in stale_instances(tracefs):
-            if instance.name == os.path.basename(info.instance):  # noqa: PTH119  what a file claims
-                (instance / "tracing_on").write_text("0")
-                if (folder / "header_page").is_file():
-                    _drain(instance, folder, info)
+            # By its name alone, as a file claims it; that it is a dead recorder's is known from the kernel.
+            for name, target in ((info.outside, folder / OUTSIDE), (info.instance, folder)):
+                if name and instance.name == os.path.basename(name):  # noqa: PTH119
+                    (instance / "tracing_on").write_text("0")
+                    if (folder / "header_page").is_file() and target.is_dir() and not target.is_symlink():
+                        _drain(instance, target, info)
         remove_stale(tracefs)
         remove_probes(tracefs)
         tracefs.unmount()

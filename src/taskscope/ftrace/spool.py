@@ -25,6 +25,9 @@ SUFFIX = ".spool"
 _FORMAT = 1
 _PAGE_MIN, _PAGE_MAX = 512, 1 << 24
 _INFO_MAX = 16 << 20
+#: the buffer of what others did to the recorded tasks, and its folder (see `taskscope.ftrace.record_outside`)
+OUTSIDE_NAME = "outside"
+OUTSIDE = f"instances/{OUTSIDE_NAME}"
 #: bytes by which a file of pages grows
 RESERVED = 1 << 20
 
@@ -38,6 +41,7 @@ class SpoolInfo:
     start_time: int = 0
     boot_id: str = ""
     instance: str = ""
+    outside: str = ""                                     # the second instance
     tracefs: str = ""
     mounted: bool = False
     probes: list[str] = field(default_factory=list)
@@ -51,7 +55,8 @@ class SpoolInfo:
     uname: str = ""
     trace_id: int = 0
     stacks: list[str] = field(default_factory=list)      # events whose every record has a stack of its own
-    filtered: bool = False                                # only the tasks that were chosen
+    tasks: list[int] = field(default_factory=list)        # that were chosen; none: everything is recorded
+    children: bool = False                                # and what they create
     command: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
     began: float = 0.0                                    # time.time()
@@ -102,7 +107,8 @@ def _checked(values: Any) -> SpoolInfo | None:
         value, before = values[name], getattr(info, name)
         good: bool
         if isinstance(before, list):
-            good = isinstance(value, list) and all(isinstance(v, str) for v in value)
+            kind = int if name == "tasks" else str
+            good = isinstance(value, list) and all(type(v) is kind for v in value)
         elif name == "compression":
             good = value is None or isinstance(value, str)
         elif isinstance(before, float):
@@ -166,8 +172,8 @@ class Spool:
         self.cmdlines: dict[int, bytes] = {}
         self.tgids: dict[int, int] = {}
         self._owner = owner
-        self._written: dict[str, int] = {}
-        self._lock = -1
+        self._written: dict[tuple[str, int], int] = {}
+        self._lock = self._outside = -1
         folder.mkdir(mode=0o700)
         self._dir = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         if owner is not None:
@@ -177,31 +183,46 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.save()
 
-    def create(self, name: str) -> int:
-        """Make a file of the spool; return its descriptor."""
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._dir)
+    def make_outside(self) -> None:
+        """Make the folder of the second instance."""
+        at = self._dir
+        for name in Path(OUTSIDE).parts:
+            os.mkdir(name, 0o700, dir_fd=at)
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            if at != self._dir:
+                os.close(at)
+            at = below
+            if self._owner is not None:
+                os.fchown(at, *self._owner)
+        self._outside = at
+
+    def create(self, name: str, *, outside: bool = False) -> int:
+        """Make a file of the spool, or of the second instance's folder in it; return its descriptor."""
+        folder = self._outside if outside else self._dir
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
         if self._owner is not None:
             os.fchown(fd, *self._owner)
         return fd
 
-    def put(self, name: str, content: bytes) -> None:
+    def put(self, name: str, content: bytes, *, outside: bool = False) -> None:
         """Write a file; one that is there is replaced at once, and left alone if nothing changed."""
         key = hash(content)
-        if self._written.get(name) == key:
+        folder = self._outside if outside else self._dir
+        if self._written.get((name, folder)) == key:
             return
         temporary = f".{name}.{secrets.token_hex(3)}"
-        fd = self.create(temporary)
+        fd = self.create(temporary, outside=outside)
         try:
             try:
                 _write(fd, content)
             finally:
                 os.close(fd)
-            os.rename(temporary, name, src_dir_fd=self._dir, dst_dir_fd=self._dir)
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=self._dir)
+                os.unlink(temporary, dir_fd=folder)
             raise
-        self._written[name] = key
+        self._written[name, folder] = key
 
     def save(self) -> None:
         """Write ``spool.json`` as it is now; in place, because the lock is on this very file."""
@@ -215,10 +236,10 @@ class Spool:
 
     def close(self) -> None:
         """Let go of it; the files stay."""
-        for fd in (self._lock, self._dir):
+        for fd in (self._lock, self._outside, self._dir):
             if fd >= 0:
                 os.close(fd)
-        self._lock = self._dir = -1
+        self._lock = self._outside = self._dir = -1
 
     def remove(self) -> None:
         """Remove the folder and what is in it."""
