@@ -103,9 +103,9 @@ class Bench:
         return target
 
     def _ask_defaults(self) -> None:
-        """Learn from an instance of the recorder what it records unless it is told otherwise."""
-        script = ("cd /sys/kernel/tracing/instances/taskscope-* && cat set_event && "
-                  "grep -H '^[a-z]' events/*/*/trigger || :")
+        """Learn from the recorder's instances, which bear its pid, what it records unless it is told otherwise."""
+        script = ("for i in /sys/kernel/tracing/instances/taskscope-$PPID-*; do cd $i && cat set_event && "
+                  "grep -H '^[a-z]' events/*/*/trigger; done; :")
         out, _, _ = execute([*TASKSCOPE, "record", "-q", "-o", str(self.folder / "x.dat"), "--", "sh", "-c", script],
                             self.folder, self.limit)
         for line in out.splitlines():
