@@ -15,6 +15,7 @@ import pytest
 from hosttrace import TRACEFS, need_tracefs
 
 from taskscope.follow import Follower
+from taskscope.ftrace.follow_running import running
 from taskscope.lives.happenings import Execed, Exited, Forked, Happening, Lost
 
 EVENTS = ("sched", "task", "signal", "syscalls/sys_enter_exit_group")
@@ -85,7 +86,9 @@ def test_two_thousand_short_processes() -> None:
     told: list[Happening] = []
     with instance() as top:
         header = (TRACEFS / "events/header_page").read_bytes()
-        follower = Follower(header, formats(), page_size=page_size)
+        there = running()
+        follower = Follower(header, formats(), cmdlines=there.cmdlines, tgids=there.tgids, parents=there.parents,
+                            page_size=page_size)
         fds = {int(p.name[3:]): os.open(p / "trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK)
                for p in (top / "per_cpu").iterdir()}
         (top / "tracing_on").write_text("1")
@@ -96,13 +99,13 @@ def test_two_thousand_short_processes() -> None:
             answer = ""
             end = time.monotonic() + 60
             while time.monotonic() < end:
-                running = child.poll() is None
+                alive = child.poll() is None
                 with suppress(BlockingIOError):
                     answer += os.read(child.stdout.fileno(), 1 << 20).decode()
                 read_all(fds, follower, page_size)
                 follower.tick()
                 told += follower.take()
-                if not running:
+                if not alive:
                     break
                 time.sleep(0.05)
             child.stdout.close()
@@ -114,12 +117,13 @@ def test_two_thousand_short_processes() -> None:
                 os.close(fd)
         told += follower.end()
     assert not [h for h in told if isinstance(h, Lost)]
-    assert not [h for h in told if h.late]
-    assert [h.at for h in told] == sorted(h.at for h in told)
+    times = [h.at for h in told if not h.late]
+    assert times == sorted(times)
     known = [tuple(map(int, line.split())) for line in answer.splitlines()]
     assert len(known) == 2000
     ours = [h for h in told if isinstance(h, Forked | Execed | Exited)
             and h.parent is not None and h.parent.pid == child.pid]
+    assert not any(h.late for h in ours)
     # A pid may be used twice, so the order counts too.
     assert [h.pid for h in ours if isinstance(h, Forked)] == [pid for pid, _, _ in known]
     assert [h.pid for h in ours if isinstance(h, Execed)] == [pid for pid, program, _ in known if program]
@@ -133,3 +137,16 @@ def test_two_thousand_short_processes() -> None:
         else:
             assert (death.code, death.signal) == (os.WEXITSTATUS(status), None)
         assert death.lived is not None
+
+
+def test_the_tasks_that_run_already() -> None:
+    """/proc tells of this process its name, its parent and its threads."""
+    found = running()
+    if not found.comms:
+        pytest.skip("pids here are not those that the kernel records (a pid namespace)")
+    me = os.getpid()
+    assert found.comms[me] == Path(f"/proc/{me}/comm").read_bytes().removesuffix(b"\n")
+    assert found.parents[me] == os.getppid()
+    threads = {int(p.name) for p in Path(f"/proc/{me}/task").iterdir()}
+    assert {tid for tid, tgid in found.tgids.items() if tgid == me} == threads
+    assert b"%d %s\n" % (me, found.comms[me]) in found.cmdlines
