@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 _WAITING = 64 << 20
 
 
+#: what is told -> the events of which one must be recorded for it
+_NEEDS = {
+    "births": {"task_newtask", "sched_process_fork"},
+    "execs": {"sched_process_exec"},
+    "deaths": {"sched_process_exit"},
+    "exit codes": {"sys_enter_exit_group", "sys_enter"},
+    "signals": {"signal_generate"},
+}
+
+
 class Lines:
     """Writes lines to a descriptor without ever making the caller wait.
 
@@ -144,6 +154,10 @@ class Printer:
             threads=self.threads,
             long_size=setup.long_size, big_endian=sys.byteorder == "big", page_size=setup.page_size,
             machine=os.uname().machine)
+        missing = [what for what, events in _NEEDS.items() if not events & self._follower.events]
+        if missing:
+            say(f"--follow does not tell {', '.join(missing)}: their events are not recorded (-e default records what "
+                "this kernel has of them)")
         self._times: Times = Times(Clock(self.clock, "cycles" if self.clock in COUNTERS else "ns"))
         self._paint = Paint(_colored(self._fd))
         self._lines = Lines(self._fd)
