@@ -179,6 +179,10 @@ def command(
     if (threads or as_json) and not follow:
         raise click.UsageError("-t and --json go with --follow", click.get_current_context())
     from taskscope.cli.follow import Printer
+    if file_version == "6" and compression == "zstd":
+        raise click.UsageError(
+            "version 6 of trace.dat has no compression; take --file-version 7", click.get_current_context()
+        )
     from taskscope.ftrace.record import Order, Recorder
     from taskscope.ftrace.record_child import calling_user, named_user
 

@@ -20,7 +20,8 @@ from taskscope.errors import PermissionRefusedError, TaskscopeError, UsageError
 
 #: where the kernel documents tracefs to be mounted
 HOME = Path("/sys/kernel/tracing")
-_PLACES = (HOME, Path("/sys/kernel/debug/tracing"))
+#: where it was before v4.1; to look there on a newer kernel mounts one, so it comes last
+_OLD_HOME = Path("/sys/kernel/debug/tracing")
 #: taskscope-PID-START-RANDOM, with an m where the recorder mounted the tracefs itself
 _NAME = re.compile(r"taskscope-(\d{1,10})-(\d{1,20})-[0-9a-f]{6}(m?)")
 
@@ -57,7 +58,10 @@ def find_tracefs() -> Path | None:
     :raises PermissionRefusedError: there is one that this user may not look into
     """
     refused: Path | None = None
-    for place in (*_PLACES, *_mounted()):
+    places = [HOME, *_mounted()]
+    if not HOME.is_dir():
+        places.append(_OLD_HOME)
+    for place in places:
         try:
             os.stat(place / "instances")  # noqa: PTH116  Path.exists() hides that it is refused
             return place
