@@ -394,7 +394,7 @@ class Recorder:
                 if command is not None and command.pidfd in ready and command.ended():
                     self._ending = self._ending or "command"
                     return
-                if awaited and not alive and command is None:
+                if order.pids and not alive and command is None:
                     self._ending = "pids"
                     return
                 now = time.monotonic()
