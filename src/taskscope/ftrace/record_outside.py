@@ -8,6 +8,7 @@ Which tasks those are is known from the births in the recording itself.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -62,24 +63,26 @@ class Ours:
     """
 
     def __init__(self, tasks: Iterable[int]) -> None:
-        self._spans: dict[int, list[list[int]]] = {pid: [[-1 << 62, 1 << 62]] for pid in tasks}
+        self._births: dict[int, list[int]] = {pid: [-1 << 62] for pid in tasks}
+        self._ends: dict[int, list[int]] = {}
 
     def born(self, ts: int, pid: int) -> None:
         """Take note of a birth; each may be told twice, by two events of it."""
-        spans = self._spans.setdefault(pid, [])
-        if not spans or ts > spans[-1][1] or ts < spans[0][0]:
-            spans.append([ts, 1 << 62])
-            spans.sort()
+        insort(self._births.setdefault(pid, []), ts)
 
     def freed(self, ts: int, pid: int) -> None:
         """Take note of a release."""
-        for span in self._spans.get(pid, ()):
-            if span[0] <= ts <= span[1]:
-                span[1] = ts
+        insort(self._ends.setdefault(pid, []), ts)
 
     def has(self, ts: int, pid: int) -> bool:
         """Tell whether a pid is that of a recorded task at a time."""
-        return any(start <= ts <= end for start, end in self._spans.get(pid, ()))
+        births = self._births.get(pid)
+        if not births or births[0] > ts:
+            return False
+        born = births[bisect_right(births, ts) - 1]
+        ends = self._ends.get(pid, [])
+        at = bisect_right(ends, born)
+        return at == len(ends) or ts <= ends[at]
 
 
 @dataclass(slots=True)
