@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -17,6 +18,8 @@ from replay import at_once, follower_of, in_rounds, pages_of, rounds, source_of
 from taskscope.lives.happenings import Execed, Exited, Forked, Happening, Killed, Lost, OfTask
 from taskscope.lives.judge import HANDED_OVER
 from taskscope.lives.life import Life
+from taskscope.views.follow import json_line, line
+from taskscope.views.times import Times
 
 DATA = Path(__file__).parent / "data"
 PAGES = sorted([*DATA.glob("d*.dat"), *DATA.glob("d*.dat.xz"),
@@ -201,3 +204,25 @@ def test_a_late_page_is_marked() -> None:
     assert not any(h.late for h in early)
     assert all(h.late == (h.cpu == last and h.at < until) for h in late)
     assert any(h.late for h in late)
+
+
+@pytest.mark.parametrize("path", CUT, ids=_id)
+@given(data=st.data())
+@settings(max_examples=12, deadline=None)
+def test_damaged_pages_are_survived(path: Path, data: st.DataObject) -> None:
+    """Whatever is wrong in the pages, following goes on, and what it tells can be shown in both forms."""
+    follower = follower_of(path, threads=True)
+    seed = Random(data.draw(st.integers(0, 1 << 32)))
+    rate = data.draw(st.sampled_from([0.0005, 0.005, 0.05]))
+    for cpu, pages in pages_of(path).items():
+        for page in pages[:30]:
+            # The header stays: else most pages are refused as a whole.
+            spoilt = bytearray(page)
+            for _ in range(int(rate * len(page)) + 1):
+                spoilt[seed.randrange(16, len(page))] = seed.choice((0, 1, 9, 0x7F, 0x80, 0xFF, seed.randrange(256)))
+            follower.feed(cpu, spoilt)
+            if seed.random() < 0.1:
+                follower.tick(0.0)
+    for happening in [*follower.take(), *follower.end()]:
+        assert line(happening, Times()).isprintable()
+        assert json.loads(json_line(happening))["event"] == happening.event
