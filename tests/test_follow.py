@@ -150,7 +150,7 @@ def test_losses_are_told_with_their_count() -> None:
 
 @pytest.mark.parametrize("path", CUT, ids=_id)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_how_it_is_read_does_not_matter(path: Path, data: st.DataObject) -> None:
     """Reading at any moments, pages partly filled, cpus in any order: what is told is the same, in the same order."""
     ts = source_of(path).index.ts
