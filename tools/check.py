@@ -44,7 +44,7 @@ DOCS = {
 }
 #: a suite is a folder of tests/; "package" is the tests that lie in tests/ itself
 SUITES = {
-    "package": Budget(90),
+    "package": Budget(150),
     "abi": Budget(60),
     "trace": Budget(60),
     "snapshot": Budget(30),
