@@ -7,13 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 import taskscope
-from recording import finish, gone, interrupt, lives, needs_recording, record, recording, run, start, until
+from recording import environment, finish, gone, interrupt, lives, needs_recording, record, recording, run, start, until
 
 pytestmark = [*needs_recording, pytest.mark.limit(90)]
 
@@ -313,3 +314,20 @@ def test_a_signal_from_outside_names_its_sender(tmp_path: Path) -> None:
     assert [r["ts"] for r in rows] == sorted(r["ts"] for r in rows)
     life = next(row for row in lives(tmp_path / "trace.dat") if row["pid"] == sleep)
     assert (life["exit"]["signal"], life["exit"]["killer"]["pid"]) == (signal.SIGUSR1, killer.pid)
+
+
+def test_from_python(tmp_path: Path) -> None:
+    """taskscope.record runs a command and opens its recording; what cannot be is an error of taskscope."""
+    script = ("import taskscope, sys\n"
+              "t = taskscope.record(['sh', '-c', '/bin/true; exit 9'], 'x.dat', events=['default'])\n"
+              "print(sorted(x.exit.code for x in t.lives if x.exit and x.comm in ('sh', 'true') and x.exit.code))\n"
+              "for more in ({}, {'command': 'true'}, {'command': ['no-such']}, {'seconds': 1, 'stacks': 'x'}):\n"
+              "    try: taskscope.record(**{'output': 'y.dat', **more})\n"
+              "    except taskscope.errors.TaskscopeError as e: print(type(e).__name__, e)\n")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=60, check=False, env=environment())
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == "[9]"
+    assert [line.split(" ")[0] for line in lines[1:]] == ["UsageError", "UsageError", "CommandError", "UsageError"]
+    assert [p.name for p in tmp_path.iterdir()] == ["x.dat"]
