@@ -277,6 +277,19 @@ def test_a_parent_that_is_gone_is_nobodys_parent() -> None:
     assert [d.parent for d in deaths(t.end())] == [Who(1, "sh"), None]
 
 
+def test_a_parent_that_may_have_died_unseen_is_not_known() -> None:
+    """Behind lost events a parent is named again only once a record shows that it still lives."""
+    t = Told()
+    for child in (50, 51):
+        t.fork(child, 1, child)
+    t.see(100, "lost", 0, count=None)
+    for ts, child in ((110, 50), (130, 51)):
+        t.exit_group(ts, child, 0)
+        t.exit(ts + 1, child)
+        t.fork(ts + 2, 1, 60 + child)
+    assert [d.parent for d in deaths(t.end())] == [None, Who(1, "sh")]
+
+
 def test_names_follow_renames() -> None:
     """A task bears the new name from the rename on; an exec tells the one before."""
     t = Told()

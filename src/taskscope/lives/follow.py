@@ -149,7 +149,7 @@ class Follow:
         group = task.group
         return {"at": rec.ts, "cpu": rec.cpu, "late": self._late, "pid": task.pid,
                 "tgid": group.pid if group.known else None, "kind": task.kind, "comm": task.comm,
-                "parent": group.parent.who if group.parent is not None else None}
+                "parent": self._tasks.parent_of(group)}
 
     # ---- births and names --------------------------------------------------------------------------------------
 
@@ -387,6 +387,7 @@ class Follow:
 
     def _lost(self, rec: Rec) -> None:
         self._judge.lost = True
+        self._tasks.losses += 1
         self._queue.append(Lost(at=rec.ts, cpu=rec.cpu, late=self._late, count=rec.f["count"]))
 
     # ---- judging -----------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Group:
     kthread: bool = False
     gone: bool = False
     childless: bool = False             # its birth was seen, and no child's
+    seen: int = 0                       # losses of events before the last record that shows it
     deaths: list[Death] = field(default_factory=list)
     sent: deque[Sent] = field(default_factory=lambda: deque(maxlen=MOST))       # fatal by default, no handler ran
     execs: list[int] = field(default_factory=list)
@@ -90,6 +91,7 @@ class Tasks:
         self._by_pid: dict[int, Task] = {}
         self._dead: deque[Task] = deque()
         self._lives = 0
+        self.losses = 0
 
     def known(self, pid: int) -> Task | None:
         """Return the task of a pid if it was seen before."""
@@ -101,9 +103,16 @@ class Tasks:
         :param comm: the name that a record says it bears now
         """
         task = self._by_pid.get(pid) or self._found(pid)
-        if task is not None and comm is not None:
-            task.comm = comm
+        if task is not None:
+            task.group.seen = self.losses
+            if comm is not None:
+                task.comm = comm
         return task
+
+    def parent_of(self, group: Group) -> Who | None:
+        """Return the parent process; None if it has ended, or may have since events were lost."""
+        parent = group.parent
+        return parent.who if parent is not None and parent.seen == self.losses else None
 
     def current(self, rec: Rec) -> Task | None:
         """Return the task that wrote a record; None if an interrupt did."""
@@ -137,7 +146,7 @@ class Tasks:
             old.group.alive -= 1
         life, self._lives = self._lives, self._lives + 1
         if group is None:
-            group = Group(life, pid, kind is not None and kind != "thread", kthread=kind == "kthread")
+            group = Group(life, pid, kind is not None and kind != "thread", kthread=kind == "kthread", seen=self.losses)
         else:
             group.ever += 1
             group.alive += 1
