@@ -26,7 +26,7 @@ default_role = "code"
 
 html_theme = "furo"
 html_title = f"taskscope {release}"
-html_extra_path = ["lives.schema.json", "report.schema.json"]
+html_extra_path = ["lives.schema.json", "report.schema.json", "follow.schema.json"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -42,6 +42,8 @@ class Plan:
     mode: str
     flavour: str
     cpus: int
+    #: programs may become other users'
+    root: bool
 
 
 def runners(plan: Plan, host: HostRunner | None) -> dict[str, compare.Runner]:
@@ -62,14 +64,14 @@ def check(seeds: Sequence[str], plan: Plan) -> list[str]:
     host = HostRunner(plan.mode) if plan.on in ("host", "all") else None  # type: ignore[arg-type]
     try:
         todo = runners(plan, host)
-        programs = [build.program(seed) for seed in seeds]
-        return [report(found, todo) for found in compare.compare(programs, todo) if found is not None]
+        programs = [build.program(seed, root=plan.root) for seed in seeds]
+        return [report(found, todo, plan) for found in compare.compare(programs, todo) if found is not None]
     finally:
         if host is not None:
             host.close()
 
 
-def report(found: compare.Divergence, todo: dict[str, compare.Runner]) -> str:
+def report(found: compare.Divergence, todo: dict[str, compare.Runner], plan: Plan) -> str:
     """Shrink a program that differs and write it down."""
     bad = {name: todo[name] for name in found.transcripts if name in todo and
            found.transcripts[name] != found.program.expected}
@@ -78,7 +80,7 @@ def report(found: compare.Divergence, todo: dict[str, compare.Runner]) -> str:
     def differs(program: Program) -> bool:
         return next(iter(compare.compare([program], one))) is not None
 
-    small = compare.shrink(build.random_steps(found.program.seed), differs)
+    small = compare.shrink(build.random_steps(found.program.seed), differs, root=plan.root)
     again = next(iter(compare.compare([small], {**todo}))) or found
     names = sorted({*again.transcripts} - {"reference"}, key=list(again.transcripts).index)
     shown = {name: again.transcripts[name] for name in ["reference", *names]}
@@ -96,7 +98,7 @@ def show(seeds: Sequence[str], plan: Plan) -> None:
     host = HostRunner(plan.mode) if plan.on in ("host", "all") else None  # type: ignore[arg-type]
     try:
         for seed in seeds:
-            program = build.program(seed)
+            program = build.program(seed, root=plan.root)
             found = {"reference": program.expected}
             for name, run in runners(plan, host).items():
                 found[name] = next(iter(run([program])))
@@ -120,7 +122,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that work")
     parser.add_argument("--show", action="store_true", help="print the programs and all their transcripts")
     args = parser.parse_args()
-    plan = Plan(args.on, args.schedules, args.mode or best_mode(), args.flavour, args.cpus)
+    mode = args.mode or best_mode()
+    root = args.on == "model" or (os.getuid() == 0 and mode == "pid")
+    plan = Plan(args.on, args.schedules, mode, args.flavour, args.cpus, root)
     seeds = [str(seed) for seed in range(args.first, args.first + args.count)]
     if args.show:
         show(seeds, plan)

@@ -25,6 +25,7 @@ COMMANDS = {
     "help-kills": "kills --help",
     "help-forks": "forks --help",
     "help-export": "export --help",
+    "help-check": "check --help",
     "lives-zombie": "lives d05-zombie.dat",
     "lives-execthread": "lives d32-execthread-612.dat",
     "lives-cycles": "lives d34-tsc-612.dat",

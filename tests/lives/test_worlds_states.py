@@ -140,6 +140,21 @@ def test_the_waker_is_at_sched_waking(world: Make) -> None:
     assert (wait.at, wait.woken_at) == (w.ns(65), w.ns(60))
 
 
+def test_a_waker_that_never_switched_is_known(world: Make) -> None:
+    """A recording of chosen pids has the waker's name and pid at sched_waking alone: that is enough."""
+    w = base(world)
+    w.switch(30, 1, "S", IDLE1)
+    w.on[0] = ("pkill", 300)  # who ran on cpu 0 was not recorded
+    w.waking(60, 0, KID, target=1)
+    w.wakeup(61, 0, KID, target=1)
+    w.switch(70, 1, "R", KID)
+    w.switch(80, 1, "S", IDLE1)
+    lives = w.open().lives
+    wait = [s for s in lives.spans((200, 0)) if s.state.name == "RUNNABLE"][-1]
+    assert wait.waker == (300, 0)
+    assert lives.get(300).comm == "pkill"
+
+
 def test_vfork_blocks_its_caller(world: Make) -> None:
     """The caller of vfork() is in D from its switch-out to the child's exec."""
     w = world()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from taskscope.cli.choose import one_life, open_lives
+from taskscope.cli.choose import lives_named, open_lives
 from taskscope.cli.options import Common, verb
 from taskscope.cli.output import columns, progress, put_bytes, put_lines, want_color
 
@@ -21,22 +21,22 @@ from taskscope.cli.output import columns, progress, put_bytes, put_lines, want_c
 )
 @click.argument("task", metavar="TASK")
 def command(common: Common, task: str) -> None:
-    """Tell one task's story: created, ran, slept, was signalled, died, was reaped, freed.
+    """Tell a task's story: created, ran, slept, was signalled, died, was reaped, freed.
 
-    TASK is a pid, a name, PID:NAME or PID.GENERATION.  Every line stands at the time and cpu of a record and
-    names that record's event in brackets; what was concluded rather than recorded is marked (inferred: …).
+    TASK is a pid, a name, PID:NAME or PID.GENERATION; up to four tasks of one name are told one after the other.
+    Every line stands at the time and cpu of a record and names that record's event in brackets; what was concluded
+    rather than recorded is marked (inferred: …).
     """
     lives = open_lives(common)
-    life = one_life(lives, task)
+    found = lives_named(lives, task)
     if common.json:
         from taskscope.views.json import lives_jsonl
 
-        put_bytes(lives_jsonl([life]), common)
+        put_bytes(lives_jsonl(found), common)
         return
     from taskscope.views.story import told
 
     with progress("telling the story", common):
-        text = told(
-            life, lives, width=min(max(columns(), 60), 120), color=want_color(common.color), verbose=common.verbose > 0
-        )
-    put_lines(text.split("\n"), common)
+        width, color = min(max(columns(), 60), 120), want_color(common.color)
+        stories = [told(life, lives, width=width, color=color, verbose=common.verbose > 0) for life in found]
+    put_lines("\n\n\n".join(stories).split("\n"), common)

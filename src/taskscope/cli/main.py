@@ -18,6 +18,7 @@ from taskscope.errors import AmbiguousTaskError, TaskscopeError
 
 #: verb -> (module that has ``command``, one line for the overview); in the order in which they are listed
 VERBS: dict[str, tuple[str, str]] = {
+    "record": ("taskscope.cli.record", "record a command, processes or everything on this machine"),
     "report": ("taskscope.cli.report", "print the events, as tracefs and trace-cmd do"),
     "lives": ("taskscope.cli.lives", "list every task: created, ran, how it ended"),
     "life": ("taskscope.cli.life", "tell one task's story: created, ran, slept, signalled, died, reaped"),
@@ -27,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "kills": ("taskscope.cli.kills", "one line for each signal that kills or is sent"),
     "forks": ("taskscope.cli.forks", "one line for each task created"),
     "export": ("taskscope.cli.export", "write lives, spans or events as Parquet, JSON Lines or CSV"),
+    "check": ("taskscope.cli.check", "say what this host can and cannot do, and what mends it"),
     "decode": ("taskscope.cli.decode", "say what a number means: clone flags, wait status, syscall, …"),
 }
 

@@ -33,6 +33,11 @@ def debug_asked() -> bool:
     return _asked["debug"]
 
 
+def ask_debug(verbose: int) -> None:
+    """Remember ``-vv`` of a command that has not the common options."""
+    _asked["debug"] = verbose >= 2
+
+
 @dataclass(slots=True)
 class Common:
     """The common options of one call."""
@@ -58,6 +63,12 @@ class Common:
         if path is None:
             path = DEFAULT_INPUT
             if not os.path.lexists(path):
+                if os.path.isdir(f"{path}.spool"):  # noqa: PTH112
+                    raise UsageError(
+                        f"no recording was named and there is no {path} here, but a {path}.spool: the recording "
+                        f"runs, or was killed; read it with -i {path}.spool, or make the file of it: "
+                        f"taskscope record --recover {path}.spool"
+                    )
                 raise UsageError(f"no recording was named and there is no {path} here; name one: -i FILE")
         return open_recording(path, self)
 
@@ -222,4 +233,4 @@ def missing_source(what: str) -> UsageError:
     return UsageError(f"{what} of what? name a recording: taskscope {what} -i FILE [--at TIME]")
 
 
-__all__ = ["Common", "Verb", "debug_asked", "is_terminal", "missing_source", "verb", "write_examples"]
+__all__ = ["Common", "Verb", "ask_debug", "debug_asked", "is_terminal", "missing_source", "verb", "write_examples"]

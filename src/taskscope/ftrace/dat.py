@@ -18,7 +18,7 @@ from taskscope.ftrace.datcontents import Contents, Head
 from taskscope.ftrace.pages import MISSED_EVENTS, MISSED_STORED, PageLayout, parse_header_page
 from taskscope.ftrace.reader import Cursor, Notes, show
 from taskscope.ftrace.recorded import Buffer, Recorded
-from taskscope.ftrace.saved import parse_cmdlines, parse_cpustat
+from taskscope.ftrace.saved import parse_cmdlines, parse_cpustat, parse_tgids
 
 MAGIC = b"\x17\x08\x44tracing"
 
@@ -162,6 +162,6 @@ def _recorded(blob: Blob, head: Head, contents: Contents, long_size: int, data: 
         big_endian=head.big_endian, long_size=long_size,
         header_page=contents.header_page, header_event=contents.header_event, formats=contents.formats,
         buffers=buffers, kallsyms=contents.kallsyms, printk_formats=contents.printk_formats, cmdlines=comms,
-        clock=clock, uname=options.uname, release=release, machine=machine,
+        tgids=parse_tgids(contents.tgids)[0], clock=clock, uname=options.uname, release=release, machine=machine,
         cpu_count=contents.cpu_count or options.cpu_count, trace_id=options.trace_id,
         ts_offset=options.ts_offset, tsc=options.tsc, texts=contents.texts, notes=list(notes))

@@ -18,7 +18,7 @@ from taskscope.ftrace.blob import Blob
 from taskscope.ftrace.compress import Codec, InflateError, codec, limit_for
 from taskscope.ftrace.cpudata import BufferPlace, CpuPlace
 from taskscope.ftrace.datcontents import Contents, Head
-from taskscope.ftrace.options import BufferEntry, Option, Options
+from taskscope.ftrace.options import RECORDER, TGIDS_SECTION, BufferEntry, Option, Options
 from taskscope.ftrace.reader import Cursor, DamageError, Notes, show
 from taskscope.ftrace.sections import (
     TRACE_TEXT_MAX,
@@ -81,6 +81,8 @@ class _File:
                 part(self._section(id, self.options.sections[id], what))
             except DamageError as e:
                 self.notes.damage(what, e, consequence)
+        if (self.options.recorder or "").startswith(RECORDER):
+            self._tgids(scan_from)
         for entry in self.options.buffers:
             try:
                 self._buffer(entry)
@@ -97,7 +99,7 @@ class _File:
         cursor.u32(f"the section of {what}")
         return id, flags, cursor.u64(f"the section of {what}")
 
-    def _section(self, id: Option, offset: int, what: str) -> Cursor:
+    def _section(self, id: int, offset: int, what: str) -> Cursor:
         """Open the body of a section, inflated if it is compressed.
 
         :raises DamageError: it is not there, is another section, or cannot be inflated
@@ -140,6 +142,16 @@ class _File:
     def _cmdlines(self, cursor: Cursor) -> None:
         self.contents.cmdlines = read_text8(cursor, "the saved command lines")
 
+    def _tgids(self, scan_from: int) -> None:
+        for at in self._scan(scan_from, TGIDS_SECTION):
+            try:
+                text = read_text8(self._section(TGIDS_SECTION, at, "the thread groups"), "the thread groups")
+            except DamageError as e:
+                self.notes.damage("the list of thread groups", e,
+                                  "those of tasks older than the recording are missing")
+                return
+            self.contents.tgids = text
+
     # ---- options -----------------------------------------------------------------------------------------
 
     def _read_options(self, first: int, scan_from: int) -> None:
@@ -177,13 +189,13 @@ class _File:
         """Read one options section; return where the next is, 0 for none."""
         return self.options.read_list(self._section(Option.DONE, offset, "options"))
 
-    def _scan(self, at: int) -> list[int]:
-        """List the options sections that are found by going from one section to the next."""
+    def _scan(self, at: int, wanted: int = Option.DONE) -> list[int]:
+        """List the sections of one kind, options by default, that are found by going from one section to the next."""
         found: list[int] = []
         try:
             for _ in range(_SECTIONS_MAX):
                 id, _, size = self._header(at, "a section")  # noqa: A001
-                if id == Option.DONE and size:
+                if id == wanted and size:
                     found.append(at)
                 at += _HEADER + size
         except DamageError:

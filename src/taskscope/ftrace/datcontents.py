@@ -37,6 +37,7 @@ class Contents:
     kallsyms: bytes = b""
     printk_formats: bytes = b""
     cmdlines: bytes = b""
+    tgids: bytes = b""               # only files that taskscope wrote have them
     cpu_count: int | None = None
     clock: str | None = None
     places: list[BufferPlace] = field(default_factory=list)

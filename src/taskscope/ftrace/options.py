@@ -53,6 +53,11 @@ class Option(IntEnum):
     MODULES_FILE = 25
 
 
+#: a section of taskscope's own that no option names: the text of ``saved_tgids`` (8 bytes of size in front)
+TGIDS_SECTION = 0x5447
+#: how the option VERSION of a file begins that may have that section
+RECORDER = "taskscope"
+
 #: options whose data is where their section begins
 _SECTIONS = frozenset({Option.HEADER_INFO, Option.FTRACE_EVENTS, Option.EVENT_FORMATS, Option.KALLSYMS,
                        Option.PRINTK, Option.CMDLINES, Option.BTF_FILE, Option.MODULES_FILE})

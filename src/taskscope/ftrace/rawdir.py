@@ -4,13 +4,14 @@ Two layouts, also mixed: flat (``cpuN.raw``, ``cpuN.stats``, ``formats`` with al
 ``header_page``, ``subbuf_size``, ``saved_cmdlines``, …) and a copied tracefs
 (``per_cpu/cpuN/trace_pipe_raw``, ``events/SYSTEM/EVENT/format``, …, with instances under
 ``instances/NAME``).  The folder does not say the byte order: the lengths in the page headers do, since they
-make sense in one order only.
+make sense in one order only.  The spool of `taskscope record` is such a folder too; it may grow meanwhile.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from taskscope.ftrace.reader import Notes, show
 from taskscope.ftrace.recorded import Buffer, CpuPages, Recorded
 from taskscope.ftrace.saved import parse_clock, parse_cmdlines, parse_stats, parse_tgids
 from taskscope.ftrace.sections import EVENTS_MAX, FORMAT_MAX, TEXT_MAX, Formats
+from taskscope.ftrace.spool import RESERVED, SpoolInfo, is_running, read_info
 from taskscope.ftrace.systems import system_of
 
 _FLAT = re.compile(r"cpu(\d{1,5})\.raw")
@@ -54,7 +56,10 @@ def read_rawdir(path: str) -> Recorded:
         files = {name: _cpu_files(folder) for name, folder in folders.items()}
     except OSError as e:
         raise os_error(e, path) from e
+    spool = read_info(top)
     if not any(files.values()):
+        if spool is not None:
+            raise TraceError(_empty_spool(top, spool), path)
         raise TraceError("is a folder without pages of a ring buffer (neither cpuN.raw nor "
                          "per_cpu/cpuN/trace_pipe_raw); give a trace.dat, the text of a trace, or a folder "
                          "that has them", path)
@@ -74,11 +79,17 @@ def read_rawdir(path: str) -> Recorded:
         buffers.append(buffer)
         for file in files[name]:
             pages, content = _read_cpu(file, size, top, notes)
+            if spool is not None:
+                content = _written(content, size)
+                pages.size, pages.missing = len(content), 0
             pages.offset = start
             start += -(-pages.size // 8) * 8
             buffer.cpus.append(pages)
             parts.append(content)
-    return _recorded(top, buffers, _join(parts, start, path), layout, header_page, formats, notes)
+    recorded = _recorded(top, buffers, _join(parts, start, path), layout, header_page, formats, notes)
+    if spool is not None:
+        _add_spool(recorded, top, spool, layout)
+    return recorded
 
 
 def _recorded(top: Path, buffers: list[Buffer], data: npt.NDArray[np.uint8], layout: PageLayout,
@@ -100,6 +111,49 @@ def _recorded(top: Path, buffers: list[Buffer], data: npt.NDArray[np.uint8], lay
         buffers=buffers, kallsyms=_kallsyms(top, notes),
         printk_formats=_read(top / "printk_formats", TEXT_MAX, notes), cmdlines=comms, tgids=tgids,
         clock=buffers[0].clock, notes=list(notes))
+
+
+# ---- spools ----------------------------------------------------------------------------------------------
+
+def _empty_spool(top: Path, spool: SpoolInfo) -> str:
+    if is_running(top, spool):
+        return "is the spool of a recording that has just begun: nothing is in it yet; look again in a second"
+    return "is the spool of a recorder that was killed before it began: nothing was recorded"
+
+
+def _written(content: npt.NDArray[np.uint8], page_size: int) -> npt.NDArray[np.uint8]:
+    """Leave out what the recorder had only reserved: pages of zeros at the end."""
+    size = len(content) // page_size * page_size
+    # The header of a page begins with the time of its first record.
+    for _ in range(max(RESERVED // page_size, 1) + 1):
+        if size <= 0 or content[size - page_size:size - page_size + 16].any():
+            break
+        size -= page_size
+    return content[:size]
+
+
+def _add_spool(recorded: Recorded, top: Path, spool: SpoolInfo, layout: PageLayout) -> None:
+    """Add what ``spool.json`` tells, and what a finished recording would be without."""
+    from taskscope.ftrace.record_pages import Counted, clean_outside, stack_rule, tidy
+
+    recorded.container = "spool"
+    words = spool.uname.split()
+    if len(words) >= 4:
+        recorded.uname, recorded.release, recorded.machine = spool.uname, words[-2], words[-1]
+    recorded.cpu_count = spool.cpu_count
+    recorded.trace_id = spool.trace_id or None
+    if not recorded.data.flags.writeable:
+        recorded.data = recorded.data.copy()
+    rule = stack_rule(recorded.formats, spool)
+    for buffer in recorded.buffers:
+        for c in buffer.cpus if rule is not None and not buffer.name else ():
+            tidy(recorded.data, c.offset, c.size, layout, buffer.page_size, recorded.big_endian, rule, Counted())
+    clean_outside(recorded.data, recorded.buffers, spool, recorded.formats, layout, recorded.big_endian)
+    if is_running(top, spool):
+        recorded.notes.append(f"the recording is running (pid {spool.pid}); this is what it has until now")
+    else:
+        recorded.notes.append("the recorder was killed, and this is what it had written; make the file of it: "
+                              f"taskscope record --recover {shlex.quote(str(top))}")
 
 
 # ---- files -----------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ _BLOCK = 4096
 _COMMON = 24
 
 #: clocks that count something else than ns
-_COUNTERS = frozenset({"x86-tsc", "counter", "ppc-tb"})
+COUNTERS = frozenset({"x86-tsc", "counter", "ppc-tb"})
 
 
 @dataclass(slots=True)
@@ -149,7 +149,7 @@ class RingSource(Source):
 
     def _clock(self) -> Clock:
         name = next((b.clock for b in self._chosen if b.clock), None) or self.recorded.clock or "local"
-        if name in _COUNTERS and self.recorded.tsc is None:
+        if name in COUNTERS and self.recorded.tsc is None:
             return Clock(name, "cycles")
         return Clock(name)
 

@@ -1,55 +1,33 @@
-"""Why each task died: by its own exit, by a signal and whose, with its group, by another thread's exec, or by OOM.
-
-Follows get_signal(), complete_signal(), do_group_exit() and do_exit() in kernel/signal.c and kernel/exit.c (6.1): the
-first of exit_group() and a fatal signal decides the status of the whole group; its other threads die of a SIGKILL
-that nobody generated.  A fatal signal without core dump is delivered as SIGKILL, so its number is in signal_generate.
-"""
+"""Why each task of a recording died: gathers what `judge` asks for, and makes each verdict an `Exit`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from taskscope.abi import signal as abi_signal
-from taskscope.abi.renames import fold
 from taskscope.lives.deaths import Death
 from taskscope.lives.family import Family
-from taskscope.lives.life import Cause, Exit, State
+from taskscope.lives.judge import HANDED_OVER, Judge, Verdict
+from taskscope.lives.life import Exit, State
 from taskscope.lives.records import records
-from taskscope.lives.signals import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGKILL, Sent, Signals
+from taskscope.lives.signals import SIGKILL, Sent, Signals
 from taskscope.lives.timeline import Timeline
 
-_UNSENT = ("exit.signal: the record of its sending is missing; a fatal signal is delivered as SIGKILL, "
-           "so its number is not known")
 
-
-@dataclass
-class Verdict:
-    """What ended one life; becomes an `Exit`."""
-
-    cause: Cause | None = None
-    code: int | None = None
-    signal: int | None = None
-    core: bool | None = None
-    killer: int | None = None
-    inferred: list[str] = field(default_factory=list)
-
-
-class Causes:
+class Causes(Judge):
     """Concludes the cause of every death."""
 
     def __init__(self, timeline: Timeline, family: Family, signals: Signals, deaths: dict[int, Death]) -> None:
+        super().__init__()
         self.tl, self.family, self.signals, self.deaths = timeline, family, signals, deaths
         self.execs = self._exec_times()
-        self.verdicts: dict[int, Verdict] = {}
         groups: dict[int, list[Death]] = {}
         for life, death in deaths.items():
             groups.setdefault(family.group[life], []).append(death)
         for leader, group in groups.items():
             group.sort(key=lambda d: d.at)
-            self._judge(leader, group)
+            self.judge(leader, group)
         for h in timeline.handovers:
-            self.verdicts[h.old] = Verdict("exec", inferred=[
-                "exit: its execve gave it the pid of the group's leader; the task goes on as that life"])
+            self.verdicts[h.old] = Verdict("exec", inferred=[HANDED_OVER])
 
     def _exec_times(self) -> dict[int, list[int]]:
         """Times of execs by thread group."""
@@ -60,115 +38,37 @@ class Causes:
                 found.setdefault(self.family.group[life], []).append(rec.ts)
         return found
 
-    # ---- one thread group --------------------------------------------------------------------------------------
+    # ---- what is known -----------------------------------------------------------------------------------------
 
-    def _judge(self, leader: int, deaths: list[Death]) -> None:
-        rest = []
-        for d in deaths:
-            if self._by_exec(leader, d):
-                self.verdicts[d.life] = Verdict("exec", inferred=[
-                    "exit.cause: it was killed without a signal being sent, and its group went on to exec"])
-            else:
-                rest.append(d)
-        alone = len(self.family.members.get(leader, [leader])) == 1
-        exit_ = next((d for d in sorted(rest, key=lambda d: d.call.rec.key if d.call else (0, 0))
-                      if d.call is not None and d.call.group), None)
-        killing = self._killing(leader, rest)
-        if exit_ is not None and killing is not None and exit_.call is not None \
-                and killing[0].fatal is not None and exit_.call.rec.key > killing[0].fatal.rec.key:
-            exit_ = None
-        if exit_ is not None and exit_.call is not None:
-            for d in rest:
-                self._exited(d, exit_, exit_.call.code, alone)
-        elif killing is not None:
-            for d in rest:
-                self._killed(d, leader, killing[0], killing[1], killing[2])
-        else:
-            self._by_traces(rest, alone)
-        for d in rest:
-            self._settle(leader, d)
+    @property
+    def deliveries_recorded(self) -> bool:
+        """See `Judge`."""
+        return self.signals.recorded_delivery
 
-    def _by_exec(self, leader: int, d: Death) -> bool:
-        """Tell whether a thread died because another of its group called execve."""
-        after = [t for t in self.execs.get(leader, ()) if t >= d.at]
-        if not after or d.life == leader:
-            return False
-        if d.fatal is not None and d.fatal.sig == SIGKILL and d.fatal.sent is None:
-            return True
-        return d.stack is not None and d.call is None and "get_signal" in d.stack
+    @property
+    def lossy(self) -> bool:
+        """See `Judge`."""
+        return bool(self.tl.trace.lost)
 
-    def _exited(self, d: Death, initiator: Death, code: int, alone: bool) -> None:
-        v = self.verdicts[d.life] = Verdict(code=code)
-        if d is initiator or (d.call is not None and not d.call.group):
-            v.cause = "exit"
-            if d is not initiator and d.life != self.family.group[d.life] and d.call is not None:
-                v.code = d.call.code
-        else:
-            v.cause = "exit" if alone else "group_exit"
+    def size(self, leader: int) -> int:
+        """See `Judge`."""
+        return len(self.family.members.get(leader, [leader]))
 
-    def _killed(self, d: Death, leader: int, target: Death, sent: Sent | None, notes: list[str]) -> None:
-        if d.call is not None and not d.call.group and d.life != leader:
-            self.verdicts[d.life] = Verdict("exit", code=d.call.code)
-            return
-        sig = sent.sig if sent is not None else (target.fatal.sig if target.fatal is not None else None)
-        v = self.verdicts[d.life] = Verdict("group_exit", signal=sig, killer=sent.sender if sent else None,
-                                            inferred=list(notes))
-        if d is target or (sent is not None and sent.target == d.life):
-            v.cause = "signal"
-        victim = target.victim or d.victim
-        if victim is not None and sig == SIGKILL:
-            v.cause = "oom" if v.cause == "signal" else v.cause
+    def is_kthread(self, life: int) -> bool:
+        """See `Judge`."""
+        return self.family.kind[life] == "kthread"
 
-    def _killing(self, leader: int, deaths: list[Death]) -> tuple[Death, Sent | None, list[str]] | None:
-        """Find the fatal signal that ended a group: (who took it, signal_generate, what was inferred)."""
-        fatal = sorted((d for d in deaths if d.fatal is not None), key=lambda d: d.fatal.rec.key if d.fatal else (0, 0))
-        dumping = next((d for d in fatal if d.fatal is not None and d.fatal.sig != SIGKILL), None)
-        if dumping is not None and dumping.fatal is not None:
-            return dumping, dumping.fatal.sent, []
-        if fatal and fatal[0].fatal is not None:
-            before = fatal[0].fatal.rec.key
-            sent, notes = self._first_fatal(leader, before)
-            if sent is None:
-                return self._unsent(leader, fatal[0], deaths)
-            target = next((d for d in deaths if d.life == sent.target), fatal[0])
-            return target, sent, notes
-        notice = next((d.notice for d in deaths if d.life == leader), None)
-        said_killed = notice is not None and notice.code in (CLD_KILLED, CLD_DUMPED)
-        if said_killed and not self.signals.recorded_delivery:
-            head = next(d for d in deaths if d.life == leader)
-            sent, notes = self._first_fatal(leader, (head.at, 1 << 62))
-            if sent is not None:
-                return head, sent, [*notes, "exit.signal: deliveries were not recorded; it is the fatal signal sent"]
-        return None
+    def execs_of(self, leader: int) -> Sequence[int]:
+        """See `Judge`."""
+        return self.execs.get(leader, ())
 
-    def _unsent(self, leader: int, first: Death, deaths: list[Death]) -> tuple[Death, Sent | None, list[str]] | None:
-        """Judge a SIGKILL that nobody sent: another thread's exit, or a sender that the recording left out."""
-        others = [d for d in deaths if d.fatal is None]
-        members = self.family.members.get(leader, [leader])
-        notice = next((d.notice for d in deaths if d.life == leader), None)
-        if len(members) > 1 and (others or notice is None or notice.code == CLD_EXITED):
-            return None
-        if notice is not None and notice.code == CLD_EXITED:
-            return None
-        self.verdicts[first.life] = Verdict("signal", inferred=[_UNSENT])
-        return None
+    def sent_to(self, leader: int) -> Sequence[Sent]:
+        """See `Judge`."""
+        return self.signals.to_group.get(leader, ())
 
-    def _first_fatal(self, leader: int, before: tuple[int, int]) -> tuple[Sent | None, list[str]]:
-        """Return the first signal to the group that complete_signal() took as fatal.
-
-        One that was delivered to a handler was not; nor one after which its target went to sleep interruptibly,
-        which schedule() does not allow with an unblocked signal pending: that one was blocked.
-        """
-        candidates = [s for s in self.signals.to_group.get(leader, ())
-                      if s.result == 0 and s.rec.key < before and abi_signal.fatal_by_default(s.sig)
-                      and (s.delivered is None or s.delivered.key >= before or s.handler in (0, None))]
-        left = [s for s in candidates if s.sig == SIGKILL or not self._was_blocked(s, leader, before[0])]
-        if not left:
-            return None, []
-        notes = []
-        if left[0].sig != SIGKILL:
-            notes.append(f"exit.signal: delivered as SIGKILL; signal {left[0].sig} was the first fatal one sent")
-        return left[0], notes
+    def unblocked(self, candidates: list[Sent], leader: int, until: int) -> tuple[list[Sent], list[str]]:
+        """See `Judge`; the scheduling of the target shows it."""
+        return [s for s in candidates if s.sig == SIGKILL or not self._was_blocked(s, leader, until)], []
 
     def _was_blocked(self, s: Sent, leader: int, until: int) -> bool:
         """Tell whether the target's scheduling shows that it did not take a signal.
@@ -177,74 +77,13 @@ class Causes:
         pending does not go to sleep interruptibly.
         """
         rows = self.tl.rows
-        alone = len(self.family.members.get(leader, [leader])) == 1
+        alone = self.size(leader) == 1
         if alone and s.sender != s.target and self.tl.wakeups_recorded \
                 and self.tl.state_at(s.target, s.rec.key) == State.SLEEPING:
             return True
         a, b = self.tl.bounds(s.target)
         ts, code = rows.ts[a:b], rows.code[a:b]
         return bool(((ts > s.rec.ts) & (ts < until) & (code == State.SLEEPING)).any())
-
-    def _by_traces(self, deaths: list[Death], alone: bool) -> None:
-        """Conclude from call stacks and the parent's signal where no call and no fatal signal is recorded."""
-        initiator = self._initiator(deaths) if not alone else None
-        for d in deaths:
-            if d.life in self.verdicts:
-                continue
-            v = self.verdicts[d.life] = Verdict()
-            if d.stack is not None:
-                names = {fold(f) for f in d.stack}
-                if "sys_exit_group" in names or "sys_exit" in names:
-                    v.cause = "exit"
-                elif "get_signal" in names:
-                    v.cause = "signal" if alone else "group_exit"
-            if v.cause is None and d.fatal is not None:
-                v.cause = "group_exit"
-            if v.cause is None and d is initiator:
-                v.cause = "exit"
-                v.inferred.append("exit.cause: the only one of its group that was not killed")
-            if v.cause is None and d.notice is not None and d.notice.code == CLD_EXITED:
-                v.cause = "exit"
-            if v.cause is None and d.notice is not None and d.notice.code in (CLD_KILLED, CLD_DUMPED):
-                v.cause = "signal"
-            if v.cause is None and d.call is not None:
-                v.cause, v.code = "exit", d.call.code
-            if v.cause is None and self.signals.recorded_delivery and not self.tl.trace.lost and d.fatal is None:
-                v.cause = "exit"
-                v.inferred.append("exit.cause: no fatal signal was delivered to it")
-
-    def _initiator(self, deaths: list[Death]) -> Death | None:
-        killed = [d for d in deaths if d.fatal is not None]
-        own = [d for d in deaths if d.fatal is None and d.call is None]
-        return own[0] if killed and len(own) == 1 else None
-
-    def _settle(self, leader: int, d: Death) -> None:
-        """Let the strongest evidence, the wait status itself, have the last word; add what the parent was told."""
-        v = self.verdicts.setdefault(d.life, Verdict())
-        if d.status is not None and self.family.kind[d.life] != "kthread":
-            low = d.status & 0x7F
-            if low == 0:
-                v.signal = None
-                v.code = (d.status >> 8) & 0xFF if d.life != leader or v.code is None else v.code
-                v.cause = v.cause if v.cause in ("exit", "group_exit") else "exit"
-            else:
-                if v.signal != low:
-                    v.inferred = [i for i in v.inferred if not i.startswith("exit.signal")]
-                    v.killer = self._sender_of(leader, d, low)
-                v.signal, v.code = low, None
-                v.cause = v.cause if v.cause in ("signal", "group_exit", "oom") else "signal"
-            if d.status & 0x80:
-                v.core = True
-        if v.signal is not None or v.cause == "signal":
-            if d.notice is not None:
-                v.core = d.notice.code == CLD_DUMPED
-            elif d.status is not None and d.status & 0x7F:
-                v.core = bool(d.status & 0x80)
-
-    def _sender_of(self, leader: int, d: Death, sig: int) -> int | None:
-        sent = [s for s in self.signals.to_group.get(leader, ())
-                if s.sig == sig and s.result == 0 and s.rec.ts <= d.at]
-        return sent[0].sender if sent else None
 
     # ---- the result --------------------------------------------------------------------------------------------
 

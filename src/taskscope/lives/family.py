@@ -22,13 +22,19 @@ from taskscope.lives.records import Rec, records
 from taskscope.lives.timeline import Timeline
 
 #: flags that a plain fork() of a C library may carry: they only say where the new pid is written
-_FORK_ONLY = CloneFlag.CLONE_CHILD_SETTID | CloneFlag.CLONE_CHILD_CLEARTID | CloneFlag.CLONE_PARENT_SETTID
+_FORK_ONLY = int(CloneFlag.CLONE_CHILD_SETTID | CloneFlag.CLONE_CHILD_CLEARTID | CloneFlag.CLONE_PARENT_SETTID)
+_UNTRACED, _VFORK = int(CloneFlag.CLONE_UNTRACED), int(CloneFlag.CLONE_VFORK)
 
 #: names that kthread_create() gives in the kernel itself; a program could take one, so what follows is inferred
 _KTHREAD_NAME = re.compile(
     r"kthreadd$|kworker/|ksoftirqd/\d|migration/\d|cpuhp/\d|rcu[a-z]*[_/]|rcu_|kswapd\d|kcompactd\d|khugepaged$|"
     r"kdevtmpfs$|jbd2/|irq/\d|idle_inject/\d|oom_reaper$|kauditd$|khungtaskd$|pool_workqueue|watchdogd?$|scsi_eh_|"
     r"ksmd$|kthrotld|writeback$|mm_percpu_wq$|ext4-rsv-|xfsaild|stopper/\d|posixcputmr/\d|psimon$|vhost-\d")
+
+
+def named_as_kthread(comm: str) -> bool:
+    """Tell whether a name is one that the kernel gives to its own threads; a program could take it too."""
+    return _KTHREAD_NAME.match(comm) is not None
 
 
 @dataclass
@@ -44,6 +50,23 @@ class Family:
     inferred: list[list[str]]
     members: dict[int, list[int]] = field(default_factory=dict)      # leader -> lives of its group
     children: dict[int, list[int]] = field(default_factory=dict)     # parent -> lives
+
+
+def how_born(flags: int | None, thread: bool, by_kthread: bool) -> How | None:
+    """Say which kind of creation it was, from the clone flags (without the exit signal; None: not recorded).
+
+    >>> how_born(0x1200000, False, False)
+    'fork'
+    """
+    if by_kthread and (flags is None or flags & _UNTRACED):
+        return "kthread"
+    if flags is None:
+        return "thread" if thread else None
+    if thread:
+        return "thread"
+    if flags & _VFORK:
+        return "vfork"
+    return "clone" if flags & ~_FORK_ONLY else "fork"
 
 
 class FamilyBuilder:
@@ -127,7 +150,7 @@ class FamilyBuilder:
             f.kind[life] = "kthread"
             f.inferred[life].append("kind: it slept in TASK_IDLE, as kernel threads do")
             return
-        elif _KTHREAD_NAME.match(comm):
+        elif named_as_kthread(comm):
             f.kind[life] = "kthread"
             f.inferred[life].append("kind: from its name, which the kernel gives to its own threads")
             return
@@ -169,16 +192,7 @@ class FamilyBuilder:
                              birth.wakeup.ts if birth.wakeup is not None else None, tuple(inferred))
 
     def _how(self, creator: int | None, flags: int | None, thread: bool) -> How | None:
-        by_kernel = creator is not None and self.family.kind[creator] == "kthread"
-        if by_kernel and (flags is None or flags & CloneFlag.CLONE_UNTRACED):
-            return "kthread"
-        if flags is None:
-            return "thread" if thread else None
-        if thread:
-            return "thread"
-        if flags & CloneFlag.CLONE_VFORK:
-            return "vfork"
-        return "clone" if flags & ~int(_FORK_ONLY) else "fork"
+        return how_born(flags, thread, creator is not None and self.family.kind[creator] == "kthread")
 
     def _stack(self, birth: BirthRecords) -> tuple[str, ...] | None:
         stacks = self.trace.stacks

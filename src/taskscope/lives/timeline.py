@@ -130,6 +130,10 @@ class Timeline:
                 continue
             shown.append((ints(trace, name, "pid", rows), trace.ts(rows)))
             shown.append((trace.source.pids(rows), trace.ts(rows)))
+        if len(self._wake_rows) and len(trace):
+            # A recording of chosen pids has wakers that it shows nowhere else; an interrupt's current is no waker.
+            woke = (trace.source.flags(self._wake_rows) & IRQ_FLAGS) == 0
+            shown.append((trace.source.pids(self._wake_rows[woke]), self._wake_ts[woke]))
         shown.append((np.array([f.pid for f in self._cpu_firsts], np.int64),
                       np.array([f.ts for f in self._cpu_firsts], np.int64)))
         shown.append((np.array([b.first.pid for b in self.ids.births], np.int64),
