@@ -296,7 +296,8 @@ class System:
         try:
             yield
         finally:
-            kprobes.unregister_kprobe(self.machine, probe)
+            if not self.machine.closed:
+                kprobes.unregister_kprobe(self.machine, probe)
 
     # ---- looking ---------------------------------------------------------------------------------------
 

@@ -42,7 +42,9 @@ def compare(programs: Sequence[Program], runners: dict[str, Runner]) -> Iterator
             yield Divergence(program, {"reference": program.expected, **found})
 
 
-def shrink(steps: Sequence[Step], differs: Callable[[Program], bool], tries: int = 400, *, root: bool = False) -> Program:
+def shrink(
+    steps: Sequence[Step], differs: Callable[[Program], bool], tries: int = 400, *, root: bool = False
+) -> Program:
     """Return a smaller program that still differs: with fewer steps, of smaller numbers.
 
     :param tries: how many programs may be run

@@ -8,7 +8,7 @@ when nothing of it may be left.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from taskscope.labs.truth import interp
@@ -106,10 +106,14 @@ class ModelRunner:
         while at < len(programs):
             at += yield from self._machine(programs[at:])
 
+    def watch(self, m: machine.Machine) -> Watch:
+        """Begin to watch a machine that has booted."""
+        return Watch(m)
+
     def _machine(self, programs: Sequence[Program]) -> Generator[Transcript, None, int]:
         """Run programs on one machine until one goes wrong; return how many that were."""
         m = machine.Machine(flavours.flavour(self.flavour), self.cpus, 100, self.schedule, 256 << 20)
-        queue = _Queue(m, programs, check=self.check)
+        queue = _Queue(m, programs, self.watch if self.check else None)
         init_main.power_on(m, bare=True, program=queue.reaper)
         try:
             for n, program in enumerate(programs):
@@ -117,9 +121,10 @@ class ModelRunner:
                 try:
                     m.run_until(m.now + PATIENCE)
                 except Exception as error:
-                    while error.__context__ is not None:
-                        error = error.__context__      # what went wrong first
-                    problem = "".join(traceback.format_exception(error)[-8:])
+                    first: BaseException = error
+                    while first.__context__ is not None:
+                        first = first.__context__
+                    problem = "".join(traceback.format_exception(first)[-8:])
                 board = queue.boards[n] if n < len(queue.boards) else ModelBoard(None)
                 raws = [board.raws.get(serial) for serial in range(program.operations)]
                 lines = transcript(program, raws, [board.pids.get(a, 0) for a in range(len(program.scripts))])
@@ -139,10 +144,12 @@ class ModelRunner:
 class _Queue:
     """The programs of one machine, and its pid 1."""
 
-    def __init__(self, m: machine.Machine, programs: Sequence[Program], *, check: bool) -> None:
+    def __init__(
+        self, m: machine.Machine, programs: Sequence[Program], watch: Callable[[machine.Machine], Watch] | None
+    ) -> None:
         self.m = m
         self.programs = programs
-        self.check = check
+        self.watch = watch
         self.boards: list[ModelBoard] = []
         self.finished = 0
         self.problem = ""
@@ -164,7 +171,7 @@ class _Queue:
         sys.umask(0o22)
         life = ModelLife()
         sys.nanosleep(SETTLE)
-        watch = Watch(m) if self.check else None
+        watch = self.watch(m) if self.watch is not None else None
         before = watch.counts() if watch is not None else {}
         for program in self.programs:
             board = ModelBoard(watch)

@@ -190,7 +190,7 @@ def proc_pid_status(task: Task) -> str:
 
 def sigpending(task: Task) -> int:
     """Return how many signals the user has queued."""
-    return int(getattr(task.user, "sigpending", 0) or 0)
+    return int(getattr(task.cred.user, "sigpending", 0))
 
 
 def fdsize(task: Task) -> int:

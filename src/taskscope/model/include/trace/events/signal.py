@@ -52,8 +52,8 @@ def trace_event_raw_event_signal_generate(file: TraceEventFile, sig: int, info: 
 def trace_event_raw_event_signal_deliver(file: TraceEventFile, sig: int, info: Any, ka: Any) -> None:
     """Write the record of a signal delivered."""
     errno, code = __store_siginfo(info)
-    handler = trace_events.user_word(machine.cur, ka.sa.sa_handler)
-    trace_events.trace_event_buffer_commit(file, (sig, errno, code, handler, ka.sa.sa_flags))
+    handler = trace_events.user_word(machine.cur, ka.sa_handler)
+    trace_events.trace_event_buffer_commit(file, (sig, errno, code, handler, ka.sa_flags))
 
 
 EVENTS: Final = (

@@ -1,0 +1,1 @@
+"""drivers/vhost/ of the kernel's tree."""
