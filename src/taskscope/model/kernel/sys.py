@@ -23,7 +23,7 @@ from taskscope.model.include.linux.list import list_for_each_entry
 from taskscope.model.include.linux.sched import (
     MAX_NICE, MIN_NICE, PF_FORKNOEXEC, PF_NPROC_EXCEEDED, Task, same_thread_group, task_nice, thread_group_leader,
 )
-from taskscope.model.include.linux.sched_signal import RLIM_INFINITY, RLIM_NLIMITS, RLIMIT_NOFILE, RLIMIT_NPROC
+from taskscope.model.include.linux.sched_signal import RLIM_INFINITY, RLIM_NLIMITS, RLIMIT_NOFILE, RLIMIT_NPROC, Rlimit
 from taskscope.model.include.linux.spinlock import read_lock, read_unlock, write_lock_irq, write_unlock_irq
 from taskscope.model.include.linux.uaccess import get_user, put_user
 from taskscope.model.kernel.pid import PIDTYPE_PGID, PIDTYPE_SID
@@ -380,8 +380,7 @@ def do_prlimit(tsk: Task, resource: int, new: tuple[int, int] | None) -> tuple[i
     """Read and change a limit of a process: the old (soft, hard), or a negative errno."""
     if not 0 <= resource < RLIM_NLIMITS:
         return -EINVAL
-    rlim = tsk.signal.rlim[resource]
-    old = (rlim.rlim_cur, rlim.rlim_max)
+    old = tsk.signal.rlim[resource]
     if new is not None:
         soft, hard = (RLIM_INFINITY if value < 0 else value for value in new)
         if soft > hard:
@@ -389,10 +388,10 @@ def do_prlimit(tsk: Task, resource: int, new: tuple[int, int] | None) -> tuple[i
         if resource == RLIMIT_NOFILE and hard > NR_OPEN:
             return -EPERM
         # Keep the capable check against init_user_ns until cgroups can contain all limits.
-        if hard > rlim.rlim_max and not cred_.capable(cred_.CAP_SYS_RESOURCE):
+        if hard > old.rlim_max and not cred_.capable(cred_.CAP_SYS_RESOURCE):
             return -EPERM
-        rlim.rlim_cur, rlim.rlim_max = soft, hard
-    return old
+        tsk.signal.rlim[resource] = Rlimit(soft, hard)
+    return tuple(old)
 
 
 def sys_getrlimit(resource: int, rlim: Any) -> int:

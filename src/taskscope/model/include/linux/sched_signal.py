@@ -6,7 +6,7 @@ A signal set is an integer: bit n-1 is signal n.  All of `SignalStruct` and `Sig
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.spinlock import Spinlock
@@ -143,14 +143,11 @@ class SighandStruct:
         self.signalfd_wqh: Any = None
 
 
-class Rlimit:
-    """struct rlimit."""
+class Rlimit(NamedTuple):
+    """struct rlimit.  Never changed in place: replaced."""
 
-    __slots__ = ("rlim_cur", "rlim_max")
-
-    def __init__(self, rlim_cur: int, rlim_max: int) -> None:
-        self.rlim_cur = rlim_cur
-        self.rlim_max = rlim_max
+    rlim_cur: int
+    rlim_max: int
 
 
 class SignalStruct:

@@ -35,7 +35,7 @@ from taskscope.model.include.linux.sched_signal import (
     RLIMIT_NPROC,
     SIG_IGN,
     SIGNAL_UNKILLABLE,
-    Rlimit,
+   
     SighandStruct,
     SignalStruct,
     SigPending,
@@ -166,7 +166,7 @@ def copy_signal(clone_flags: int, tsk: Task) -> int:
     sig.posix_timers = []
     sig.real_timer = None
     sig.it = None
-    sig.rlim = [Rlimit(limit.rlim_cur, limit.rlim_max) for limit in was.rlim]
+    sig.rlim = list(was.rlim)
     # Not modelled: posix_cpu_timers_init_group(), tty_audit_fork(), sched_autogroup_fork().
     sig.oom_score_adj = was.oom_score_adj
     sig.oom_score_adj_min = was.oom_score_adj_min

@@ -6,6 +6,7 @@ put_task_struct() leads to free_task(), put_task_stack() to the end of the stack
 
 from __future__ import annotations
 
+import operator
 from typing import Final
 
 import taskscope.model.kernel.cred as cred
@@ -15,13 +16,8 @@ import taskscope.model.mm.page_alloc as page_alloc
 import taskscope.model.mm.slab as slab
 import taskscope.model.mm.vmalloc as vmalloc
 from taskscope.model import machine
-from taskscope.model.include.linux.sched import (
-    TASK_DEAD,
-    Task,
-)
-from taskscope.model.include.linux.sched_signal import (
-    RLIMIT_NPROC,
-)
+from taskscope.model.include.linux.sched import TASK_DEAD, Task
+from taskscope.model.include.linux.sched_signal import RLIMIT_NPROC, RLIMIT_SIGPENDING, Rlimit
 from taskscope.model.include.linux.thread_info import ThreadInfo
 
 STACK_END_MAGIC: Final = 0x57AC_6E9D
@@ -29,6 +25,13 @@ NR_CACHED_STACKS: Final = 2
 MIN_THREADS: Final = 20
 MAX_THREADS: Final = 0x3FFF_FFFF            # FUTEX_TID_MASK
 SLOTS: Final = tuple(slot for slot in Task.__slots__ if slot != "__weakref__")
+# What dup_task_struct() copies: all but what it, or copy_process() up to the first step that can fail, sets in any case.
+_COPIED: Final = tuple(slot for slot in SLOTS if slot not in {
+    "address", "stack", "stack_vm_area", "stack_refcount", "stack_greenlet", "thread_info", "usage", "rcu_users",
+    "fail_nth", "kthread", "set_child_tid", "clear_child_tid", "pi_lock",
+})
+_LOAD: Final = operator.attrgetter(*_COPIED)
+_STORE: Final = tuple(vars(Task)[slot].__set__ for slot in _COPIED)
 
 #: bytes of the objects that fork allocates, as typical builds of the flavours have them: 32-bit, 64-bit
 _SIZES: Final = {
@@ -48,8 +51,8 @@ def fork_init() -> None:
     m.cached_stacks = [[None] * NR_CACHED_STACKS for _ in m.cpus]
     set_max_threads(MAX_THREADS)
     limit = m.max_threads // 2
-    for rlim in (m.init_task.signal.rlim[RLIMIT_NPROC], m.init_task.signal.rlim[11]):
-        rlim.rlim_cur = rlim.rlim_max = limit
+    for resource in (RLIMIT_NPROC, RLIMIT_SIGPENDING):
+        m.init_task.signal.rlim[resource] = Rlimit(limit, limit)
 
 
 def proc_caches_init() -> None:
@@ -170,8 +173,8 @@ def dup_task_struct(orig: Task) -> Task | None:
         return None
     tsk = Task()
     # arch_dup_task_struct(): *dst = *src
-    for slot in SLOTS:
-        setattr(tsk, slot, getattr(orig, slot))
+    for store, value in zip(_STORE, _LOAD(orig), strict=True):
+        store(tsk, value)
     tsk.address = address
     tsk.stack_vm_area = None
     stack = alloc_thread_stack_node(tsk)
