@@ -78,8 +78,9 @@ class Cpu:
     """
 
     __slots__ = (
-        "cpu_stopper", "curr", "hrtimer_bases", "id", "idle", "irq_regs_user", "irqs_off", "ksoftirqd", "llc_id", "machine",
-        "pcpu", "pending", "preempt_count", "prev", "rcu_data", "rq", "softirq_pending", "sp", "tick_cpu_sched", "timer_base",
+        "cpu_stopper", "curr", "hrtimer_bases", "id", "idle", "irq_regs_user", "irqs_off", "ksoftirqd", "llc_id",
+        "machine", "pcpu", "pending", "preempt_count", "prev", "rcu_data", "rq", "softirq_pending", "sp",
+        "tick_cpu_sched", "timer_base",
         "user_mode", "wake",
     )
 

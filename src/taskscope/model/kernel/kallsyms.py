@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: rooms of the model that are the kernel, in link order; include/ is inlined, user/ is not the kernel
 _ROOMS: Final = ("init", "arch", "kernel", "mm", "fs", "drivers", "lib")
 _PACKAGE: Final = "taskscope.model"
+#: what the function tracer itself is made of
+_NOTRACE: Final = tuple(f"{_PACKAGE}.kernel.{name}" for name in ("trace", "kallsyms", "stacktrace", "kprobes"))
 #: the kernel's own names that begin with one underscore
 _ONE_UNDERSCORE: Final = frozenset({"_do_fork", "_copy_from_user", "_copy_to_user"})
 #: what the compiler of a flavour's build has made of a name (the Raspberry Pi's 4.19, as recordings of it show)
@@ -71,7 +73,7 @@ class Kallsyms:
         address = self.text_base
         for name in _modules(x86):
             module = importlib.import_module(name)
-            notrace = name.startswith((f"{_PACKAGE}.kernel.trace", f"{_PACKAGE}.kernel.kallsyms"))
+            notrace = name.startswith(_NOTRACE)
             for attribute, function in list(vars(module).items()):
                 if (not isinstance(function, FunctionType) or function.__module__ != name
                         or function.__name__ != attribute or not _is_symbol(attribute)):

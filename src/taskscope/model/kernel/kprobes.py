@@ -1,13 +1,12 @@
 """Probes on functions and events, for whoever looks at a machine from outside (kernel/kprobes.c and kernel/tracepoint.c, v4.19).
 
-A probe on a function runs at its entry, a probe on an event where the event is traced; both get the arguments by name.  A breakpoint is
-a probe that stops the machine there, in the middle of the kernel's code, until it is run again.
+A probe on a function runs at its entry, a probe on an event where the event is traced; both get the arguments of the call.  A
+breakpoint is a probe that stops the machine there, in the middle of the kernel's code, until it is run again.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib
 from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
@@ -19,52 +18,42 @@ from taskscope.model.kernel.trace import ftrace
 if TYPE_CHECKING:
     from taskscope.model.machine import Machine
 
-_EVENTS: Final = ("sched", "task", "signal", "syscalls", "printk", "irq", "timer")
-
-
-class Arguments:
-    """What a function or an event was called with, by the names of the kernel's source: ``a.p.comm``."""
-
-    def __init__(self, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
-        self.__dict__.update(zip(names, values, strict=False))
-
-    def __repr__(self) -> str:
-        return "(" + ", ".join(f"{name}={value!r}" for name, value in vars(self).items()) + ")"
+_VARARGS: Final = 0x04
 
 
 class Kprobe:
     """struct kprobe: where it is, and what it does."""
 
-    __slots__ = ("do", "event", "function", "hits", "names", "symbol_name", "when")
+    __slots__ = ("do", "event", "function", "hits", "symbol_name", "takes", "when")
 
-    def __init__(self, symbol_name: str, do: Callable[..., Any], when: Callable[[Arguments], Any] | None) -> None:
+    def __init__(self, symbol_name: str, do: Callable[..., Any], when: Callable[..., Any] | None) -> None:
         self.symbol_name = symbol_name
         self.do = do
         self.when = when
         self.hits = 0                           # times that it ran
+        code = getattr(do, "__code__", None)
+        # What takes no arguments at all is called without: dump_stack() is such a one.
+        self.takes = code is None or bool(code.co_argcount - hasattr(do, "__self__") or code.co_flags & _VARARGS)
         self.function: FunctionType | None = None
         self.event: str | None = None           # the tracepoint
-        self.names: tuple[str, ...] = ()
 
     def on_function(self, cur: Machine, record: ftrace.DynFtrace, args: tuple[Any, ...]) -> None:
         """Run at the entry of the function; called by its stub."""
-        del cur
-        self.run(Arguments(record.names, args))
+        del cur, record
+        self.run(args)
 
     def on_event(self, data: Any, *args: Any) -> None:
         """Run where the event is traced."""
         del data
-        self.run(Arguments(self.names, args))
+        self.run(args)
 
-    def run(self, arguments: Arguments) -> None:
+    def run(self, args: tuple[Any, ...]) -> None:
         """Run, if the condition holds."""
-        if self.when is not None and not self.when(arguments):
+        if self.when is not None and not self.when(*args):
             return
         self.hits += 1
-        code = getattr(self.do, "__code__", None)
-        takes = code is None or code.co_argcount > int(hasattr(self.do, "__self__"))
-        if takes:
-            self.do(arguments)
+        if self.takes:
+            self.do(*args)
         else:
             self.do()
 
@@ -85,7 +74,6 @@ def register_kprobe(cur: Machine, probe: Kprobe) -> int:
     if event not in Tracepoints.__slots__:
         return -errno.ENOENT
     probe.event = event
-    probe.names = _event_arguments(event)
     tracepoint_probe_register(cur.tp, event, probe.on_event, probe)
     return 0
 
@@ -106,17 +94,7 @@ def _function(cur: Machine, name: str) -> FunctionType | None:
     return symbol.function if symbol is not None and not symbol.notrace else None
 
 
-def _event_arguments(event: str) -> tuple[str, ...]:
-    for system in _EVENTS:
-        module = importlib.import_module(f"taskscope.model.include.trace.events.{system}")
-        function = vars(module).get(f"trace_{event}")
-        if function is not None:
-            names: tuple[str, ...] = kallsyms.original_code(function).co_varnames[:function.__code__.co_argcount]
-            return ("ret", "id") if event == "sys_exit" else names
-    return ()
-
-
-def kprobe_break(cur: Machine, name: str, when: Callable[[Arguments], Any] | None = None) -> Kprobe | int:
+def kprobe_break(cur: Machine, name: str, when: Callable[..., Any] | None = None) -> Kprobe | int:
     """Stop the machine whenever it comes to a function or an event; return the probe, or -ENOENT.
 
     `Machine.run_until` returns there, and goes on from there when it is called again.

@@ -107,11 +107,11 @@ def register_console(cur: Machine, write: Callable[[bytes], None]) -> None:
     log_buf(cur).consoles.append(write)
 
 
-def dmesg(cur: Machine) -> bytes:
+def dmesg() -> str:
     """Return the log as dmesg(1) prints it."""
-    log = log_buf(cur)
+    log = log_buf(machine.cur)
     skip = max(log.clear_seq - log.first_seq, 0)
-    return b"".join(msg_print_text(r) for r in list(log.records)[skip:])
+    return b"".join(msg_print_text(r) for r in list(log.records)[skip:]).decode("utf-8", "replace")
 
 
 def do_syslog(type: int, length: int) -> bytes | int:

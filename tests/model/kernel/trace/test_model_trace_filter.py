@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskscope.model import machine
-from taskscope.model.kernel.trace import trace
+from taskscope.model.include.linux.trace_events import TraceEventCall
+from taskscope.model.include.trace.events.sched import EVENTS
+from taskscope.model.kernel.trace.trace_events import trace_abi
 from taskscope.model.kernel.trace.trace_events_filter import (
     FilterError, create_filter, error_text, filter_match_preds, glob_match,
 )
@@ -27,9 +29,15 @@ def record(**values: Any) -> tuple[Any, ...]:
     return (314, 1, 2, 911, *(fields[name] for name in FIELDS))
 
 
+def switch_call(m: machine.Machine) -> TraceEventCall:
+    """Make the event sched_switch alone."""
+    declared = next(d for d in EVENTS if d.name == "sched_switch" and d.since <= m.flavour.version < d.before)
+    return TraceEventCall(declared, 314, trace_abi(m))
+
+
 def passes(text: str, **values: Any) -> bool:
     """Tell whether a record of sched_switch passes a filter."""
-    call = trace.top_trace_array(machine.cur).events["sched", "sched_switch"].event_call
+    call = switch_call(machine.cur)
     return filter_match_preds(create_filter(call, text), record(**values))
 
 
@@ -62,7 +70,7 @@ def test_grammar(text: str, result: bool) -> None:
 def test_mistakes(text: str, place: int, words: str) -> None:
     """A wrong filter is refused with the place of the mistake and the kernel's words for it."""
     with running() as m:
-        call = trace.top_trace_array(m).events["sched", "sched_switch"].event_call
+        call = switch_call(m)
         with pytest.raises(FilterError) as caught:
             create_filter(call, text)
         assert caught.value.at == place
@@ -172,7 +180,7 @@ def test_host_takes_and_refuses_the_same(host_filter: Path, text: str) -> None:
     shown = host_filter.read_text()
     host_filter.write_text("0")
     with running("6.18-x86_64") as m:
-        call = trace.top_trace_array(m).events["sched", "sched_switch"].event_call
+        call = switch_call(m)
         try:
             create_filter(call, text)
         except FilterError as error:

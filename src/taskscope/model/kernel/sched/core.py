@@ -970,7 +970,9 @@ def __set_cpus_allowed_ptr(p: Task, new_mask: int, check: bool) -> int:
             if p.on_cpu or p.state == TASK_WAKING:
                 # Need help from migration thread: drop lock and wait.
                 task_rq_unlock(rq, p, flags)
-                stop_machine.stop_one_cpu(rq.cpu_id, migration_cpu_stop, (p, dest_cpu))
+                if stop_machine.stop_one_cpu(rq.cpu_id, migration_cpu_stop, (p, dest_cpu)) == -2 and p is m.cpu.curr:
+                    # A bare machine has no migration/N: a task moves when it wakes next, and this one sees to that.
+                    timer.schedule_timeout_uninterruptible(1)
                 return 0
             if p.on_rq == TASK_ON_RQ_QUEUED:
                 rq = move_queued_task(rq, p, dest_cpu)

@@ -81,7 +81,7 @@ def _pages(cur: Machine, size: int) -> int:
 def trace_init() -> None:
     """Set tracing up; called by start_kernel()."""
     cur = machine.cur
-    cur.savedcmd = {0: trace_events.comm_bytes("<idle>")}
+    cur.savedcmd = {}
     cur.saved_cmdlines_size = SAVED_CMDLINES_DEFAULT
     cur.saved_tgids = {}
     cur.trace_counter = 0

@@ -61,6 +61,7 @@ class Printer:
         self.long_size = cur.flavour.long_size
         self.calls = {call.id: call for call in cur.trace_events}
         self.comms = {pid: comm.partition(b"\0")[0].decode("utf-8", "replace") for pid, comm in saved_cmdlines(cur).items()}
+        self.comms[0] = "<idle>"
         self._bodies: dict[int, Callable[[tuple[Any, ...]], str]] = {}
 
     def line(self, entry: TraceEntry) -> str:
@@ -198,9 +199,9 @@ def _split_print_fmt(print_fmt: str) -> tuple[str, list[str]]:
 
 
 def saved_cmdlines(cur: Machine) -> dict[int, bytes]:
-    """Return the names of tasks that are kept: the last saved_cmdlines_size of them."""
-    pids = list(cur.savedcmd)
-    return {pid: cur.savedcmd[pid] for pid in pids[-cur.saved_cmdlines_size - 1:]}
+    """Return the names of tasks that are kept: those of the saved_cmdlines_size tasks that came last."""
+    pids = [pid for pid in cur.savedcmd if pid]
+    return {pid: cur.savedcmd[pid] for pid in pids[-cur.saved_cmdlines_size:]}
 
 
 # ---- the files -------------------------------------------------------------------------------------------
