@@ -1,6 +1,6 @@
 """sched_info: how often and how late tasks get their CPU: kernel/sched/stats.h, v4.19.
 
-context_switch() calls `sched_info_depart` and `sched_info_arrive` (sched_info_switch() in C).  ``run_delay`` is the time
+context_switch() calls `sched_info_depart` and `sched_info_arrive` (sched_info_switch()).  ``run_delay`` is the time
 on a runqueue without running, ``pcount`` the number of arrivals on a CPU: /proc/PID/schedstat.
 
 Not modelled: the runqueue's sums of these; schedstats (sched_stat_wait and so on), which kernels have off unless asked.
