@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -128,7 +129,7 @@ def test_yield_lets_the_other_run() -> None:
             sys.waitpid(pid)
 
     play(scenario)
-    assert all(a != b for a, b in zip(order[1:-1], order[2:-1], strict=False))
+    assert all(a != b for a, b in pairwise(order[1:-1]))
 
 
 # ---- realtime ----------------------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ def test_rr_takes_turns_and_fifo_does_not() -> None:
                 sys.waitpid(pid)
 
         play(scenario)
-        assert sum(a != b for a, b in zip(out, out[1:], strict=False)) in changes, policy
+        assert sum(a != b for a, b in pairwise(out)) in changes, policy
 
 
 def test_higher_priority_preempts_lower() -> None:
@@ -297,7 +298,7 @@ def test_a_pinned_program_never_leaves() -> None:
         sys.nanosleep(50 * MS)
         seen = switches_of(one)
         sys.nanosleep(SECOND)
-        return sum(cpu != 1 for _, cpu, _, next in seen if next in pids)
+        return sum(cpu != 1 for _, cpu, _, pid in seen if pid in pids)
 
     def switches_of(one: World) -> list[tuple[int, int, int, int]]:
         return switches(one)
@@ -331,8 +332,8 @@ def test_calls_fail_as_linux_says() -> None:
         ]
 
     assert play(scenario) == [
-        "ESRCH", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "ESRCH", "EINVAL", "EINVAL", "ESRCH",
-        "None", "ESRCH",
+        "ESRCH", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "ESRCH", "EINVAL", "EINVAL",
+        "ESRCH", "None", "ESRCH",
     ]
 
 
