@@ -218,6 +218,7 @@ class Machine:
     system_freezable_wq: WorkqueueStruct
     mm_percpu_wq: WorkqueueStruct
     devtmpfs_thread: Task
+    hung_task_switches: dict[int, int]          # kernel/hung_task.py: switch counts at the last look, by task_struct
 
     # ---- mm (zone->lock, vmap_area_lock) ----
     zone: Zone

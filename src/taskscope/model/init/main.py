@@ -112,6 +112,7 @@ def start_kernel() -> NoReturn:
     fork.fork_init()
     fork.proc_caches_init()
     vfs_caches_init()
+    initcalls.early_workqueues()
     rest_init()
 
 

@@ -299,6 +299,19 @@ def kthread_stop(k: Task) -> int:
     return ret
 
 
+def kthread_worker_fn(worker_ptr: Any) -> int:
+    """Be a kthread_worker: sleep until there is work."""
+    del worker_ptr
+    current = machine.cur.cpu.curr
+    while True:
+        set_current_state(TASK_INTERRUPTIBLE)
+        if kthread_should_stop():
+            current.state = TASK_RUNNING
+            return 0
+        # Not modelled: kthread_queue_work(); nobody queues any.
+        sched_core.schedule()
+
+
 def kthreadd(unused: Any) -> int:
     """Make kernel threads for whoever asks: the life of pid 2."""
     del unused

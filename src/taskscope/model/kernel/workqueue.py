@@ -132,6 +132,9 @@ def init_rescuer(wq: WorkqueueStruct) -> int:
 def workqueue_init() -> None:
     """Make the rescuers and the first workers: threads can be made from now on.  Called by kernel_init_freeable()."""
     m = machine.cur
+    if m.flavour.version >= (6, 6):
+        # releases pools of workqueues from a context that may sleep
+        kthread.kthread_run(kthread.kthread_worker_fn, None, "pool_workqueue_release")
     for wq in m.workqueues:
         init_rescuer(wq)
     # create the initial workers
