@@ -35,6 +35,7 @@ class Process:
         self._number = number
         self.name = name
         self.tty = tty
+        self._from = len(tty.screen)
 
     @property
     def pid(self) -> int | None:
@@ -56,8 +57,8 @@ class Process:
 
     @property
     def text(self) -> str:
-        """What its terminal shows."""
-        return self.tty.text
+        """What its terminal has shown since it was started."""
+        return b"".join(data for _, data in self.tty.screen[self._from:]).decode(errors="replace")
 
     def wait(self, s: float = LONGEST) -> int:
         """Run the machine until it has ended; return its exit code.
@@ -411,7 +412,16 @@ class System:
         from taskscope.model.kernel import kallsyms, stacktrace
 
         m = self.machine
-        return [kallsyms.sprint_symbol(m, address) for address in stacktrace.save_stack_trace(m, sys._getframe(1))]
+        table = kallsyms.kallsyms(m)
+        entered: list[str] = []
+        frame = sys._getframe(1)
+        # Between here and the kernel stand the probe's own frames, and for a probe on a function the stub in its place.
+        while frame.f_back is not None and not ((symbol := table.by_code.get(frame.f_code)) is not None and not symbol.notrace):
+            if frame.f_code.co_filename == "<ftrace>":
+                name = kallsyms.symbol_name(frame.f_code.co_name, m)
+                entered = [kallsyms.sprint_symbol(m, table.by_name[name].address)]
+            frame = frame.f_back
+        return entered + [kallsyms.sprint_symbol(m, address) for address in stacktrace.save_stack_trace(m, frame)]
 
     def machine_tasks(self) -> list[Task]:
         """Return all task_structs but those of the idle tasks, threads too."""
@@ -443,6 +453,13 @@ class System:
 
         with self.current() as m:
             tr = trace.top_trace_array(m)
+            if not events:
+                # With what was passed to exit(): no event of sched tells it.
+                from taskscope.abi.syscalls import call_of_name
+
+                calls = [call_of_name(m.flavour.machine, name) for name in ("exit_group", "exit")]
+                trace_events.ftrace_set_clr_event(tr, "raw_syscalls:sys_enter", True)
+                trace_events.apply_event_filter(tr.events["raw_syscalls", "sys_enter"], " || ".join(f"id == {c.number}" for c in calls if c is not None))
             for event in events or ("sched:*", "task:*", "signal:*"):
                 system, _, name = event.partition(":")
                 found = trace_events.set_event(tr, None if system == "*" else system, None if name in ("", "*") else name, True)

@@ -18,6 +18,7 @@ from taskscope.errors import AmbiguousTaskError, TaskscopeError
 
 #: verb -> (module that has ``command``, one line for the overview); in the order in which they are listed
 VERBS: dict[str, tuple[str, str]] = {
+    "run": ("taskscope.cli.run", "run programs on the executable kernel, and record them"),
     "record": ("taskscope.cli.record", "record a command, processes or everything on this machine"),
     "report": ("taskscope.cli.report", "print the events, as tracefs and trace-cmd do"),
     "lives": ("taskscope.cli.lives", "list every task: created, ran, how it ended"),
@@ -28,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "kills": ("taskscope.cli.kills", "one line for each signal that kills or is sent"),
     "forks": ("taskscope.cli.forks", "one line for each task created"),
     "export": ("taskscope.cli.export", "write lives, spans or events as Parquet, JSON Lines or CSV"),
+    "lab": ("taskscope.cli.lab", "the labs: questions about the kernel, and machines that answer"),
     "check": ("taskscope.cli.check", "say what this host can and cannot do, and what mends it"),
     "decode": ("taskscope.cli.decode", "say what a number means: clone flags, wait status, syscall, …"),
 }

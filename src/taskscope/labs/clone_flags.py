@@ -23,9 +23,9 @@ def scenario(run: Run) -> None:
     cells = {}
     for name, (flags, member) in {"none": (0, ""), **SHARING}.items():
         p = k.spawn(sharing, f"{flags | (0 if flags & THREAD else SIGCHLD):#x}", name="sharing")
-        k.run(until=lambda p=p: "child" in p.tty.screen[-1][1].decode() if p.tty.screen else False)  # type: ignore[misc]
+        k.run(until=lambda p=p: "child" in p.text)  # type: ignore[misc]
         parent = k.find(p.pid)
-        child_pid = int(p.tty.screen[-1][1].split()[1])
+        child_pid = int(p.text.split()[1])
         child = k.find(child_pid)
         assert parent is not None
         assert child is not None
@@ -61,7 +61,6 @@ def sharing(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     pid = sys.clone(resting, flags=int(argv[1], 0))
     sys.write(1, f"child {pid}\n".encode())
     sys.nanosleep(100_000_000)
-    sys.write(1, b"\n")
 
 
 def resting(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201

@@ -22,15 +22,13 @@ def scenario(run: Run) -> None:
     who = next(life for life in recording.lives if any(e.filename == "/bin/whoami" for e in life.execs))
     run.show([f"{c.at / 1e9:.6f}  {c.comm}" for c in who.comms], f"names of {who.pid}")
     run.equal("the child bears its parent's name until exec", [c.comm for c in who.comms], ["bash", "whoami"])
-    forks = recording.events("sched_process_fork").filter(child_pid=who.pid)
-    run.check("sched_process_fork shows the parent's name for both", forks.height == 1 and forks["child_comm"][0] == forks["parent_comm"][0] == "bash",
-              forks)
-    renames = recording.events("task_rename").filter(pid=who.pid) if "pid" in recording.events("task_rename").columns else recording.events("task_rename")
-    names = [(row["oldcomm"], row["newcomm"]) for row in renames.iter_rows(named=True)]
+    forks = run.events(recording, "sched_process_fork", child_pid=who.pid)
+    run.check("sched_process_fork shows the parent's name for both", [(f["parent_comm"], f["child_comm"]) for f in forks] == [("bash", "bash")], forks)
+    renames = run.events(recording, "task_rename", newcomm="whoami")
+    names = [(row["oldcomm"], row["newcomm"]) for row in renames]
     run.check("exec renames: task_rename bash -> whoami", ("bash", "whoami") in names, names)
-    ts_rename = next(row["ts"] for row in renames.iter_rows(named=True) if row["newcomm"] == "whoami")
-    execs = recording.events("sched_process_exec")
-    ts_exec = next(row["ts"] for row in execs.iter_rows(named=True) if row["filename"] == "/bin/whoami")
+    ts_rename = renames[0]["ts"]
+    ts_exec = run.events(recording, "sched_process_exec", filename="/bin/whoami")[0]["ts"]
     run.check("task_rename comes before sched_process_exec", ts_rename <= ts_exec, (ts_rename, ts_exec))
     run.check("comm holds 15 bytes and a NUL: the rest of a long name is cut", "before: a_name_of_more_" in naming.text and "after: twelve_by_15_b" in naming.text,
               naming.text)

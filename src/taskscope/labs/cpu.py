@@ -27,8 +27,7 @@ def scenario(run: Run) -> None:
     run.show([f"set_task_cpu({pid}): thread_info.cpu {old} -> {new}" for pid, old, new in sets], "set_task_cpu()")
     run.check("set_task_cpu() changed thread_info.cpu each time", [new for _, _, new in sets][-2:] == [1, 0], sets)
     recording = k.recording()
-    events = recording.events("sched_migrate_task").filter(pid=p.pid)
-    seen = [(row["orig_cpu"], row["dest_cpu"]) for row in events.iter_rows(named=True)]
+    seen = [(row["orig_cpu"], row["dest_cpu"]) for row in run.events(recording, "sched_migrate_task", pid=p.pid, comm="mover")]
     run.equal("sched_migrate_task tells each move", seen, [(old, new) for _, old, new in sets])
     life = run.life(recording, p.pid or 0)
     run.check("it ran on both CPUs", set(life.cpus) == {0, 1}, life.cpus)

@@ -8,7 +8,7 @@ from taskscope.labs.mutant import Mutant
 
 def scenario(run: Run) -> None:
     """Take numbers from a running machine and say what they mean, with the tables that taskscope decode uses."""
-    from taskscope.abi.decode import decode
+    from taskscope.abi.decode import decode, lines
 
     k = run.boot()
     k.trace()
@@ -23,8 +23,8 @@ def scenario(run: Run) -> None:
     numbers.append(("clone", f"{flags[-1]:#x}", "flags of fork() in the C library"))
     sleeper = k.pids("sleep")[0]
     detail = k.task(sleeper)
-    numbers.append(("flags", f"{detail.members['flags']:#x}", "task_struct.flags of sleep"))
-    numbers.append(("flags", f"{k.task(2).members['flags']:#x}", "of kthreadd"))
+    numbers.append(("pf", f"{detail.members['flags']:#x}", "task_struct.flags of sleep"))
+    numbers.append(("pf", f"{k.task(2).members['flags']:#x}", "of kthreadd"))
     numbers.append(("state", f"{detail.members['__state' if run.new else 'state']:#x}", "its state"))
     numbers.append(("tif", f"{detail.thread_info['flags']:#x}", "thread_info.flags"))
     terminal.type(f"kill -9 {sleeper}")
@@ -42,7 +42,7 @@ def scenario(run: Run) -> None:
     numbers.append(("preempt", "0x10001", "preempt_count in an interrupt that holds a lock"))
     meanings = {}
     for kind, value, what in numbers:
-        meaning = decode(kind, value, machine=arch)
+        meaning = list(lines(decode(kind, [value], arch=arch, kernel=k.machine.flavour.version)))
         meanings[what] = meaning
         run.show([f"taskscope decode {kind} {value}   # {what}", *("  " + line for line in meaning)])
     joined = {what: " ".join(lines) for what, lines in meanings.items()}

@@ -61,7 +61,7 @@ def scenario(run: Run) -> None:
             exit_.do_exit(11)
 
     with k.probe("exit_files", fault):
-        terminal.type("true", s=1)
+        terminal.type("/bin/true", s=1)
     stuck = k.task(fell[0])
     run.show([f"pid {fell[0]} {stuck.row.comm}: state {stuck.row.state}, flags {stuck.members['flags']:#x}", *stuck.stack], "a task that faulted inside of do_exit()")
     run.equal("the recursion guard leaves it alone: TASK_UNINTERRUPTIBLE, for ever", stuck.row.state, "D")

@@ -35,6 +35,8 @@ def wakeup(run: Run, same_cpu: bool) -> dict[str, Any]:
 
     with k.current():
         vhost.vhost_init()
+    # Two sockets: CPUs that share no cache leave a wakeup to each other.
+    m.cpus[1].llc_id = 1
     seen: dict[str, Any] = {}
 
     def patch(rq: Any, p: Any, *_: Any) -> None:

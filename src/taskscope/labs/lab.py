@@ -112,6 +112,20 @@ class Run:
 
     # ---- evidence ------------------------------------------------------------------------------------
 
+    def events(self, recording: Recording, event: str, **conditions: Any) -> list[dict[str, Any]]:
+        """Return the records of an event whose own fields have these values, oldest first: its fields with ``ts`` and ``cpu``."""
+        if recording.type(event) is None:
+            return []
+        table = recording.events(event)
+        own = {column.removeprefix("fields."): column for column in table.columns}
+        # A field that bears the name of a common column is called fields.NAME.
+        own |= {column.removeprefix("fields."): column for column in table.columns if column.startswith("fields.")}
+        found = []
+        for row in table.iter_rows(named=True):
+            if all(row[own[name]] == value for name, value in conditions.items()):
+                found.append({name: row[column] for name, column in own.items()} | {"ts": row["ts"], "cpu": row["cpu"]})
+        return found
+
     def life(self, recording: Recording, pid: int) -> Life:
         """Return the last life of a pid in a recording."""
         found = [life for life in recording.lives if life.pid == pid]

@@ -28,8 +28,8 @@ def scenario(run: Run) -> None:
 def orphan(run: Run, k: Any, name: str, program: Any, adopter: str, what: str) -> None:
     """Run one case: the program prints the child's pid; the parent dies 50 ms later."""
     p = k.spawn(program, name=name)
-    k.run(until=lambda: any(b"child" in data for _, data in p.tty.screen[-2:]))
-    pid = int(p.tty.screen[-1][1].split()[1])
+    k.run(until=lambda: "child" in p.text)
+    pid = int(p.text.split()[1])
     task = k.find(pid)
     before = (task.real_parent.pid, task.parent.pid)
     old = task.real_parent

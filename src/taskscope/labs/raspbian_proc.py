@@ -20,6 +20,7 @@ def scenario(run: Run) -> None:
     run.equal("it waits in nanosleep: S, WCHAN hrtime(r_nanosleep)", (k.task(proc).row.state, k.task(proc).row.wchan), ("S", "hrtimer_nanosleep"))
     run.typed(f"kill -9 {proc}", terminal.type(f"kill -9 {proc}"))
     run.typed("", terminal.type(""))
+    k.run(s=0.3)
     recording = k.recording()
     life = run.life(recording, proc)
     run.show(str(life).splitlines(), "its life, told from the recording")

@@ -44,15 +44,13 @@ def stage_one(run: Run, recording: Recording, life: Life, shell: int) -> None:
     assert life.born is not None
     run.check("stage 1: bash creates it", life.born.by is not None and life.born.by.pid == shell, life.born.by)
     run.equal("stage 1: under the name bash; its own comes with exec", [c.comm for c in life.comms], ["bash", life.comm])
-    table = recording.events("function")
-    clones = [row for row in table.iter_rows(named=True) if row["common_pid"] == shell and "fork" in str(row.get("ip", "")) + str(row)]
-    del clones
 
 
 def stage_two(run: Run, recording: Recording, life: Life, period: int) -> list[int]:
     """Stage 2: it runs and sleeps periodically; return when it was woken."""
-    wakes = [row["ts"] for row in recording.events("sched_waking").filter(pid=life.pid).iter_rows(named=True)
-             if life.execs and row["ts"] > life.execs[-1].at]
+    wakes = [row["ts"] for row in run.events(recording, "sched_waking", pid=life.pid) if life.execs and row["ts"] > life.execs[-1].at]
+    # The last wakeup may be a signal's.
+    wakes = [at for at in wakes if not any(s.sig == SIGKILL and s.at <= at + 1_000_000 for s in life.signals)]
     steps = [b - a for a, b in zip(wakes, wakes[1:], strict=False)]
     run.check(f"stage 2: it is woken every {period} s", len(steps) >= 1 and all(abs(step - period * SECONDS) < 20_000_000 for step in steps), steps)
     sleeping = life.time.get("sleeping", 0)

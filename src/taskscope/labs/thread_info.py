@@ -23,12 +23,12 @@ def scenario(run: Run) -> None:
     samples: list[tuple[int, int, int, int]] = []
 
     def sampled(*_: Any) -> None:
+        from taskscope.model.include.linux.sched_task_stack import sample_sp
         from taskscope.model.include.linux.thread_info import current_thread_info
 
-        cpu = k.machine.cpu
-        k.sample_sp()
+        sp = sample_sp()
         ti = current_thread_info()
-        samples.append((cpu.sp, k.running().stack, ti.task.pid, k.running().pid))
+        samples.append((sp, k.running().stack, ti.task.pid, k.running().pid))
 
     with k.probe("hrtimer_nanosleep", sampled), k.probe("schedule", sampled):
         k.run(s=7)

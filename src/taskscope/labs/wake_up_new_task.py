@@ -43,8 +43,8 @@ def scenario(run: Run) -> None:
     run.check("activate_task() puts it on that runqueue: one more runs there", seen["sched_wakeup_new"][1] == 1 and seen["sched_wakeup_new"][4] == 1
               and seen["sched_wakeup_new"][3] == int(str(seen["activate_task"][4])) + 1, seen["sched_wakeup_new"])
     recording = k.recording()
-    event = recording.events("sched_wakeup_new").filter(pid=child)
-    run.equal("sched_wakeup_new was fired once for it, with the CPU chosen", [row["target_cpu"] for row in event.iter_rows(named=True)], [seen["activate_task"][2]])
+    event = run.events(recording, "sched_wakeup_new", pid=child)
+    run.equal("sched_wakeup_new was fired once for it, with the CPU chosen", [row["target_cpu"] for row in event], [seen["activate_task"][2]])
     life = run.life(recording, int(str(child)))
     assert life.born is not None
     first = next(span for span in recording.lives.spans(life.ref) if span.state == 0)

@@ -83,6 +83,20 @@ def life_nodes(lives: Lives, at: int | None = None, snapshot: Snapshot | None = 
     return nodes
 
 
+def snapshot_nodes(snapshot: Snapshot) -> list[Node]:
+    """Return a node for each task of a snapshot that is of no recording; not linked yet."""
+    leaders = {t.pid for t in snapshot.tasks if t.kind != "thread"}
+    nodes = []
+    for task in snapshot.tasks:
+        if task.kind == "idle":
+            continue
+        parent = task.tgid if task.kind == "thread" else task.ppid
+        nodes.append(Node(
+            TaskRef(task.pid, 0), task.kind, decorated(task.kind, task.comm), task.state, None, False, [],
+            TaskRef(parent, 0) if parent is not None and parent in leaders and parent != task.pid and parent else None, False))
+    return nodes
+
+
 def _leader(thread: Life, leaders: Sequence[Life]) -> Life | None:
     """Return the leader of a thread's group: of those that bore the pid, the one that lived at its birth."""
     for leader in reversed(leaders):

@@ -11,9 +11,8 @@ import taskscope.model.kernel.stacktrace as stacktrace
 from taskscope.abi.state import LETTER_MEANINGS, state_letter
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
-from taskscope.model.include.linux.sched import Task, task_cpu
+from taskscope.model.include.linux.sched import Task, pid_alive, task_cpu
 from taskscope.model.include.linux.sched_signal import RLIMIT_RSS, RLIMIT_SIGPENDING, SIG_DFL, SIG_IGN, rlimit
-from taskscope.model.kernel.pid import pid_alive
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.mm_types import MmStruct
@@ -60,7 +59,7 @@ def collect_sigign_sigcatch(p: Task) -> tuple[int, int]:
 
 def task_ppid(task: Task) -> int:
     """Return the real parent's process id; 0 for a task that is not there any more."""
-    return task.real_parent.tgid if pid_alive(task) else 0
+    return task.real_parent.tgid if pid_.pid_alive(task) else 0
 
 
 def in_sched_functions(symbol: kallsyms.Symbol) -> bool:

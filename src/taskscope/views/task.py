@@ -1,0 +1,119 @@
+"""``taskscope task``: one task descriptor, member by member, every bit with its name; and ``taskscope stack``.
+
+Members bear the kernel's names and come in groups.  A number whose bits mean something is followed by what `taskscope
+decode` says of it; times are ns as in the kernel, with seconds beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Final
+
+from taskscope.abi.decode import decode
+from taskscope.errors import UsageError
+from taskscope.snapshot.decode import TaskDetail
+from taskscope.views.json import dumps
+from taskscope.views.text import escape
+
+#: group -> members, in the order in which they are shown; a name that the kernel at hand has not is left out
+GROUPS: Final = {
+    "identity": ("comm", "pid", "tgid", "group_leader.pid", "PGID", "SID"),
+    "state": ("state", "__state", "exit_state", "exit_code", "exit_signal", "flags", "ptrace", "jobctl", "usage"),
+    "family": ("real_parent.pid", "parent.pid", "pdeath_signal", "vfork_done"),
+    "scheduling": ("on_cpu", "on_rq", "prio", "static_prio", "normal_prio", "rt_priority", "policy", "sched_class", "nr_cpus_allowed", "cpus_allowed",
+                   "cpus_mask", "se.load.weight", "se.vruntime", "se.sum_exec_runtime", "se.nr_migrations"),
+    "times": ("start_time", "utime", "stime", "nvcsw", "nivcsw", "sched_info.pcount", "sched_info.run_delay", "sched_info.last_arrival",
+              "sched_info.last_queued"),
+    "what it has": ("stack", "mm", "mm.mm_users", "mm.mm_count", "active_mm", "fs", "fs.users", "files", "files.count", "signal", "signal.live", "signal.nr_threads",
+                    "signal.flags", "signal.group_exit_code", "signal.oom_score_adj", "sighand", "sighand.count", "cred.uid", "cred.euid", "cred.gid", "nsproxy"),
+    "signals": ("blocked", "pending.signal", "signal.shared_pending.signal"),
+}
+_KINDS: Final = {"state": "state", "__state": "state", "exit_state": "state", "exit_code": "wait", "exit_signal": "signal", "flags": "pf", "pdeath_signal": "signal",
+                 "prio": "prio", "policy": "policy", "blocked": "sigset", "pending.signal": "sigset", "signal.shared_pending.signal": "sigset"}
+_ADDRESSES: Final = frozenset({"stack", "mm", "active_mm", "fs", "files", "nsproxy", "signal", "sighand", "vfork_done", "task"})
+_TIMES: Final = frozenset({"start_time", "utime", "stime", "se.vruntime", "se.sum_exec_runtime", "sched_info.run_delay", "sched_info.last_arrival",
+                           "sched_info.last_queued"})
+_HEX: Final = frozenset({"state", "__state", "exit_state", "exit_code", "flags", "jobctl", "cpus_allowed", "cpus_mask", "blocked", "pending.signal",
+                         "signal.shared_pending.signal", "signal.flags", "preempt_count", "addr_limit", "cpu_domain"})
+
+
+def _value(name: str, value: object) -> str:
+    if value is None:
+        return "-"
+    if not isinstance(value, int):
+        return escape(str(value))
+    if name in _ADDRESSES:
+        return f"{value:#x}" if value else "NULL"
+    if name in _HEX or name.startswith("cpu_context."):
+        return f"{value:#x}"
+    return str(value)
+
+
+def _meaning(name: str, value: object, detail: TaskDetail, arch: str | None) -> str:
+    if not isinstance(value, int):
+        return ""
+    if name in _TIMES:
+        return f"{value / 1e9:.6f} s"
+    kind = _KINDS.get(name)
+    words = [str(value)]
+    if name == "thread_info.flags":
+        kind = "tif"
+    elif name == "thread_info.preempt_count":
+        kind = "preempt"
+    if kind is None or (value == 0 and name not in ("state", "__state", "exit_state")) or (name == "exit_signal" and value < 0):
+        return "a thread that is not the leader" if name == "exit_signal" and value == -1 else ""
+    if name == "exit_state" and value == 0:
+        return "not dead"
+    try:
+        found = decode(kind, words, arch=arch, kernel=detail.version)
+    except UsageError:
+        return ""
+    return found[0].text
+
+
+def task_lines(detail: TaskDetail, arch: str | None = None) -> Iterator[str]:
+    """Yield the lines that show one task descriptor.
+
+    :param arch: whose thread flags they are; by default those of ARM for a thread_info on the stack, else of x86-64
+    """
+    row = detail.row
+    on_stack = detail.thread_info_address != detail.address
+    arch = arch or ("arm" if on_stack else "x86_64")
+    yield f"{row.pid} {escape(row.comm)}: a {row.kind}, {row.state}; struct task_struct at {detail.address:#x}"
+    for group, names in GROUPS.items():
+        yield f"{group}:"
+        for name in names:
+            if name in detail.members:
+                value = detail.members[name]
+                yield _line(name, value, _meaning(name, value, detail, arch))
+        if group == "family":
+            yield _line("children", " ".join(map(str, detail.children)) or "none", "")
+            yield _line("threads", " ".join(map(str, detail.threads)) or "none", "")
+    yield f"thread_info at {detail.thread_info_address:#x}, {'the lowest address of its stack' if on_stack else 'the first member of task_struct'}:"
+    for name, value in detail.thread_info.items():
+        yield _line(name, value, _meaning(f"thread_info.{name}", value, detail, arch))
+    yield "kernel stack:"
+    yield from (f"  {entry}" for entry in detail.stack or ("it runs, or has none",))
+
+
+def _line(name: str, value: object, meaning: str) -> str:
+    return f"  {name:<28} {_value(name, value):<20} {meaning}".rstrip()
+
+
+def task_json(detail: TaskDetail) -> bytes:
+    """Return a task descriptor as one JSON object; addresses are hex strings."""
+    members = {name: f"{value:#x}" if name in _ADDRESSES and isinstance(value, int) else value for name, value in detail.members.items()}
+    info = {name: f"{value:#x}" if name == "task" or name.startswith("cpu_context.") else value for name, value in detail.thread_info.items()}
+    return (dumps({
+        **asdict(detail.row), "address": f"{detail.address:#x}", "members": members, "thread_info": info, "thread_info_address": f"{detail.thread_info_address:#x}",
+        "children": list(detail.children), "threads": list(detail.threads), "stack": list(detail.stack),
+    }) + "\n").encode()
+
+
+def stack_lines(detail: TaskDetail) -> Iterator[str]:
+    """Yield the kernel call stack of one task, as /proc/PID/stack shows it, under a line that says whose it is."""
+    yield f"{detail.row.pid} {escape(detail.row.comm)}, {detail.row.state}"
+    yield from (f"  [<0>] {entry}" for entry in detail.stack)
+    if not detail.stack:
+        yield "  it runs: its stack is in use"
