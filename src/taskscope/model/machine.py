@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from taskscope.model.include.linux.interrupt import IrqDesc
     from taskscope.model.include.linux.list import ListHead
     from taskscope.model.include.linux.mm_types import MmStruct
+    from taskscope.model.include.linux.pid import Pid, PidNamespace
     from taskscope.model.include.linux.sched import Task
     from taskscope.model.include.linux.sched_signal import KSigaction
     from taskscope.model.include.linux.spinlock import Spinlock
     from taskscope.model.include.linux.trace_events import TraceEventCall
     from taskscope.model.kernel.cpu import CpuhpCpuState
     from taskscope.model.kernel.kallsyms import Kallsyms
-    from taskscope.model.kernel.pid import Pid, PidNamespace
     from taskscope.model.kernel.printk import LogBuf
     from taskscope.model.kernel.sched.sched import Rq
     from taskscope.model.kernel.smpboot import SmpHotplugThread

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bare import ALL, error, play
 
+from bare import ALL, error, play
 from taskscope.model import machine
+from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID
 from taskscope.model.kernel import pid as pid_
 
 
@@ -73,8 +74,8 @@ def test_a_number_stays_while_a_group_or_session_has_it() -> None:
         sys.waitpid(pid)
         ns = machine.cur.init_pid_ns
         group = ns.idr.get(pid)
-        member = group.tasks[pid_.PIDTYPE_PGID].next.owner
-        before = (group.nr, pid_.pid_task(group, pid_.PIDTYPE_PID), member.signal.pids[pid_.PIDTYPE_SID] is group)
+        member = group.tasks[PIDTYPE_PGID].next.owner
+        before = (group.nr, pid_.pid_task(group, PIDTYPE_PID), member.signal.pids[PIDTYPE_SID] is group)
         sys.kill(member.pid, 9)
         sys.waitpid(member.pid)
         return before == (pid, None, True), pid in ns.idr

@@ -1,7 +1,8 @@
-"""Executing a program: fs/exec.c, v4.19: open it, find a format that knows it, replace everything that was of the old one.
+"""Executing a program: fs/exec.c, v4.19: open it, find a format that knows it, replace everything that was of the old
+one.
 
-do_execve() prepares in a `LinuxBinprm` what the new program will have; up to flush_old_exec() a failure returns to the old
-program, afterwards there is none any more.  The formats are in fs/binfmt_*.py.
+do_execve() prepares in a `LinuxBinprm` what the new program will have; up to flush_old_exec() a failure returns to
+the old program, afterwards there is none any more.  The formats are in fs/binfmt_*.py.
 """
 
 from __future__ import annotations
@@ -28,19 +29,38 @@ from taskscope.model import costs, machine
 from taskscope.model.include.linux.fs import MAY_EXEC
 from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.mm_types import MmStruct
+from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID
 from taskscope.model.include.linux.sched import (
-    EXIT_DEAD, EXIT_ZOMBIE, PF_FORKNOEXEC, PF_KTHREAD, PF_NO_SETAFFINITY, PF_NOFREEZE, PF_NPROC_EXCEEDED, PF_RANDOMIZE,
-    TASK_KILLABLE, TASK_COMM_LEN, Task, same_thread_group, thread_group_leader,
+    EXIT_DEAD,
+    EXIT_ZOMBIE,
+    PF_FORKNOEXEC,
+    PF_KTHREAD,
+    PF_NO_SETAFFINITY,
+    PF_NOFREEZE,
+    PF_NPROC_EXCEEDED,
+    PF_RANDOMIZE,
+    TASK_COMM_LEN,
+    TASK_KILLABLE,
+    Task,
+    same_thread_group,
+    thread_group_leader,
 )
 from taskscope.model.include.linux.sched_signal import (
-    RLIMIT_NPROC, SighandStruct, signal_group_exit, thread_group_empty,
+    RLIMIT_NPROC,
+    SighandStruct,
+    signal_group_exit,
+    thread_group_empty,
 )
 from taskscope.model.include.linux.spinlock import (
-    spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq, write_lock_irq, write_unlock_irq,
+    spin_lock,
+    spin_lock_irq,
+    spin_unlock,
+    spin_unlock_irq,
+    write_lock_irq,
+    write_unlock_irq,
 )
 from taskscope.model.include.trace.events.sched import trace_sched_prepare_exec, trace_sched_process_exec
 from taskscope.model.include.trace.events.task import trace_task_rename
-from taskscope.model.kernel.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID
 
 SIGCHLD: Final = 17
 #: strings of one call: a quarter of the stack limit of 8 MiB; one string: 32 pages
@@ -72,7 +92,7 @@ def exec_init() -> None:
     machine.cur.formats = [binfmt_python.load_python_binary, binfmt_script.load_script]
 
 
-def __set_task_comm(tsk: Task, buf: str, exec: bool) -> None:  # noqa: A002
+def __set_task_comm(tsk: Task, buf: str, exec: bool) -> None:
     """Name a task: at most 15 bytes, as all of the kernel and ps show them."""
     del exec
     # task_lock(tsk): whoever reads it meanwhile sees the old or the new name, cut at a byte like C's strlcpy() does
@@ -205,9 +225,9 @@ def take_leadership(tsk: Task, leader: Task) -> None:
     tsk.start_time = leader.start_time
     tsk.start_boottime = leader.start_boottime
     assert same_thread_group(leader, tsk), "the leader is of another process"
-    # Become a process group leader with the old leader's pid.  The old leader becomes a thread of the this thread group.
-    # Since v5.7 (6b03d1304a32, "proc: Ensure we see the exit of each process tid exactly once") the two exchange their
-    # pids; before, the old leader's stands for both until release_task().
+    # Become a process group leader with the old leader's pid.  The old leader becomes a thread of the this thread
+    # group. Since v5.7 (6b03d1304a32, "proc: Ensure we see the exit of each process tid exactly once") the two
+    # exchange their pids; before, the old leader's stands for both until release_task().
     old_pid = tsk.thread_pid
     assert old_pid is not None
     assert leader.thread_pid is not None
@@ -447,7 +467,10 @@ def do_execve_prepared(bprm: LinuxBinprm) -> int:
 
 
 def check_unsafe_exec() -> None:
-    """Find out whether somebody outside of the process shares its fs_struct; if not, keep it so until the exec is done."""
+    """Find out whether somebody outside of the process shares its fs_struct.
+
+    If not, keep it so until the exec is done.
+    """
     p = machine.cur.cpu.curr
     n_fs = sum(1 for t in signal_send.for_each_thread(p) if t.fs is p.fs)
     if p.fs.users <= n_fs:

@@ -16,8 +16,8 @@ import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.signal.send as signal_send
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import O_CLOEXEC, File, FileOperations, Path
+from taskscope.model.include.linux.pid import PIDTYPE_TGID, Pid
 from taskscope.model.include.linux.sched_signal import SEND_SIG_NOINFO, Siginfo
-from taskscope.model.kernel.pid import PIDTYPE_TGID, Pid
 
 O_RDWR: Final = 2
 

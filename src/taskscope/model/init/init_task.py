@@ -10,18 +10,39 @@ from typing import Final
 from taskscope.model import machine
 from taskscope.model.include.linux.list import ListHead, list_add
 from taskscope.model.include.linux.mm_types import MmStruct
+from taskscope.model.include.linux.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID, Pid
 from taskscope.model.include.linux.sched import (
-    DEFAULT_PRIO, PF_KTHREAD, SCHED_NORMAL, TASK_RUNNING, SchedEntity, SchedInfo, SchedRtEntity, Task,
+    DEFAULT_PRIO,
+    PF_KTHREAD,
+    SCHED_NORMAL,
+    TASK_RUNNING,
+    SchedEntity,
+    SchedInfo,
+    SchedRtEntity,
+    Task,
 )
 from taskscope.model.include.linux.sched_signal import (
-    RLIM_INFINITY, RLIM_NLIMITS, RLIMIT_CORE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RTPRIO,
-    RLIMIT_SIGPENDING, RLIMIT_STACK, KSigaction, Rlimit, SighandStruct, SignalStruct, SigPending,
+    RLIM_INFINITY,
+    RLIM_NLIMITS,
+    RLIMIT_CORE,
+    RLIMIT_MEMLOCK,
+    RLIMIT_MSGQUEUE,
+    RLIMIT_NICE,
+    RLIMIT_NOFILE,
+    RLIMIT_NPROC,
+    RLIMIT_RTPRIO,
+    RLIMIT_SIGPENDING,
+    RLIMIT_STACK,
+    KSigaction,
+    Rlimit,
+    SighandStruct,
+    SignalStruct,
+    SigPending,
 )
 from taskscope.model.include.linux.spinlock import Spinlock
 from taskscope.model.include.linux.thread_info import ThreadInfo
 from taskscope.model.include.linux.wait import WaitQueueHead
 from taskscope.model.kernel import cred, fork, nsproxy
-from taskscope.model.kernel.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID, Pid
 from taskscope.model.kernel.user import UserStruct
 
 #: where the image has init_task and its stack, from the start of memory
@@ -94,7 +115,8 @@ def init_task() -> Task:
     tsk.nsproxy = nsproxy.NsProxy()
     tsk.active_mm = m.init_mm
     for slot in ("on_cpu", "on_rq", "wake_cpu", "nvcsw", "nivcsw", "ptrace", "exit_state", "exit_signal", "exit_code", "pdeath_signal",
-                 "self_exec_id", "parent_exec_id", "blocked", "real_blocked", "saved_sigmask", "jobctl", "personality", "utime",
+                 "self_exec_id", "parent_exec_id", "blocked", "real_blocked", "saved_sigmask", "jobctl",
+                 "personality", "utime",
                  "stime", "min_flt", "maj_flt", "start_time", "start_boottime", "fail_nth", "atomic_flags"):
         setattr(tsk, slot, 0)
     tsk.in_execve = tsk.in_iowait = False

@@ -9,66 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from errno import EAGAIN, ENOMEM
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import taskscope.model.kernel.rcu.tree as rcu
 import taskscope.model.mm.slab as slab
 from taskscope.model import machine
-from taskscope.model.include.linux.list import ListHead, list_add, list_del_init
+from taskscope.model.include.linux.list import list_add, list_del_init
+from taskscope.model.include.linux.pid import (
+    PID_MAX_DEFAULT,
+    PIDNS_ADDING,
+    PIDS_PER_CPU_DEFAULT,
+    PIDS_PER_CPU_MIN,
+    PIDTYPE_PGID,
+    PIDTYPE_PID,
+    PIDTYPE_SID,
+    PIDTYPE_TGID,
+    RESERVED_PIDS,
+    Pid,
+    PidNamespace,
+)
 from taskscope.model.include.linux.sched_task import get_task_struct
-from taskscope.model.include.linux.spinlock import Spinlock, spin_lock_irq, spin_lock_irqsave, spin_unlock_irq, spin_unlock_irqrestore
+from taskscope.model.include.linux.spinlock import (
+    Spinlock,
+    spin_lock_irq,
+    spin_lock_irqsave,
+    spin_unlock_irq,
+    spin_unlock_irqrestore,
+)
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.sched import Task
-
-PIDTYPE_PID: Final = 0
-PIDTYPE_TGID: Final = 1
-PIDTYPE_PGID: Final = 2
-PIDTYPE_SID: Final = 3
-PIDTYPE_MAX: Final = 4
-
-RESERVED_PIDS: Final = 300
-PID_MAX_DEFAULT: Final = 0x8000
-PIDS_PER_CPU_DEFAULT: Final = 1024
-PIDS_PER_CPU_MIN: Final = 8
-PIDNS_ADDING: Final = 1 << 31           # in pid_allocated: numbers may still be given out
-
-
-class Pid:
-    """struct pid: what a number stands for."""
-
-    __slots__ = ("address", "count", "inode", "level", "nr", "tasks", "wait_pidfd")
-
-    def __init__(self, address: int) -> None:
-        self.address = address
-        self.count = 1
-        self.level = 0
-        self.nr = 0
-        self.tasks: tuple[ListHead, ...] = (ListHead(), ListHead(), ListHead(), ListHead())
-        self.wait_pidfd: Any = None     # wait queue of those who poll a pidfd; made by the first
-        self.inode = 0
-
-    def __repr__(self) -> str:
-        return f"<pid {self.nr}>"
-
-
-class PidNamespace:
-    """struct pid_namespace; there is only the initial one."""
-
-    __slots__ = ("child_reaper", "idr", "idr_next", "last_pid_unused", "level", "pid_allocated", "pid_cachep", "pid_max")
-
-    def __init__(self, pid_max: int) -> None:
-        # pidmap_lock:
-        self.idr: dict[int, Pid | None] = {}    # None: given out, not yet to be found
-        self.idr_next = 0
-        self.pid_allocated = PIDNS_ADDING
-        # set once:
-        self.child_reaper: Task = None  # type: ignore[assignment]  # by copy_process() of pid 1
-        self.level = 0
-        self.pid_cachep: Any = None
-        # sysctl kernel.pid_max:
-        self.pid_max = pid_max
-
 
 def pid_idr_init() -> None:
     """Make the initial pid namespace; called by start_kernel()."""
@@ -84,7 +54,10 @@ def pid_idr_init() -> None:
 
 
 def idr_alloc_cyclic(ns: PidNamespace, start: int, end: int) -> int:
-    """Give out the next free number in [start, end), from where the last one was on; -1 (C: -ENOSPC) if none is free."""
+    """Give out the next free number in [start, end), from where the last one was on.
+
+    -1 (C: -ENOSPC) if none is free.
+    """
     idr = ns.idr
     if len(idr) >= end - start and all(nr in idr for nr in range(start, end)):
         return -1
@@ -368,11 +341,6 @@ def task_pgrp_vnr(task: Task) -> int:
 def task_session_vnr(task: Task) -> int:
     """Return the number of the session."""
     return pid_vnr(task.signal.pids[PIDTYPE_SID])
-
-
-def pid_alive(p: Task) -> bool:
-    """Tell whether the task has not been released."""
-    return p.thread_pid is not None
 
 
 def is_child_reaper(pid: Pid) -> bool:

@@ -20,13 +20,20 @@ import taskscope.model.kernel.user as user_
 import taskscope.model.mm.page_alloc as page_alloc
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
+from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_SID
 from taskscope.model.include.linux.sched import (
-    MAX_NICE, MIN_NICE, PF_FORKNOEXEC, PF_NPROC_EXCEEDED, Task, same_thread_group, task_nice, thread_group_leader,
+    MAX_NICE,
+    MIN_NICE,
+    PF_FORKNOEXEC,
+    PF_NPROC_EXCEEDED,
+    Task,
+    same_thread_group,
+    task_nice,
+    thread_group_leader,
 )
 from taskscope.model.include.linux.sched_signal import RLIM_INFINITY, RLIM_NLIMITS, RLIMIT_NOFILE, RLIMIT_NPROC, Rlimit
 from taskscope.model.include.linux.spinlock import read_lock, read_unlock, write_lock_irq, write_unlock_irq
 from taskscope.model.include.linux.uaccess import get_user, put_user
-from taskscope.model.kernel.pid import PIDTYPE_PGID, PIDTYPE_SID
 
 RUSAGE_SELF: Final = 0
 RUSAGE_CHILDREN: Final = -1
@@ -59,7 +66,8 @@ class Rusage:
     """struct rusage; times in ns."""
 
     __slots__ = (
-        "ru_inblock", "ru_majflt", "ru_maxrss", "ru_minflt", "ru_nivcsw", "ru_nvcsw", "ru_oublock", "ru_stime", "ru_utime",
+        "ru_inblock", "ru_majflt", "ru_maxrss", "ru_minflt", "ru_nivcsw", "ru_nvcsw", "ru_oublock", "ru_stime",
+        "ru_utime",
     )
 
     def __init__(self) -> None:
@@ -296,7 +304,8 @@ def sys_setsid() -> int:
     assert sid is not None
     session = pid_.pid_vnr(sid)
     write_lock_irq(m.tasklist_lock)
-    # Fail if I am already a session leader, or if a process group id already exists that equals the proposed session id.
+    # Fail if I am already a session leader, or if a process group id already exists that equals the proposed session
+    # id.
     if group_leader.signal.leader or pid_.pid_task(sid, PIDTYPE_PGID) is not None:
         write_unlock_irq(m.tasklist_lock)
         return -EPERM

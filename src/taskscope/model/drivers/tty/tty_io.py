@@ -20,11 +20,11 @@ from taskscope.model import machine
 from taskscope.model.include.linux.errno import ENOIOCTLCMD, ERESTARTSYS
 from taskscope.model.include.linux.fs import O_NOCTTY, O_NONBLOCK, File, FileOperations, Inode
 from taskscope.model.include.linux.interrupt import IrqDesc
+from taskscope.model.include.linux.pid import Pid
 from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE
 from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.uaccess import put_user
 from taskscope.model.include.linux.wait import DEFINE_WAIT, WaitQueueHead, wake_up_interruptible
-from taskscope.model.kernel.pid import Pid
 
 TCGETS: Final = 0x5401
 TIOCSCTTY: Final = 0x540E

@@ -10,15 +10,15 @@ import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.signal.send as signal_send
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTARTSYS
+from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_SID, PIDTYPE_TGID
 from taskscope.model.include.linux.sched import Task
 from taskscope.model.include.linux.sched_signal import SEND_SIG_PRIV, SIG_IGN, sigmask
 from taskscope.model.include.linux.thread_info import set_tsk_sigpending
 from taskscope.model.include.linux.uaccess import get_user, put_user
-from taskscope.model.kernel.pid import PIDTYPE_PGID, PIDTYPE_SID, PIDTYPE_TGID
 
 if TYPE_CHECKING:
     from taskscope.model.drivers.tty.tty_io import TtyStruct
-    from taskscope.model.kernel.pid import Pid
+    from taskscope.model.include.linux.pid import Pid
 
 SIGHUP, SIGCONT, SIGTTIN, SIGTTOU = 1, 18, 21, 22
 

@@ -59,7 +59,7 @@ def collect_sigign_sigcatch(p: Task) -> tuple[int, int]:
 
 def task_ppid(task: Task) -> int:
     """Return the real parent's process id; 0 for a task that is not there any more."""
-    return task.real_parent.tgid if pid_.pid_alive(task) else 0
+    return task.real_parent.tgid if pid_alive(task) else 0
 
 
 def in_sched_functions(symbol: kallsyms.Symbol) -> bool:

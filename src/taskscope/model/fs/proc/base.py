@@ -16,8 +16,8 @@ import taskscope.model.kernel.stacktrace as stacktrace
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeOperations
 from taskscope.model.include.linux.list import list_for_each_entry
+from taskscope.model.include.linux.pid import PIDTYPE_PID, Pid
 from taskscope.model.include.linux.sched import Task
-from taskscope.model.kernel.pid import PIDTYPE_PID, Pid
 
 
 class PidEntry(NamedTuple):

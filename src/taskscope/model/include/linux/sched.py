@@ -15,9 +15,9 @@ from taskscope.model.include.linux.list import ListHead
 if TYPE_CHECKING:
     from greenlet import greenlet
 
+    from taskscope.model.include.linux.pid import Pid
     from taskscope.model.include.linux.sched_signal import SighandStruct, SignalStruct, SigPending
     from taskscope.model.include.linux.thread_info import ThreadInfo
-    from taskscope.model.kernel.pid import Pid
     from taskscope.model.kernel.sched.sched import SchedClass
 
 TASK_COMM_LEN: Final = 16
@@ -406,3 +406,8 @@ def signal_pending_state(state: int, p: Task) -> bool:
     if not p.thread_info.flags & machine.cur.tif_sigpending:
         return False
     return bool(state & TASK_INTERRUPTIBLE) or bool(p.pending.signal & (1 << 8))  # __fatal_signal_pending(): SIGKILL
+
+
+def pid_alive(p: Task) -> bool:
+    """Tell whether the task has not been released."""
+    return p.thread_pid is not None

@@ -12,8 +12,8 @@ from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.spinlock import Spinlock
 
 if TYPE_CHECKING:
+    from taskscope.model.include.linux.pid import Pid
     from taskscope.model.include.linux.sched import Task
-    from taskscope.model.kernel.pid import Pid
 
 _NSIG: Final = 64
 SIGRTMIN: Final = 32                    # the kernel's; the C library keeps two for itself
@@ -156,7 +156,8 @@ class SignalStruct:
     __slots__ = (
         "audit_tty", "autogroup", "cgtime", "cmaj_flt", "cmin_flt", "cnivcsw", "cnvcsw", "coredump", "cred_guard_mutex",
         "cstime", "curr_target", "cutime", "flags", "group_exit_code", "group_exit_task", "group_stop_count",
-        "has_child_subreaper", "inblock", "is_child_subreaper", "it", "leader", "live", "maj_flt", "min_flt", "multiprocess",
+        "has_child_subreaper", "inblock", "is_child_subreaper", "it", "leader", "live", "maj_flt", "min_flt",
+        "multiprocess",
         "nivcsw", "notify_count", "nr_threads", "nvcsw", "oom_mm", "oom_score_adj", "oom_score_adj_min", "pids",
         "posix_timers", "real_timer", "rlim", "shared_pending", "sigcnt", "stats_lock", "stime", "sum_sched_runtime",
         "thread_head", "tty", "tty_old_pgrp", "utime", "wait_chldexit",

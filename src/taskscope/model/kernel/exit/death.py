@@ -32,6 +32,7 @@ from taskscope.model.include.linux.list import (
     list_for_each_entry_safe,
     list_splice_tail_init,
 )
+from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID, Pid
 from taskscope.model.include.linux.preempt import in_interrupt, preempt_disable
 from taskscope.model.include.linux.sched import (
     EXIT_DEAD,
@@ -72,7 +73,6 @@ from taskscope.model.include.trace.events.sched import (
     trace_sched_process_exit,
     trace_sched_process_free,
 )
-from taskscope.model.kernel.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID, Pid
 
 SIGHUP: Final = 1
 SIGCHLD: Final = 17
@@ -129,7 +129,8 @@ def __exit_signal(tsk: Task) -> None:
     sig.sum_sched_runtime += tsk.se.sum_exec_runtime
     sig.nr_threads -= 1
     __unhash_process(tsk, group_dead)
-    # Do this under ->siglock, we can race with another thread doing sigqueue_free() if we have SIGQUEUE_PREALLOC signals.
+    # Do this under ->siglock, we can race with another thread doing sigqueue_free() if we have SIGQUEUE_PREALLOC
+    # signals.
     signal_send.flush_sigqueue(tsk.pending)
     tsk.sighand = None
     spin_unlock(sighand.siglock)
@@ -432,7 +433,8 @@ def do_exit(code: int) -> NoReturn:
     sig.live -= 1
     group_dead = sig.live == 0
     if group_dead:
-        # If the last thread of global init has exited, panic immediately to get a useable coredump: find_child_reaper().
+        # If the last thread of global init has exited, panic immediately to get a useable coredump:
+        # find_child_reaper().
         itimer.hrtimer_cancel_real_timer(sig)
         itimer.exit_itimers(sig)
     # Not modelled: acct_collect(), tty_audit_exit(), audit_free(), taskstats_exit(), perf_event_exit_task().

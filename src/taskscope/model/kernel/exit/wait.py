@@ -6,8 +6,8 @@ from __future__ import annotations
 from errno import ECHILD, EFAULT, EINVAL, ESRCH
 from typing import Any, Final
 
-import taskscope.model.kernel.exit as exit_
 import taskscope.model.fs.pidfs as pidfs
+import taskscope.model.kernel.exit as exit_
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
@@ -16,6 +16,7 @@ import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.sys as sys_
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTARTSYS
+from taskscope.model.include.linux.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, Pid
 from taskscope.model.include.linux.sched import (
     EXIT_DEAD,
     EXIT_ZOMBIE,
@@ -45,7 +46,6 @@ from taskscope.model.include.linux.wait import WaitQueueEntry
 from taskscope.model.include.trace.events.sched import (
     trace_sched_process_wait,
 )
-from taskscope.model.kernel.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, Pid
 
 SIGCHLD: Final = 17
 SIGCONT: Final = 18
@@ -268,7 +268,8 @@ def wait_consider_task(wo: WaitOpts, ptrace: bool, p: Task) -> int:
     else:
         # @p is alive and it's gonna stop, continue or exit, so there always is something to wait for.
         wo.notask_error = 0
-    # Wait for stopped.  Depending on @ptrace, different stopped state is used and the two don't interact with each other.
+    # Wait for stopped.  Depending on @ptrace, different stopped state is used and the two don't interact with each
+    # other.
     ret = wait_task_stopped(wo, ptrace, p)
     if ret:
         return ret

@@ -18,6 +18,9 @@ import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.lib.fault_inject as fault_inject
 from taskscope.model import machine
 from taskscope.model.include.linux.completion import Completion
+from taskscope.model.include.linux.pid import (
+    PIDTYPE_PID,
+)
 from taskscope.model.include.linux.sched import (
     Task,
 )
@@ -43,9 +46,6 @@ from taskscope.model.include.uapi.linux.sched import (
     CLONE_VFORK,
     CLONE_VM,
     CSIGNAL,
-)
-from taskscope.model.kernel.pid import (
-    PIDTYPE_PID,
 )
 
 SIGCHLD: Final = 17
@@ -182,7 +182,10 @@ def sys_set_tid_address(tidptr: Any) -> int:
 
 
 def unshare_files() -> Any:
-    """Give the caller a table of open files of its own; the old one if it was shared, None if not, or a negative errno."""
+    """Give the caller a table of open files of its own.
+
+    The old one if it was shared, None if not, or a negative errno.
+    """
     task = machine.cur.cpu.curr
     displaced = task.files
     if displaced.count == 1:

@@ -21,6 +21,15 @@ import taskscope.model.mm.slab as slab
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.errno import ERESTARTNOINTR
 from taskscope.model.include.linux.list import ListHead, list_add, list_add_tail, list_add_tail_rcu, list_del_init
+from taskscope.model.include.linux.pid import (
+    PIDNS_ADDING,
+    PIDTYPE_MAX,
+    PIDTYPE_PGID,
+    PIDTYPE_PID,
+    PIDTYPE_SID,
+    PIDTYPE_TGID,
+    Pid,
+)
 from taskscope.model.include.linux.sched import (
     PF_FORKNOEXEC,
     PF_IDLE,
@@ -35,7 +44,6 @@ from taskscope.model.include.linux.sched_signal import (
     RLIMIT_NPROC,
     SIG_IGN,
     SIGNAL_UNKILLABLE,
-   
     SighandStruct,
     SignalStruct,
     SigPending,
@@ -70,15 +78,6 @@ from taskscope.model.include.uapi.linux.sched import (
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
-)
-from taskscope.model.kernel.pid import (
-    PIDNS_ADDING,
-    PIDTYPE_MAX,
-    PIDTYPE_PGID,
-    PIDTYPE_PID,
-    PIDTYPE_SID,
-    PIDTYPE_TGID,
-    Pid,
 )
 
 # ---- what is shared or copied ---------------------------------------------------------------------------
@@ -453,7 +452,8 @@ def bad_fork_cleanup(
 ) -> int:
     """Undo copy_process(): the labels bad_fork_free_pid: … bad_fork_cleanup_count: of the C, entered where `done` says.
 
-    :param done: the steps that succeeded: 1 files, 2 fs, 3 sighand, 4 signal, 5 mm, 6 namespaces and io, 7 thread, 8 pid
+    :param done: the steps that succeeded: 1 files, 2 fs, 3 sighand, 4 signal, 5 mm, 6 namespaces and io, 7 thread, 8
+    pid
     """
     m = machine.cur
     if done >= 8 and pid is not m.init_struct_pid:

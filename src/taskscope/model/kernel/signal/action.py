@@ -12,12 +12,18 @@ import taskscope.model.kernel.signal.send as send
 import taskscope.model.kernel.time.timer as timer
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTARTNOHAND
+from taskscope.model.include.linux.pid import PIDTYPE_PID
 from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE, Task, set_current_state
-from taskscope.model.include.linux.sched_signal import SEND_SIG_NOINFO, KSigaction, Siginfo, sig_kernel_only, thread_group_empty
+from taskscope.model.include.linux.sched_signal import (
+    SEND_SIG_NOINFO,
+    KSigaction,
+    Siginfo,
+    sig_kernel_only,
+    thread_group_empty,
+)
 from taskscope.model.include.linux.spinlock import spin_lock_irq, spin_unlock_irq
 from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.uaccess import get_user, put_user
-from taskscope.model.kernel.pid import PIDTYPE_PID, PIDTYPE_TGID
 
 SIG_BLOCK: Final = 0
 SIG_UNBLOCK: Final = 1

@@ -1,8 +1,8 @@
 """Sending signals, and telling the parent: the first half of kernel/signal.c, v4.19.
 
-__send_signal() decides whether the signal is ignored, queues it, and lets complete_signal() choose the thread that is to
-take it: that thread is woken, and finds TIF_SIGPENDING on its way to user space (`deliver`).  A signal that is fatal for
-the whole process becomes a SIGKILL for each thread here already.
+__send_signal() decides whether the signal is ignored, queues it, and lets complete_signal() choose the thread that is
+to take it: that thread is woken, and finds TIF_SIGPENDING on its way to user space (`deliver`).  A signal that is
+fatal for the whole process becomes a SIGKILL for each thread here already.
 """
 
 from __future__ import annotations
@@ -18,24 +18,60 @@ import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.lib.fault_inject as fault_inject
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.list import ListHead, list_add_tail, list_del_init, list_for_each_entry
+from taskscope.model.include.linux.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_TGID, Pid
 from taskscope.model.include.linux.sched import (
-    PF_EXITING, TASK_INTERRUPTIBLE, TASK_WAKEKILL, Task, __TASK_STOPPED, __TASK_TRACED, same_thread_group,
+    __TASK_STOPPED,
+    __TASK_TRACED,
+    PF_EXITING,
+    TASK_INTERRUPTIBLE,
+    TASK_WAKEKILL,
+    Task,
+    same_thread_group,
 )
 from taskscope.model.include.linux.sched_signal import (
-    JOBCTL_PENDING_MASK, JOBCTL_STOP_CONSUME, JOBCTL_STOP_DEQUEUED, JOBCTL_STOP_PENDING, JOBCTL_STOP_SIGMASK,
-    RLIMIT_SIGPENDING, SA_NOCLDSTOP, SA_NOCLDWAIT, SEND_SIG_FORCED, SEND_SIG_NOINFO, SEND_SIG_PRIV,
-    SIG_DFL, SIG_IGN, SIG_KERNEL_STOP_MASK, SIGNAL_CLD_CONTINUED, SIGNAL_CLD_STOPPED, SIGNAL_GROUP_COREDUMP,
-    SIGNAL_GROUP_EXIT, SIGNAL_STOP_CONTINUED, SIGNAL_STOP_MASK, SIGNAL_STOP_STOPPED, SIGNAL_UNKILLABLE, SIGRTMIN, Siginfo,
-    SignalStruct, SigPending, Sigqueue, sig_fatal, sig_kernel_coredump, sig_kernel_ignore, sig_kernel_only, sig_kernel_stop,
+    JOBCTL_PENDING_MASK,
+    JOBCTL_STOP_CONSUME,
+    JOBCTL_STOP_DEQUEUED,
+    JOBCTL_STOP_PENDING,
+    JOBCTL_STOP_SIGMASK,
+    RLIMIT_SIGPENDING,
+    SA_NOCLDSTOP,
+    SA_NOCLDWAIT,
+    SEND_SIG_FORCED,
+    SEND_SIG_NOINFO,
+    SEND_SIG_PRIV,
+    SIG_DFL,
+    SIG_IGN,
+    SIG_KERNEL_STOP_MASK,
+    SIGNAL_CLD_CONTINUED,
+    SIGNAL_CLD_STOPPED,
+    SIGNAL_GROUP_COREDUMP,
+    SIGNAL_GROUP_EXIT,
+    SIGNAL_STOP_CONTINUED,
+    SIGNAL_STOP_MASK,
+    SIGNAL_STOP_STOPPED,
+    SIGNAL_UNKILLABLE,
+    SIGRTMIN,
+    Siginfo,
+    SignalStruct,
+    SigPending,
+    Sigqueue,
+    sig_fatal,
+    sig_kernel_coredump,
+    sig_kernel_ignore,
+    sig_kernel_only,
+    sig_kernel_stop,
     thread_group_empty,
 )
 from taskscope.model.include.linux.spinlock import (
-    read_lock, read_unlock, spin_lock_irqsave, spin_unlock_irqrestore,
+    read_lock,
+    read_unlock,
+    spin_lock_irqsave,
+    spin_unlock_irqrestore,
 )
 from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.wait import wake_up_all
 from taskscope.model.include.trace.events.signal import trace_signal_generate
-from taskscope.model.kernel.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_TGID, Pid
 
 SIGKILL: Final = 9
 SIGCHLD: Final = 17
@@ -257,7 +293,8 @@ def signal_wake_up(t: Task, resume: int) -> None:
 
 
 def prepare_signal(sig: int, p: Task, force: bool) -> bool:
-    """Do what a signal does even if it is blocked or ignored: stop signals and SIGCONT cancel each other; tell whether to send it.
+    """Do what a signal does even if it is blocked or ignored: stop signals and SIGCONT cancel each other; tell
+    whether to send it.
 
     Context: siglock held.
     """
@@ -318,7 +355,8 @@ def complete_signal(sig: int, p: Task, type: int) -> None:
     if wants_signal(sig, p):
         t = p
     elif type == PIDTYPE_PID or thread_group_empty(p):
-        # There is just one thread and it does not need to be woken.  It will dequeue unblocked signals before it runs again.
+        # There is just one thread and it does not need to be woken.  It will dequeue unblocked signals before it runs
+        # again.
         return
     else:
         # Otherwise try to find a suitable thread.

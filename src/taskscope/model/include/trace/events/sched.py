@@ -1,7 +1,8 @@
 """The events of the scheduler: include/trace/events/sched.h, v4.19, and the shapes they have had until v6.18.
 
 ``trace_x()`` is the tracepoint that kernel code calls; ``trace_event_raw_event_x()`` the probe that writes the record;
-``trace_raw_output_x()`` the text.  A switch and a wakeup are written right into the page, as they are most of a recording.
+``trace_raw_output_x()`` the text.  A switch and a wakeup are written right into the page, as they are most of a
+recording.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from taskscope.model.include.linux.trace_events import Declaration, TraceEventFi
 from taskscope.model.kernel.trace import ring_buffer, trace_events
 
 if TYPE_CHECKING:
-    from taskscope.model.kernel.pid import Pid
+    from taskscope.model.include.linux.pid import Pid
 
 TASK_REPORT_IDLE: Final = TASK_REPORT + 1
 TASK_REPORT_MAX: Final = TASK_REPORT_IDLE << 1
@@ -221,7 +222,9 @@ def trace_event_raw_event_sched_switch(file: TraceEventFile, preempt: bool, prev
     elif state > 2:
         state = __trace_sched_switch_state(preempt, prev)
     if file.flags:
-        trace_events.trace_event_buffer_commit(file, (prev_comm, prev_pid, prev.prio, state, next_comm, next_pid, next.prio))
+        trace_events.trace_event_buffer_commit(
+            file, (prev_comm, prev_pid, prev.prio, state, next_comm, next_pid, next.prio)
+        )
         return
     cmdlines = cur.savedcmd
     cmdlines[prev_pid] = prev_comm
@@ -239,8 +242,20 @@ def trace_event_raw_event_sched_switch(file: TraceEventFile, preempt: bool, prev
             return
         end = pos + file.length
         head = 0
-    file.pack_into(cpu_buffer.page, pos, head | file.type_len, file.head | context, prev_pid, prev_comm, prev_pid, prev.prio,
-                   state, next_comm, next_pid, next.prio)
+    file.pack_into(
+        cpu_buffer.page,
+        pos,
+        head | file.type_len,
+        file.head | context,
+        prev_pid,
+        prev_comm,
+        prev_pid,
+        prev.prio,
+        state,
+        next_comm,
+        next_pid,
+        next.prio,
+    )
     cpu_buffer.pos = end
     cpu_buffer.write_stamp = ts
     cpu_buffer.entries += 1
@@ -314,7 +329,7 @@ def trace_event_raw_event_sched_stat_runtime(file: TraceEventFile, tsk: Task, ru
     if count > 15 or curr.thread_info.flags & cur.tif_need_resched:
         context = trace_events.tracing_gen_ctx(cur)
     else:
-        context = count << 24 | 0x10000                     # update_curr() runs with interrupts off
+        context = count << 24 | 0x10000  # update_curr() runs with interrupts off
     cpu_buffer = file.buffers[cpu.id]
     ts = cur.now
     pos = cpu_buffer.pos
@@ -327,10 +342,21 @@ def trace_event_raw_event_sched_stat_runtime(file: TraceEventFile, tsk: Task, ru
         end = pos + file.length
         head = 0
     if with_vruntime:
-        file.pack_into(cpu_buffer.page, pos, head | file.type_len, file.head | context, curr.pid, tsk.comm16, tsk.pid, runtime,
-                       vruntime & 0xFFFF_FFFF_FFFF_FFFF)
+        file.pack_into(
+            cpu_buffer.page,
+            pos,
+            head | file.type_len,
+            file.head | context,
+            curr.pid,
+            tsk.comm16,
+            tsk.pid,
+            runtime,
+            vruntime & 0xFFFF_FFFF_FFFF_FFFF,
+        )
     else:
-        file.pack_into(cpu_buffer.page, pos, head | file.type_len, file.head | context, curr.pid, tsk.comm16, tsk.pid, runtime)
+        file.pack_into(
+            cpu_buffer.page, pos, head | file.type_len, file.head | context, curr.pid, tsk.comm16, tsk.pid, runtime
+        )
     cpu_buffer.pos = end
     cpu_buffer.write_stamp = ts
     cpu_buffer.entries += 1
@@ -361,8 +387,10 @@ def trace_raw_output_sched_switch(v: Any) -> str:
     letters = "|".join(c for i, c in enumerate(_STATES) if state >> i & 1) or "R"
     # Bits that no state is named for are printed as a number, as print_flags does.
     plus = "+" if state & TASK_REPORT_MAX else ""
-    return (f"prev_comm={prev_comm} prev_pid={prev_pid} prev_prio={prev_prio} prev_state={letters}{plus} ==> "
-            f"next_comm={next_comm} next_pid={next_pid} next_prio={next_prio}")
+    return (
+        f"prev_comm={prev_comm} prev_pid={prev_pid} prev_prio={prev_prio} prev_state={letters}{plus} ==> "
+        f"next_comm={next_comm} next_pid={next_pid} next_prio={next_prio}"
+    )
 
 
 def trace_raw_output_sched_process_exit(v: Any) -> str:
@@ -373,116 +401,291 @@ def trace_raw_output_sched_process_exit(v: Any) -> str:
 # ---- declarations ----------------------------------------------------------------------------------------
 
 _BITS: Final = "0x0000 | 0x0001 | 0x0002 | 0x0004 | 0x0008 | 0x0010 | 0x0020 | 0x0040"
-_LONG_BITS: Final = ("0x00000000 | 0x00000001 | 0x00000002 | 0x00000004 | 0x00000008 | 0x00000010 | 0x00000020 | "
-                     "0x00000040")
+_LONG_BITS: Final = (
+    "0x00000000 | 0x00000001 | 0x00000002 | 0x00000004 | 0x00000008 | 0x00000010 | 0x00000020 | 0x00000040"
+)
 
 
 def _switch_fmt(bits: str, width: int) -> str:
     mask = f"(((({bits}) + 1) << 1) - 1)"
     states = ", ".join(f'{{ 0x{1 << i:0{width}x}, "{c}" }}' for i, c in enumerate(_STATES))
-    return ('"prev_comm=%s prev_pid=%d prev_prio=%d prev_state=%s%s ==> next_comm=%s next_pid=%d next_prio=%d", '
-            f'REC->prev_comm, REC->prev_pid, REC->prev_prio, (REC->prev_state & {mask}) ? '
-            f'__print_flags(REC->prev_state & {mask}, "|", {states}) : "R", '
-            f'REC->prev_state & ((({bits}) + 1) << 1) ? "+" : "", REC->next_comm, REC->next_pid, REC->next_prio')
+    return (
+        '"prev_comm=%s prev_pid=%d prev_prio=%d prev_state=%s%s ==> next_comm=%s next_pid=%d next_prio=%d", '
+        f"REC->prev_comm, REC->prev_pid, REC->prev_prio, (REC->prev_state & {mask}) ? "
+        f'__print_flags(REC->prev_state & {mask}, "|", {states}) : "R", '
+        f'REC->prev_state & ((({bits}) + 1) << 1) ? "+" : "", REC->next_comm, REC->next_pid, REC->next_prio'
+    )
 
 
-_SWITCH: Final = ("char prev_comm[16]; pid_t prev_pid; int prev_prio; long prev_state; char next_comm[16]; pid_t next_pid; "
-                  "int next_prio")
+_SWITCH: Final = (
+    "char prev_comm[16]; pid_t prev_pid; int prev_prio; long prev_state; char next_comm[16]; pid_t next_pid; "
+    "int next_prio"
+)
 _COMM_PID_PRIO: Final = '"comm=%s pid=%d prio=%d", REC->comm, REC->pid, REC->prio'
 _WAKEUP: Final = '"comm=%s pid=%d prio=%d target_cpu=%03d", REC->comm, REC->pid, REC->prio, REC->target_cpu'
 _DELAY: Final = '"comm=%s pid=%d delay=%Lu [ns]", REC->comm, REC->pid, (unsigned long long)REC->delay'
-_PAIR: Final = "; ".join(f"{t} {side}_{n}" for side in ("src", "dst")
-                         for t, n in (("pid_t", "pid"), ("pid_t", "tgid"), ("pid_t", "ngid"), ("int", "cpu"), ("int", "nid")))
-_PAIR_FMT: Final = ('"' + " ".join(f"{p.split()[1]}=%d" for p in _PAIR.split("; ")) + '", '
-                    + ", ".join(f"REC->{p.split()[1]}" for p in _PAIR.split("; ")))
+_PAIR: Final = "; ".join(
+    f"{t} {side}_{n}"
+    for side in ("src", "dst")
+    for t, n in (("pid_t", "pid"), ("pid_t", "tgid"), ("pid_t", "ngid"), ("int", "cpu"), ("int", "nid"))
+)
+_PAIR_FMT: Final = (
+    '"'
+    + " ".join(f"{p.split()[1]}=%d" for p in _PAIR.split("; "))
+    + '", '
+    + ", ".join(f"REC->{p.split()[1]}" for p in _PAIR.split("; "))
+)
 
 
 def _comm(name: str, rest: str, fmt: str, args: str, probe: Any) -> list[Declaration]:
     """Declare an event whose ``comm`` was an array before v6.14 and is a string since."""
     tail = f"; {rest}" if rest else ""
     return [
-        Declaration("sched", name, f"char comm[16]; pid_t pid{tail}", f'"comm=%s pid=%d{fmt}", REC->comm, REC->pid{args}',
-                    probe, None, before=(6, 14)),
-        Declaration("sched", name, f"__data_loc char[] comm; pid_t pid{tail}",
-                    f'"comm=%s pid=%d{fmt}", __get_str(comm), REC->pid{args}', probe, None, since=(6, 14)),
+        Declaration(
+            "sched",
+            name,
+            f"char comm[16]; pid_t pid{tail}",
+            f'"comm=%s pid=%d{fmt}", REC->comm, REC->pid{args}',
+            probe,
+            None,
+            before=(6, 14),
+        ),
+        Declaration(
+            "sched",
+            name,
+            f"__data_loc char[] comm; pid_t pid{tail}",
+            f'"comm=%s pid=%d{fmt}", __get_str(comm), REC->pid{args}',
+            probe,
+            None,
+            since=(6, 14),
+        ),
     ]
 
 
 _PRIO: Final = ("int prio", " prio=%d", ", REC->prio")
 EVENTS: Final = (
-    Declaration("sched", "sched_switch", _SWITCH, _switch_fmt(_BITS, 2), trace_event_raw_event_sched_switch,
-                trace_raw_output_sched_switch, before=(4, 20)),
-    Declaration("sched", "sched_switch", _SWITCH, _switch_fmt(_LONG_BITS, 8), trace_event_raw_event_sched_switch,
-                trace_raw_output_sched_switch, since=(4, 20)),
-    *(Declaration("sched", name, "char comm[16]; pid_t pid; int prio; int success; int target_cpu", _WAKEUP,
-                  trace_event_raw_event_sched_wakeup_success, None, before=(5, 14))
-      for name in ("sched_waking", "sched_wakeup", "sched_wakeup_new")),
-    *(Declaration("sched", name, "char comm[16]; pid_t pid; int prio; int target_cpu", _WAKEUP,
-                  trace_event_raw_event_sched_wakeup_template, None, since=(5, 14))
-      for name in ("sched_waking", "sched_wakeup", "sched_wakeup_new")),
-    *_comm("sched_migrate_task", "int prio; int orig_cpu; int dest_cpu", " prio=%d orig_cpu=%d dest_cpu=%d",
-           ", REC->prio, REC->orig_cpu, REC->dest_cpu", trace_event_raw_event_sched_migrate_task),
+    Declaration(
+        "sched",
+        "sched_switch",
+        _SWITCH,
+        _switch_fmt(_BITS, 2),
+        trace_event_raw_event_sched_switch,
+        trace_raw_output_sched_switch,
+        before=(4, 20),
+    ),
+    Declaration(
+        "sched",
+        "sched_switch",
+        _SWITCH,
+        _switch_fmt(_LONG_BITS, 8),
+        trace_event_raw_event_sched_switch,
+        trace_raw_output_sched_switch,
+        since=(4, 20),
+    ),
+    *(
+        Declaration(
+            "sched",
+            name,
+            "char comm[16]; pid_t pid; int prio; int success; int target_cpu",
+            _WAKEUP,
+            trace_event_raw_event_sched_wakeup_success,
+            None,
+            before=(5, 14),
+        )
+        for name in ("sched_waking", "sched_wakeup", "sched_wakeup_new")
+    ),
+    *(
+        Declaration(
+            "sched",
+            name,
+            "char comm[16]; pid_t pid; int prio; int target_cpu",
+            _WAKEUP,
+            trace_event_raw_event_sched_wakeup_template,
+            None,
+            since=(5, 14),
+        )
+        for name in ("sched_waking", "sched_wakeup", "sched_wakeup_new")
+    ),
+    *_comm(
+        "sched_migrate_task",
+        "int prio; int orig_cpu; int dest_cpu",
+        " prio=%d orig_cpu=%d dest_cpu=%d",
+        ", REC->prio, REC->orig_cpu, REC->dest_cpu",
+        trace_event_raw_event_sched_migrate_task,
+    ),
     *_comm("sched_process_free", *_PRIO, trace_event_raw_event_sched_process_template),
     *_comm("sched_wait_task", *_PRIO, trace_event_raw_event_sched_process_template),
     *_comm("sched_process_wait", *_PRIO, trace_event_raw_event_sched_process_wait),
     *_comm("sched_kthread_stop", "", "", "", trace_event_raw_event_sched_process_hang),
     *_comm("sched_process_hang", "", "", "", trace_event_raw_event_sched_process_hang),
-    *_comm("sched_pi_setprio", "int oldprio; int newprio", " oldprio=%d newprio=%d", ", REC->oldprio, REC->newprio",
-           trace_event_raw_event_sched_pi_setprio),
-    Declaration("sched", "sched_process_exit", "char comm[16]; pid_t pid; int prio", _COMM_PID_PRIO,
-                trace_event_raw_event_sched_process_exit, None, before=(6, 16)),
-    Declaration("sched", "sched_process_exit", "char comm[16]; pid_t pid; int prio; bool group_dead",
-                '"comm=%s pid=%d prio=%d group_dead=%s", REC->comm, REC->pid, REC->prio, '
-                'REC->group_dead ? "true" : "false"', trace_event_raw_event_sched_process_exit,
-                trace_raw_output_sched_process_exit, since=(6, 16)),
-    Declaration("sched", "sched_process_fork", "char parent_comm[16]; pid_t parent_pid; char child_comm[16]; pid_t child_pid",
-                '"comm=%s pid=%d child_comm=%s child_pid=%d", REC->parent_comm, REC->parent_pid, REC->child_comm, '
-                "REC->child_pid", trace_event_raw_event_sched_process_fork, None, before=(6, 14)),
-    Declaration("sched", "sched_process_fork",
-                "__data_loc char[] parent_comm; pid_t parent_pid; __data_loc char[] child_comm; pid_t child_pid",
-                '"comm=%s pid=%d child_comm=%s child_pid=%d", __get_str(parent_comm), REC->parent_pid, '
-                "__get_str(child_comm), REC->child_pid", trace_event_raw_event_sched_process_fork, None, since=(6, 14)),
-    Declaration("sched", "sched_process_exec", "__data_loc char[] filename; pid_t pid; pid_t old_pid",
-                '"filename=%s pid=%d old_pid=%d", __get_str(filename), REC->pid, REC->old_pid',
-                trace_event_raw_event_sched_process_exec, None),
-    Declaration("sched", "sched_prepare_exec",
-                "__data_loc char[] interp; __data_loc char[] filename; pid_t pid; __data_loc char[] comm",
-                '"interp=%s filename=%s pid=%d comm=%s", __get_str(interp), __get_str(filename), REC->pid, __get_str(comm)',
-                trace_event_raw_event_sched_prepare_exec, None, since=(6, 10)),
+    *_comm(
+        "sched_pi_setprio",
+        "int oldprio; int newprio",
+        " oldprio=%d newprio=%d",
+        ", REC->oldprio, REC->newprio",
+        trace_event_raw_event_sched_pi_setprio,
+    ),
+    Declaration(
+        "sched",
+        "sched_process_exit",
+        "char comm[16]; pid_t pid; int prio",
+        _COMM_PID_PRIO,
+        trace_event_raw_event_sched_process_exit,
+        None,
+        before=(6, 16),
+    ),
+    Declaration(
+        "sched",
+        "sched_process_exit",
+        "char comm[16]; pid_t pid; int prio; bool group_dead",
+        '"comm=%s pid=%d prio=%d group_dead=%s", REC->comm, REC->pid, REC->prio, REC->group_dead ? "true" : "false"',
+        trace_event_raw_event_sched_process_exit,
+        trace_raw_output_sched_process_exit,
+        since=(6, 16),
+    ),
+    Declaration(
+        "sched",
+        "sched_process_fork",
+        "char parent_comm[16]; pid_t parent_pid; char child_comm[16]; pid_t child_pid",
+        '"comm=%s pid=%d child_comm=%s child_pid=%d", REC->parent_comm, REC->parent_pid, REC->child_comm, '
+        "REC->child_pid",
+        trace_event_raw_event_sched_process_fork,
+        None,
+        before=(6, 14),
+    ),
+    Declaration(
+        "sched",
+        "sched_process_fork",
+        "__data_loc char[] parent_comm; pid_t parent_pid; __data_loc char[] child_comm; pid_t child_pid",
+        '"comm=%s pid=%d child_comm=%s child_pid=%d", __get_str(parent_comm), REC->parent_pid, '
+        "__get_str(child_comm), REC->child_pid",
+        trace_event_raw_event_sched_process_fork,
+        None,
+        since=(6, 14),
+    ),
+    Declaration(
+        "sched",
+        "sched_process_exec",
+        "__data_loc char[] filename; pid_t pid; pid_t old_pid",
+        '"filename=%s pid=%d old_pid=%d", __get_str(filename), REC->pid, REC->old_pid',
+        trace_event_raw_event_sched_process_exec,
+        None,
+    ),
+    Declaration(
+        "sched",
+        "sched_prepare_exec",
+        "__data_loc char[] interp; __data_loc char[] filename; pid_t pid; __data_loc char[] comm",
+        '"interp=%s filename=%s pid=%d comm=%s", __get_str(interp), __get_str(filename), REC->pid, __get_str(comm)',
+        trace_event_raw_event_sched_prepare_exec,
+        None,
+        since=(6, 10),
+    ),
     # CONFIG_SCHEDSTATS: 4.19 of the Raspberry Pi and Debian's 6.1 have it, the 6.18 here has not.
-    *(Declaration("sched", name, "char comm[16]; pid_t pid; u64 delay", _DELAY, trace_event_raw_event_sched_stat_template, None,
-                  before=(6, 14)) for name in ("sched_stat_wait", "sched_stat_sleep", "sched_stat_iowait", "sched_stat_blocked")),
-    Declaration("sched", "sched_stat_runtime", "char comm[16]; pid_t pid; u64 runtime; u64 vruntime",
-                '"comm=%s pid=%d runtime=%Lu [ns] vruntime=%Lu [ns]", REC->comm, REC->pid, '
-                "(unsigned long long)REC->runtime, (unsigned long long)REC->vruntime",
-                trace_event_raw_event_sched_stat_runtime, None, before=(6, 9)),
-    Declaration("sched", "sched_stat_runtime", "__data_loc char[] comm; pid_t pid; u64 runtime",
-                '"comm=%s pid=%d runtime=%Lu [ns]", __get_str(comm), REC->pid, (unsigned long long)REC->runtime',
-                trace_event_raw_event_sched_stat_runtime, None, since=(6, 14)),
-    Declaration("sched", "sched_kthread_stop_ret", "int ret", '"ret=%d", REC->ret',
-                trace_event_raw_event_sched_kthread_stop_ret, None),
-    Declaration("sched", "sched_wake_idle_without_ipi", "int cpu", '"cpu=%d", REC->cpu',
-                trace_event_raw_event_sched_kthread_stop_ret, None),
+    *(
+        Declaration(
+            "sched",
+            name,
+            "char comm[16]; pid_t pid; u64 delay",
+            _DELAY,
+            trace_event_raw_event_sched_stat_template,
+            None,
+            before=(6, 14),
+        )
+        for name in ("sched_stat_wait", "sched_stat_sleep", "sched_stat_iowait", "sched_stat_blocked")
+    ),
+    Declaration(
+        "sched",
+        "sched_stat_runtime",
+        "char comm[16]; pid_t pid; u64 runtime; u64 vruntime",
+        '"comm=%s pid=%d runtime=%Lu [ns] vruntime=%Lu [ns]", REC->comm, REC->pid, '
+        "(unsigned long long)REC->runtime, (unsigned long long)REC->vruntime",
+        trace_event_raw_event_sched_stat_runtime,
+        None,
+        before=(6, 9),
+    ),
+    Declaration(
+        "sched",
+        "sched_stat_runtime",
+        "__data_loc char[] comm; pid_t pid; u64 runtime",
+        '"comm=%s pid=%d runtime=%Lu [ns]", __get_str(comm), REC->pid, (unsigned long long)REC->runtime',
+        trace_event_raw_event_sched_stat_runtime,
+        None,
+        since=(6, 14),
+    ),
+    Declaration(
+        "sched",
+        "sched_kthread_stop_ret",
+        "int ret",
+        '"ret=%d", REC->ret',
+        trace_event_raw_event_sched_kthread_stop_ret,
+        None,
+    ),
+    Declaration(
+        "sched",
+        "sched_wake_idle_without_ipi",
+        "int cpu",
+        '"cpu=%d", REC->cpu',
+        trace_event_raw_event_sched_kthread_stop_ret,
+        None,
+    ),
     # Not modelled: NUMA balancing and kthread workers; their events exist, as in the kernel, and stay silent.
-    Declaration("sched", "sched_kthread_work_queue_work", "void * work; void * function; void * worker",
-                '"work struct=%p function=%ps worker=%p", REC->work, REC->function, REC->worker', None, None, since=(5, 11)),
-    Declaration("sched", "sched_kthread_work_execute_start", "void * work; void * function",
-                '"work struct %p: function %ps", REC->work, REC->function', None, None, since=(5, 11)),
-    Declaration("sched", "sched_kthread_work_execute_end", "void * work; void * function",
-                '"work struct %p: function %ps", REC->work, REC->function', None, None, since=(5, 11)),
-    Declaration("sched", "sched_move_numa", "pid_t pid; pid_t tgid; pid_t ngid; int src_cpu; int src_nid; int dst_cpu; int dst_nid",
-                '"pid=%d tgid=%d ngid=%d src_cpu=%d src_nid=%d dst_cpu=%d dst_nid=%d", REC->pid, REC->tgid, REC->ngid, '
-                "REC->src_cpu, REC->src_nid, REC->dst_cpu, REC->dst_nid", None, None),
+    Declaration(
+        "sched",
+        "sched_kthread_work_queue_work",
+        "void * work; void * function; void * worker",
+        '"work struct=%p function=%ps worker=%p", REC->work, REC->function, REC->worker',
+        None,
+        None,
+        since=(5, 11),
+    ),
+    Declaration(
+        "sched",
+        "sched_kthread_work_execute_start",
+        "void * work; void * function",
+        '"work struct %p: function %ps", REC->work, REC->function',
+        None,
+        None,
+        since=(5, 11),
+    ),
+    Declaration(
+        "sched",
+        "sched_kthread_work_execute_end",
+        "void * work; void * function",
+        '"work struct %p: function %ps", REC->work, REC->function',
+        None,
+        None,
+        since=(5, 11),
+    ),
+    Declaration(
+        "sched",
+        "sched_move_numa",
+        "pid_t pid; pid_t tgid; pid_t ngid; int src_cpu; int src_nid; int dst_cpu; int dst_nid",
+        '"pid=%d tgid=%d ngid=%d src_cpu=%d src_nid=%d dst_cpu=%d dst_nid=%d", REC->pid, REC->tgid, REC->ngid, '
+        "REC->src_cpu, REC->src_nid, REC->dst_cpu, REC->dst_nid",
+        None,
+        None,
+    ),
     Declaration("sched", "sched_stick_numa", _PAIR, _PAIR_FMT, None, None, since=(5, 0)),
     Declaration("sched", "sched_swap_numa", _PAIR, _PAIR_FMT, None, None, since=(5, 0)),
-    Declaration("sched", "sched_skip_vma_numa",
-                "unsigned long numa_scan_offset; unsigned long vm_start; unsigned long vm_end; enum numa_vmaskip_reason reason",
-                '"numa_scan_offset=%lX vm_start=%lX vm_end=%lX reason=%s", REC->numa_scan_offset, REC->vm_start, REC->vm_end, '
-                '__print_symbolic(REC->reason, { 0, "unsuitable" }, { 1, "shared_ro" }, { 2, "inaccessible" }, '
-                '{ 3, "scan_delay" }, { 4, "pid_inactive" }, { 5, "ignore_pid_inactive" }, { 6, "seq_completed" })',
-                None, None, since=(6, 8)),
-    Declaration("sched", "sched_skip_cpuset_numa",
-                "char comm[16]; pid_t pid; pid_t tgid; pid_t ngid; unsigned long mem_allowed[16]",
-                '"comm=%s pid=%d tgid=%d ngid=%d mem_nodes_allowed=%*pbl", REC->comm, REC->pid, REC->tgid, REC->ngid, '
-                "(1 << 10), REC->mem_allowed", None, None, since=(6, 17)),
+    Declaration(
+        "sched",
+        "sched_skip_vma_numa",
+        "unsigned long numa_scan_offset; unsigned long vm_start; unsigned long vm_end; enum numa_vmaskip_reason reason",
+        '"numa_scan_offset=%lX vm_start=%lX vm_end=%lX reason=%s", REC->numa_scan_offset, REC->vm_start, REC->vm_end, '
+        '__print_symbolic(REC->reason, { 0, "unsuitable" }, { 1, "shared_ro" }, { 2, "inaccessible" }, '
+        '{ 3, "scan_delay" }, { 4, "pid_inactive" }, { 5, "ignore_pid_inactive" }, { 6, "seq_completed" })',
+        None,
+        None,
+        since=(6, 8),
+    ),
+    Declaration(
+        "sched",
+        "sched_skip_cpuset_numa",
+        "char comm[16]; pid_t pid; pid_t tgid; pid_t ngid; unsigned long mem_allowed[16]",
+        '"comm=%s pid=%d tgid=%d ngid=%d mem_nodes_allowed=%*pbl", REC->comm, REC->pid, REC->tgid, REC->ngid, '
+        "(1 << 10), REC->mem_allowed",
+        None,
+        None,
+        since=(6, 17),
+    ),
 )
