@@ -6,8 +6,9 @@ step asks for is left out where it could not be part of a program with one resul
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from taskscope.abi.sched import CloneFlag
@@ -61,6 +62,7 @@ FORKS: Final = (
     17 | _C.CLONE_FILES,
     17 | _C.CLONE_FS | _C.CLONE_SYSVSEM | _C.CLONE_UNTRACED,
     28 | _C.CLONE_PARENT,
+    17 | _C.CLONE_PARENT_SETTID,
 )
 #: flags that contradict each other (copy_process(): EINVAL)
 BAD_CLONES: Final = (
@@ -92,9 +94,13 @@ NAMES: Final = ("raspbian_proc", "a", "", "0123456789abcdef_", "with space", "x"
 KINDS: Final = tuple(name for name, shares in (
     ("getpid", 1), ("fork", 7), ("exit", 4), ("kill", 7), ("wait4", 6), ("waitid", 5), ("setpgid", 4), ("setsid", 2),
     ("getppid", 2), ("getpgid", 2), ("getsid", 1), ("subreaper", 2), ("pdeath", 2), ("prctl_get", 1), ("signal", 3),
-    ("name", 1), ("files", 2), ("exec", 1), ("badexec", 1), ("stat", 2), ("setuid", 1),
+    ("vfork", 2), ("name", 1), ("files", 2), ("exec", 1), ("badexec", 1), ("stat", 2), ("setuid", 1),
     ("umask", 1), ("badclone", 1), ("gettid", 1),
 ) for _ in range(shares))
+#: what a child of vfork() does before it ends
+INSIDE: Final = (
+    "getpid", "getppid", "setpgid", "setsid", "stat", "signal", "kill", "umask", "files", "badexec", "name",
+)
 #: kinds that can end the process itself or another
 DEADLY: Final = frozenset({"exit", "kill"})
 
@@ -153,6 +159,9 @@ def take(builder: Builder, step: Step, *, root: bool) -> None:
     call = _call(world, actor, kind, a, b, c)
     if call is None or (actor == 0 and kind not in ("wait4", "waitid")) or (kind == "setuid" and not root):
         return
+    if kind == "vfork":
+        _vfork(builder, actor, a, b, c)
+        return
     try:
         if kind == "exec":
             builder.exec(actor, "/bin/cat")
@@ -160,6 +169,29 @@ def take(builder: Builder, step: Step, *, root: bool) -> None:
             builder.emit(actor, call)
     except SkipError:
         return
+
+
+def _vfork(builder: Builder, actor: int, a: int, b: int, c: int) -> None:
+    """Add a vfork with a short life of the child, or nothing."""
+    child = len(builder.world.procs)
+    if child >= ACTORS:
+        return
+    flags = int(_C.CLONE_VFORK) | (17, 17, 0, 17 | _C.CLONE_FILES)[a % 4]
+    kinds = [INSIDE[number % len(INSIDE)] for number in (b // 4, c // 4)][: b % 3]
+    inside = [_chooser(kind, c) for kind in kinds]
+    end: Item = ["exec", "/bin/cat"] if a // 4 % 4 == 0 else ["exit", EXIT_CODES[c % len(EXIT_CODES)]]
+    before = copy.deepcopy(vars(builder))
+    try:
+        builder.vfork(actor, ["fork", child, flags, ("fn", "again")[b // 4 % 2]], inside, end)
+    except SkipError:
+        vars(builder).update(before)
+
+
+def _chooser(kind: str, number: int) -> Callable[[World, int], Item | None]:
+    def choose(world: World, actor: int) -> Item | None:
+        return _call(world, actor, kind, number, number // 2, number // 4)
+
+    return choose
 
 
 def _may_end(world: World, actor: int, dice: int) -> bool:

@@ -9,7 +9,8 @@ time: what is left to the scheduler can not change a result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from taskscope.labs.truth.program import Item
@@ -55,7 +56,7 @@ class Builder:
     def active(self, actor: int) -> bool:
         """Tell whether a process can do something now."""
         proc = self.world.procs[actor]
-        return proc.state == "run" and not proc.execed
+        return proc.state == "run" and not proc.execed and not proc.waiting
 
     def sync(self, z: int, b: int, n: int) -> None:
         """Order event `n` of `b` before whatever `z` does next.
@@ -171,12 +172,12 @@ class Builder:
             token = self.resume.pop(x, None)
             if token is not None and world.procs[x].state == "run":
                 self.scripts[actor].append([-1, "tok", x, token])
-        if world.procs[actor].state == "stopped":
+        if world.procs[actor].state == "stopped" or world.procs[actor].waiting:
             self.unfinished[actor] = serial
         elif world.procs[actor].state == "run":
             clock[actor][actor] += 1
         for x in list(self.unfinished):
-            if self.world.procs[x].state == "run":
+            if self.world.procs[x].state == "run" and not self.world.procs[x].waiting:
                 del self.unfinished[x]
                 clock[x][x] += 1
         for parent, x, how in effect.observe:
@@ -232,6 +233,37 @@ class Builder:
         if serial is not None:
             self.expected[serial] = None
         return list(clock)
+
+    def vfork(self, actor: int, call: Item, inside: Sequence[Callable[[World, int], Item | None]], end: Item) -> None:
+        """Let a process sleep in its birth of a child that does something, and then exits or execs.
+
+        :param inside: choose operations of the child
+        :param end: exit or exec
+        :raises SkipError: it can not be added; the builder is unusable then
+        """
+        child = len(self.world.procs)
+        self.emit(actor, call)
+        for choose in inside:
+            todo = choose(self.world, child)
+            with contextlib.suppress(SkipError):
+                if todo is not None and todo[0] not in ("fork", "exec"):
+                    before = list(self.clock[child])
+                    self.emit(child, todo)
+            if not self.active(child):
+                break
+        else:
+            before = list(self.clock[child])
+            if end[0] == "exit":
+                self.emit(child, end)
+        if self.world.procs[child].state == "stopped":
+            raise SkipError                 # nobody would continue it
+        if actor in self.unfinished:        # else the child has killed it
+            self.world.procs[actor].waiting = False
+            del self.unfinished[actor]
+            _join(self.clock[actor], before)
+            self.clock[actor][actor] += 1
+        if end[0] == "exec" and self.active(child):
+            self.exec(child, end[1])
 
     def exec(self, actor: int, path: str) -> None:
         """Add an exec; the parent waits until it has happened.

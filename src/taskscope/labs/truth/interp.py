@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 PR_SET_NAME, PR_GET_NAME = 15, 16
+CLONE_PARENT_SETTID = 0x00100000
 #: operations with symbolic pids among their arguments
 PID_ARGUMENTS = frozenset(("getpgid", "getsid", "setpgid", "kill", "wait4", "waitid", "stat"))
 #: the first of the two descriptors of actor n's pipe of tokens is ``fds[n][0]``
@@ -32,9 +33,10 @@ class Board(Protocol):
 class Life(Protocol):
     """How a process of a program begins on this kind of kernel."""
 
-    def fork(self, sys: Any, run: Run, child: int, flags: int, how: str) -> int:
-        """Create the actor `child` with clone(flags); it plays its script and then parks.  Return its pid.
+    def fork(self, sys: Any, run: Run, child: int, flags: int, how: str) -> tuple[int, int]:
+        """Create the actor `child` with clone(flags); it plays its script and then parks.
 
+        :return: its pid, and what the kernel wrote to ``parent_tid``, 0 if nothing
         :raises OSError: it failed
         """
 
@@ -93,9 +95,9 @@ def perform(sys: Any, run: Run, actor: int, name: str, item: list[Any]) -> tuple
     :raises OSError: it failed
     """
     if name == "fork":
-        pid = run.life.fork(sys, run, item[2], item[3], item[4])
+        pid, told = run.life.fork(sys, run, item[2], item[3], item[4])
         run.board.born(item[2], pid)
-        return pid, ()
+        return pid, (told,) if item[3] & CLONE_PARENT_SETTID else ()
     if name == "badclone":
         return run.life.badclone(sys, item[2]), ()
     args = item[2:]

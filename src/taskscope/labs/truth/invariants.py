@@ -46,13 +46,15 @@ class Watch:
         #: CPU time by our own account, from the runqueues' clocks: task -> ns
         self.ran: dict[Task, int] = {}
         self.since: list[int] = []
-        #: time that passed inside a switch, charged to nobody
-        self.between = 0
+        self.idle = 0
+        #: what the watch has seen pass on all CPUs
+        self.passed = 0
         for cpu in m.cpus:
             curr = cpu.rq.curr
             self.since.append(cpu.rq.clock if curr is cpu.rq.idle else curr.se.exec_start)
         for task in self.tasks():
             self.ran[task] = task.se.sum_exec_runtime
+        self.before = sum(self.ran.values())
         tracepoint_probe_register(m.tp, "sched_switch", _on_switch, self)
         tracepoint_probe_register(m.tp, "task_newtask", _on_newtask, self)
 
@@ -82,6 +84,10 @@ class Watch:
         self.check_runqueues(tasks)
         m = self.m
         assert m.nr_threads == len(tasks), f"nr_threads is {m.nr_threads}, there are {len(tasks)} tasks"
+        # What all tasks that ever were are charged, and idling, is what passed on the CPUs.
+        charged = sum(p.se.sum_exec_runtime for p in self.ran if not p.on_cpu)
+        running = sum(ran for p, ran in self.ran.items() if p.on_cpu)
+        assert charged + running - self.before + self.idle == self.passed, "run times are not the CPUs' time"
         cpu = m.cpu
         if cpu.user_mode:
             assert cpu.preempt_count == 0, f"preempt_count is {cpu.preempt_count:#x} in user mode"
@@ -197,10 +203,10 @@ def _on_switch(watch: Watch, preempt: bool, prev: Task, next: Task) -> None:
     now = rq.clock
     ran, watch.since[cpu.id] = now - watch.since[cpu.id], now
     assert ran >= 0, f"cpu {cpu.id}: the runqueue's clock went back"
-    if prev is not rq.idle and prev in watch.ran:
+    watch.passed += ran
+    if prev is rq.idle:
+        watch.idle += ran
+    else:
         mine = watch.ran[prev] = watch.ran[prev] + ran
         charged = prev.se.sum_exec_runtime
-        assert charged <= mine, f"{prev}: charged {charged} ns, ran {mine} ns"
-        # What passed since the kernel looked at the clock for prev belongs to nobody.
-        watch.between += mine - charged
-        watch.ran[prev] = charged
+        assert charged == mine, f"{prev}: charged {charged} ns, ran {mine} ns"

@@ -11,10 +11,12 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
+from taskscope.abi.sched import CloneFlag
 from taskscope.labs.truth import interp
 from taskscope.labs.truth.invariants import Watch
 from taskscope.labs.truth.program import Item, Program, Raw, Transcript, transcript
 from taskscope.model import flavours, machine
+from taskscope.model.include.linux.uaccess import Word
 from taskscope.model.init import main as init_main
 
 #: virtual time that one program may take, in ns
@@ -54,14 +56,21 @@ class ModelBoard:
 class ModelLife:
     """Births on the model: both ways in which a Python program can have a child."""
 
-    def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> int:
+    def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> tuple[int, int]:
         """See `interp.Life`; "fn" starts the child in a function, "again" returns twice."""
+        # A word of its own: the child of a later fork reads in its copy what this one was told.
+        tid = Word(0x0001_0000 + 8 * child)
         if how == "fn":
-            return int(sys.clone(_live, run, child, flags=flags))
-        pid = int(sys.fork() if flags == 17 else sys.clone_flags(flags))
+            pid = int(sys.clone(_live, run, child, flags=flags, parent_tid=tid))
+        elif flags == 17:
+            pid = int(sys.fork())
+        elif flags == 17 | int(CloneFlag.CLONE_VFORK):
+            pid = int(sys.vfork())
+        else:
+            pid = int(sys.clone_flags(flags, tid))
         if pid == 0:
             _live(sys, run, child)
-        return pid
+        return pid, int(tid.get())
 
     def badclone(self, sys: Any, flags: int) -> int:
         """See `interp.Life`."""

@@ -127,6 +127,9 @@ def render(item: Item, raw: Raw, names: Mapping[int, str], uid: int = 0) -> str 
         return f"{head}) {state} {pids} {signal}"
     if isinstance(more, bytes):
         return repr(more.decode("latin-1"))
+    if name == "fork" and more:
+        assert isinstance(more, tuple)
+        return f"{name_of(ret, names)} {name_of(more[0], names)}"
     if name in PID_RESULTS:
         return name_of(ret, names)
     return " ".join(str(number) for number in (ret, *more))

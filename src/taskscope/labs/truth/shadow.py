@@ -41,6 +41,8 @@ PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 _PARENT: Final = int(CloneFlag.CLONE_PARENT)
 _FILES: Final = int(CloneFlag.CLONE_FILES)
 _FS: Final = int(CloneFlag.CLONE_FS)
+_VFORK: Final = int(CloneFlag.CLONE_VFORK)
+_SETTID: Final = int(CloneFlag.CLONE_PARENT_SETTID)
 
 #: pairs of modes that commute
 COMMUTE: Final = frozenset({"rr", "aa", "dd", "ee", "er", "re", "ea", "ae", "ed", "de"})
@@ -73,12 +75,13 @@ class Proc:
     kids: tuple[int, ...] = ()
     uid: int = 0                    # 0: who started the program
     execed: bool = False            # it runs /bin/cat, and nothing of its script any more
+    waiting: bool = False           # in vfork(), until the child has ended or execed
 
     def copy(self) -> Proc:
         """Return a copy."""
         return Proc(self.parent, self.pgrp, self.sid, self.leader, self.state, self.exit_signal, self.status,
                     self.subreaper, self.pdeath, self.ignored, self.name, self.files, self.fs, self.stop_code,
-                    self.continued, self.pending, self.kids, self.uid, self.execed)
+                    self.continued, self.pending, self.kids, self.uid, self.execed, self.waiting)
 
 
 @dataclass(slots=True)
@@ -225,7 +228,8 @@ class World:
         self.procs.append(new)
         self.procs[parent].kids += (child,)
         self.effect.born = child
-        return f"@{child}"
+        me.waiting = bool(flags & _VFORK)
+        return f"@{child} @{child}" if flags & _SETTID else f"@{child}"
 
     def op_badclone(self, actor: int, flags: int) -> str:
         """clone() with flags that contradict each other."""
@@ -449,6 +453,7 @@ class World:
         if me.state == "stopped":
             self.touch("stops", me.pgrp, "w")
         me.pending = frozenset()
+        me.waiting = False
         me.state, me.status = "dying", status       # exit_state is set at the end of exit_notify()
         if me.kids:
             self._forget_children(x, index)
@@ -613,8 +618,8 @@ class World:
             return
         if sig == SIGSTOP:
             if proc.state == "run":
-                if cause >= 0:
-                    raise SkipError
+                if cause >= 0 or proc.waiting:
+                    raise SkipError         # it would stop some time later
                 self._stop(x)
             return
         if sig != SIGKILL:

@@ -111,12 +111,13 @@ class HostSys:
 class HostLife:
     """Births on this host: clone() as it is, without what the C library does around fork()."""
 
-    def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> int:
+    def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> tuple[int, int]:
         """See `interp.Life`; however the model does it, here is one way."""
         del how
-        pid = self._clone(flags)
+        tid = ctypes.c_int(0)
+        pid = self._clone(flags, tid)
         if pid:
-            return pid
+            return pid, tid.value
         try:
             interp.live(sys, run, child)
         except BaseException as error:       # nothing of the parent may run here
@@ -126,14 +127,15 @@ class HostLife:
     def badclone(self, sys: Any, flags: int) -> int:
         """See `interp.Life`."""
         del sys
-        pid = self._clone(flags)
+        pid = self._clone(flags, ctypes.c_int(0))
         if not pid:
             os._exit(121)
         return pid
 
-    def _clone(self, flags: int) -> int:
+    def _clone(self, flags: int, parent_tid: ctypes.c_int) -> int:
         zero = ctypes.c_ulong(0)
-        return int(_check(libc.syscall(ctypes.c_long(_CLONE[MACHINE]), ctypes.c_ulong(flags), zero, zero, zero, zero)))
+        number, asked = ctypes.c_long(_CLONE[MACHINE]), ctypes.c_ulong(flags)
+        return int(_check(libc.syscall(number, asked, zero, ctypes.byref(parent_tid), zero, zero)))
 
 
 class SharedBoard:
