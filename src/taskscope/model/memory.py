@@ -6,7 +6,7 @@ It stands outside of the machine, as crash or drgn stand outside of a kernel: it
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import taskscope.model.fs.proc.array as array
 import taskscope.model.kernel.kallsyms as kallsyms
@@ -16,7 +16,7 @@ from taskscope.model.include.linux.list import list_for_each_entry
 from taskscope.model.include.linux.sched import Task
 from taskscope.model.machine import Machine
 
-_PIDTYPES = {"PID": 0, "TGID": 1, "PGID": 2, "SID": 3}
+_PIDTYPES: Final = {"PID": 0, "TGID": 1, "PGID": 2, "SID": 3}
 
 
 class ModelMemory:
