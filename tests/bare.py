@@ -20,7 +20,9 @@ SECOND = 1_000_000_000
 class World:
     """One machine whose pid 1 runs ``scenario(sys)`` and sleeps afterwards."""
 
-    def __init__(self, flavour: str = "4.19-arm", cpus: int = 1, seed: int = 0, mem: int = 128 << 20, bare: bool = True) -> None:
+    def __init__(
+        self, flavour: str = "4.19-arm", cpus: int = 1, seed: int = 0, mem: int = 128 << 20, bare: bool = True
+    ) -> None:
         chosen = FLAVOURS[flavour]
         self.m = machine.Machine(chosen, cpus, chosen.hz, seed, mem)
         self.bare = bare
@@ -87,7 +89,10 @@ def play(scenario: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 
 def accounts() -> dict[str, Any]:
-    """Return everything that a leak would change on the machine at hand; called in a scenario or with `World.current`."""
+    """Return everything that a leak would change on the machine at hand.
+
+    Called in a scenario or with `World.current`.
+    """
     m = machine.cur
     return {
         **{cache.name: cache.active for cache in m.slab_caches},
@@ -111,5 +116,4 @@ def error(call: Callable[..., Any], *args: Any) -> str:
     try:
         return repr(call(*args))
     except OSError as failed:
-        assert failed.errno is not None
-        return errno.errorcode[failed.errno]
+        return errno.errorcode[failed.errno or 0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bare import ALL, accounts, error, play, world
 
+from bare import ALL, accounts, error, play, world
 from taskscope.model import machine
 from taskscope.model.fs import super as super_
 from taskscope.model.include.linux.tracepoint import tracepoint_probe_register
@@ -31,7 +31,10 @@ def install(path: str, program: Any) -> None:
 
 
 def test_errors() -> None:
-    """execve(): ENOENT, EACCES without x or for a folder, ENOEXEC for a file of no format, ENOTDIR, E2BIG; the old program goes on."""
+    """execve(): ENOENT, EACCES without x or for a folder, ENOEXEC for a file of no format, ENOTDIR, E2BIG.
+
+    The old program goes on.
+    """
 
     def scenario(sys: Any) -> Any:
         super_.kern_file("/tmp/text", b"just text\n", 0o755)
@@ -51,7 +54,10 @@ def test_errors() -> None:
         return got, machine.cur.cpu.curr.comm
 
     # a script that is its own interpreter fails after four levels with ELOOP
-    assert play(scenario) == (["ENOENT", "EACCES", "EACCES", "ENOEXEC", "ENOTDIR", "ELOOP", "ENOENT", "ENOEXEC", "ENOENT", "E2BIG"], "init")
+    assert play(scenario) == (
+        ["ENOENT", "EACCES", "EACCES", "ENOEXEC", "ENOTDIR", "ELOOP", "ENOENT", "ENOEXEC", "ENOENT", "E2BIG"],
+        "init",
+    )
 
 
 @pytest.mark.parametrize("flavour", ALL)
@@ -67,18 +73,35 @@ def test_scripts(flavour: str) -> None:
 
     status, text = play(scenario, flavour)
     assert status == 0x600
-    assert text == repr((["/bin/told", "one two ", "/tmp/script.py", "a", "b"], "script.py", True, True)) or text == repr(
-        (["/bin/told", "one two", "/tmp/script.py", "a", "b"], "script.py", True, True))
+    assert text == repr(
+        (["/bin/told", "one two ", "/tmp/script.py", "a", "b"], "script.py", True, True)
+    ) or text == repr((["/bin/told", "one two", "/tmp/script.py", "a", "b"], "script.py", True, True))
 
 
 def test_what_stays_and_what_goes() -> None:
-    """Ignored signals, mask, pending signals, pid, group stay; handlers, close-on-exec files, PF_FORKNOEXEC, alternate stacks go."""
+    """Ignored signals, mask, pending signals, pid, group stay.
+
+    Handlers, close-on-exec files, PF_FORKNOEXEC, alternate stacks go.
+    """
 
     def probe(sys: Any, argv: list[str]) -> int:
         task = machine.cur.cpu.curr
         open_ = [fd for fd, f in enumerate(task.files.fd) if f is not None]
-        sys.write(1, repr((task.sighand.action[9].sa_handler, task.sighand.action[11].sa_handler, task.blocked, task.pending.signal
-                           | task.signal.shared_pending.signal, open_, task.flags & 0x40, task.self_exec_id, task.pdeath_signal)).encode())
+        sys.write(
+            1,
+            repr(
+                (
+                    task.sighand.action[9].sa_handler,
+                    task.sighand.action[11].sa_handler,
+                    task.blocked,
+                    task.pending.signal | task.signal.shared_pending.signal,
+                    open_,
+                    task.flags & 0x40,
+                    task.self_exec_id,
+                    task.pdeath_signal,
+                )
+            ).encode(),
+        )
         return 0
 
     def child(sys: Any) -> None:
@@ -108,7 +131,7 @@ def machine_exec_id() -> int:
 @pytest.mark.parametrize("flavour", ALL)
 @pytest.mark.parametrize("who", ["leader", "thread", "thread of a dead leader"])
 def test_exec_in_a_process_with_threads(flavour: str, who: str) -> None:
-    """Whichever thread executes, all others die and it is the process: pid and tgid are the old leader's, and its parent reaps it."""
+    """Whichever thread executes, the others die, it has the leader's pid and tgid, and the parent reaps it."""
 
     def execs(sys: Any) -> None:
         sys.nanosleep(3_000_000)
@@ -142,7 +165,10 @@ def test_exec_in_a_process_with_threads(flavour: str, who: str) -> None:
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_order_of_events_with_vfork(flavour: str) -> None:
-    """The vfork parent is let go by the exec before sched_process_exec; task_rename stands before it; sched_prepare_exec first, where it exists."""
+    """The vfork parent is let go by the exec before sched_process_exec; task_rename stands before it.
+
+    Sched_prepare_exec first, where it exists.
+    """
     with world(flavour) as one:
         seen: list[str] = []
 
@@ -152,7 +178,9 @@ def test_order_of_events_with_vfork(flavour: str) -> None:
         def scenario(sys: Any) -> Any:
             for name in ("sched_prepare_exec", "task_rename", "sched_process_exec"):
                 tracepoint_probe_register(one.m.tp, name, lambda data, *args: seen.append(data), name)
-            tracepoint_probe_register(one.m.tp, "sched_waking", lambda data, p: seen.append("parent") if p.pid == 1 else None, None)
+            tracepoint_probe_register(
+                one.m.tp, "sched_waking", lambda data, p: seen.append("parent") if p.pid == 1 else None, None
+            )
             pid = sys.clone(child, flags=CLONE_VFORK | CLONE_VM | 17)
             order = list(seen)
             sys.waitpid(pid)
@@ -165,7 +193,7 @@ def test_order_of_events_with_vfork(flavour: str) -> None:
 
 
 def test_set_user_id_programs() -> None:
-    """A file with the set-user-id bit runs with its owner's effective id, is not dumpable, and loses the parent-death signal."""
+    """A set-user-id file runs with its owner's effective id, is not dumpable, and loses the parent-death signal."""
 
     def probe(sys: Any, argv: list[str]) -> int:
         task = machine.cur.cpu.curr

@@ -5,25 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bare import ALL, play, world
 
+from bare import ALL, play, world
 from taskscope.model import machine
 from taskscope.model.include.linux.sched import PF_KTHREAD, TASK_IDLE, TASK_INTERRUPTIBLE
 from taskscope.model.include.linux.sched_task_stack import thread_saved_sp
 from taskscope.model.include.linux.thread_info import current_thread_info
 
-# As ps shows them on a Raspberry Pi 4.19, a Debian 6.1 and a 6.18 with two CPUs; comm has 15 bytes.  The Pi's kernel is not
-# preemptible and has no rcu_preempt; what a busy system adds (kworker/0:1) is left out.
+# As ps shows them on a Raspberry Pi 4.19, a Debian 6.1 and a 6.18 with two CPUs; comm has 15 bytes.  The Pi's kernel is
+# not preemptible and has no rcu_preempt; what a busy system adds (kworker/0:1) is left out.
 FIRST = {
-    "4.19-arm": "rcu_gp rcu_par_gp kworker/0:0 kworker/0:0H kworker/u4:0 mm_percpu_wq ksoftirqd/0 rcu_preempt rcu_sched rcu_bh migration/0 "
-                "cpuhp/0 cpuhp/1 migration/1 ksoftirqd/1 kworker/1:0 kworker/1:0H kdevtmpfs netns",
-    "6.1-x86_64": "rcu_gp rcu_par_gp slub_flushwq netns kworker/0:0 kworker/0:0H kworker/u4:0 mm_percpu_wq rcu_tasks_kthre rcu_tasks_rude_ "
-                  "rcu_tasks_trace ksoftirqd/0 rcu_preempt migration/0 cpuhp/0 cpuhp/1 migration/1 ksoftirqd/1 kworker/1:0 kworker/1:0H "
-                  "kdevtmpfs inet_frag_wq kauditd khungtaskd oom_reaper writeback kcompactd0 ksmd kintegrityd kblockd blkcg_punt_bio",
-    "6.18-x86_64": "pool_workqueue_ kworker/R-rcu_g kworker/R-rcu_p kworker/R-sync_ kworker/R-kvfre kworker/R-slub_ kworker/R-netns kworker/0:0 "
-                   "kworker/0:0H kworker/u4:0 kworker/R-mm_pe ksoftirqd/0 rcu_preempt rcu_exp_par_gp_ rcu_exp_gp_kthr migration/0 cpuhp/0 "
-                   "cpuhp/1 migration/1 ksoftirqd/1 kworker/1:0 kworker/1:0H kdevtmpfs kworker/R-inet_ rcu_tasks_kthre rcu_tasks_rude_ "
-                   "rcu_tasks_trace kauditd khungtaskd oom_reaper kworker/R-write kcompactd0 ksmd khugepaged kworker/R-kbloc",
+    "4.19-arm":
+        "rcu_gp rcu_par_gp kworker/0:0 kworker/0:0H kworker/u4:0 mm_percpu_wq ksoftirqd/0 rcu_preempt rcu_sched "
+        "rcu_bh migration/0 cpuhp/0 cpuhp/1 migration/1 ksoftirqd/1 kworker/1:0 kworker/1:0H kdevtmpfs netns",
+    "6.1-x86_64":
+        "rcu_gp rcu_par_gp slub_flushwq netns kworker/0:0 kworker/0:0H kworker/u4:0 mm_percpu_wq rcu_tasks_kthre "
+        "rcu_tasks_rude_ rcu_tasks_trace ksoftirqd/0 rcu_preempt migration/0 cpuhp/0 cpuhp/1 migration/1 "
+        "ksoftirqd/1 kworker/1:0 kworker/1:0H kdevtmpfs inet_frag_wq kauditd khungtaskd oom_reaper writeback "
+        "kcompactd0 ksmd kintegrityd kblockd blkcg_punt_bio",
+    "6.18-x86_64":
+        "pool_workqueue_ kworker/R-rcu_g kworker/R-rcu_p kworker/R-sync_ kworker/R-kvfre kworker/R-slub_ "
+        "kworker/R-netns kworker/0:0 kworker/0:0H kworker/u4:0 kworker/R-mm_pe ksoftirqd/0 rcu_preempt "
+        "rcu_exp_par_gp_ rcu_exp_gp_kthr migration/0 cpuhp/0 cpuhp/1 migration/1 ksoftirqd/1 kworker/1:0 "
+        "kworker/1:0H kdevtmpfs kworker/R-inet_ rcu_tasks_kthre rcu_tasks_rude_ rcu_tasks_trace kauditd "
+        "khungtaskd oom_reaper kworker/R-write kcompactd0 ksmd khugepaged kworker/R-kbloc",
 }
 
 
@@ -33,7 +38,7 @@ def idle(sys: Any) -> None:
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_boot_threads_are_those_of_the_kernel(flavour: str) -> None:
-    """Pids 1 and 2 are init and kthreadd; the kernel's own threads follow in the order of the real machine, all children of kthreadd."""
+    """The kernel's own threads follow init and kthreadd in the order of the real machine, all children of kthreadd."""
     with world(flavour, cpus=2, bare=False) as one:
         one.run(idle)
         tasks = one.tasks()
@@ -43,7 +48,10 @@ def test_boot_threads_are_those_of_the_kernel(flavour: str) -> None:
         assert [t.pid for t in tasks] == list(range(1, len(tasks) + 1))
         assert all(t.real_parent.pid == 2 and t.flags & PF_KTHREAD and t.mm is None for t in tasks[2:])
         for t in tasks[2:]:
-            waits = t.comm.startswith(("kworker", "rcu_", "mm_percpu", "netns", "slub", "writeback", "k")) or t.state == TASK_INTERRUPTIBLE
+            waits = (
+                t.comm.startswith(("kworker", "rcu_", "mm_percpu", "netns", "slub", "writeback", "k"))
+                or t.state == TASK_INTERRUPTIBLE
+            )
             assert t.state in (TASK_IDLE, TASK_INTERRUPTIBLE), (t, hex(t.state))
             assert waits or t.state == TASK_IDLE
         by_name = {t.comm: t for t in tasks}
@@ -75,7 +83,7 @@ def test_same_seed_same_machine(flavour: str) -> None:
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_current_is_found_as_the_hardware_finds_it(flavour: str) -> None:
-    """In every system call the stack pointer masked leads to the running task's thread_info, and a sleeper's saved sp lies on its stack."""
+    """The masked stack pointer leads to the running task's thread_info; a sleeper's saved sp lies on its stack."""
     with world(flavour, cpus=2) as one:
         seen = []
 
@@ -139,7 +147,7 @@ def test_closing_leaves_nothing() -> None:
 
 
 def test_hung_tasks_are_reported() -> None:
-    """khungtaskd reports a task that has been in D for two of its looks."""
+    """Khungtaskd reports a task that has been in D for two of its looks."""
 
     def blocked(sys: Any) -> None:
         from taskscope.model.include.linux.completion import Completion

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bare import ALL, accounts, error, play, world
 
+from bare import ALL, accounts, error, play, world
 from taskscope.model import machine
 from taskscope.model.include.linux.tracepoint import tracepoint_probe_register
 from taskscope.model.include.uapi.linux import sched as c
@@ -64,8 +64,13 @@ def test_wait_options_and_errors() -> None:
     def scenario(sys: Any) -> Any:
         pid = sys.clone(asleep)
         sys.nanosleep(1_000_000)
-        got = [sys.waitpid(pid, x.WNOHANG), error(sys.waitpid, pid, 0x10), error(sys.waitpid, 4242), error(sys.waitpid, -4242),
-               error(sys.waitpid, -(1 << 31))]
+        got = [
+            sys.waitpid(pid, x.WNOHANG),
+            error(sys.waitpid, pid, 0x10),
+            error(sys.waitpid, 4242),
+            error(sys.waitpid, -4242),
+            error(sys.waitpid, -(1 << 31)),
+        ]
         sys.kill(pid, 19)
         got.append(sys.waitpid(pid, x.WUNTRACED)[1])
         got.append(sys.waitpid(pid, x.WUNTRACED | x.WNOHANG))
@@ -77,12 +82,24 @@ def test_wait_options_and_errors() -> None:
         got.append(error(sys.waitpid, pid))
         return got
 
-    assert play(scenario) == [(0, 0), "EINVAL", "ECHILD", "ECHILD", "ESRCH", 0x137F, (0, 0), 0xFFFF, (0, 0), 9, "ECHILD"]
+    assert play(scenario) == [
+        (0, 0),
+        "EINVAL",
+        "ECHILD",
+        "ECHILD",
+        "ESRCH",
+        0x137F,
+        (0, 0),
+        0xFFFF,
+        (0, 0),
+        9,
+        "ECHILD",
+    ]
 
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_waitid(flavour: str) -> None:
-    """waitid() fills siginfo; WNOWAIT leaves the zombie; without an event option it is EINVAL; WNOHANG without news is all 0."""
+    """waitid() fills siginfo; WNOWAIT leaves the zombie; no event option is EINVAL; WNOHANG without news is all 0."""
 
     def scenario(sys: Any) -> Any:
         pid = sys.clone(asleep)
@@ -99,7 +116,13 @@ def test_waitid(flavour: str) -> None:
         zombie = task_of(pid).exit_state
         taken = sys.waitid(0, 0, x.WEXITED)
         gone = error(sys.waitid, 1, pid, x.WEXITED)
-        return none, wrong, *((i.si_signo, i.si_code, i.si_status, i.si_pid == pid) for i in (stopped, continued, left, taken)), zombie, gone
+        return (
+            none,
+            wrong,
+            *((i.si_signo, i.si_code, i.si_status, i.si_pid == pid) for i in (stopped, continued, left, taken)),
+            zombie,
+            gone,
+        )
 
     none, wrong, stopped, continued, left, taken, zombie, gone = play(scenario, flavour)
     assert none is None or none.si_pid == 0
@@ -173,7 +196,7 @@ def test_a_signal_interrupts_wait() -> None:
 
 @pytest.mark.parametrize("how", ["ignored", "nocldwait"])
 def test_children_nobody_waits_for_release_themselves(how: str) -> None:
-    """With SIGCHLD ignored, or SA_NOCLDWAIT, a child leaves no zombie; wait4() sleeps until the last is gone and is ECHILD."""
+    """With SIGCHLD ignored, or SA_NOCLDWAIT, there are no zombies; wait4() sleeps for the last and is ECHILD."""
 
     def scenario(sys: Any) -> Any:
         got = []
@@ -198,7 +221,7 @@ def test_children_nobody_waits_for_release_themselves(how: str) -> None:
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_orphans_go_to_a_thread_a_subreaper_or_init(flavour: str) -> None:
-    """A dead parent's children go to another thread of it, else to the nearest subreaper above, else to init; both fields change."""
+    """A dead parent's children go to a thread of it, the nearest subreaper above, or init; both fields change."""
 
     def middle(sys: Any) -> None:
         pid = sys.clone(asleep)
@@ -257,7 +280,12 @@ def test_orphans_go_to_another_thread_first() -> None:
         child = task_of(out[0])
         before = child.real_parent.pid == tid
         sys.nanosleep(10_000_000)
-        return before, child.real_parent is machine.cur.cpu.curr, child.parent is machine.cur.cpu.curr, tid in machine.cur.init_pid_ns.idr
+        return (
+            before,
+            child.real_parent is machine.cur.cpu.curr,
+            child.parent is machine.cur.cpu.curr,
+            tid in machine.cur.init_pid_ns.idr,
+        )
 
     assert play(scenario) == (True, True, True, False)
 
@@ -303,7 +331,7 @@ def test_zombie_child_of_a_dead_parent_is_reaped_by_init() -> None:
 # ---- orphaned process groups ----------------------------------------------------------------------------
 
 def test_orphaned_group_with_stopped_jobs_gets_hup_and_cont() -> None:
-    """When the last link to another group of the session goes, a group with a stopped member gets SIGHUP, then SIGCONT."""
+    """When its last link to another group of the session goes, a group with a stopped member gets HUP, then CONT."""
 
     def job(sys: Any) -> None:
         while True:
@@ -325,8 +353,12 @@ def test_orphaned_group_with_stopped_jobs_gets_hup_and_cont() -> None:
         sys.nanosleep(2_000_000)
         state = stopped.state
         sent: list[int] = []
-        tracepoint_probe_register(machine.cur.tp, "signal_generate",
-                                  lambda data, sig, info, task, group, result: sent.append((sig, task.pid == pid)), None)
+        tracepoint_probe_register(
+            machine.cur.tp,
+            "signal_generate",
+            lambda data, sig, info, task, group, result: sent.append((sig, task.pid == pid)),
+            None,
+        )
         sys.kill(leader, 9)
         sys.waitpid(leader)
         status = sys.waitpid(pid)[1]
@@ -360,7 +392,7 @@ def test_terminal_stops_are_ignored_in_orphaned_groups() -> None:
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_order_of_a_death(flavour: str) -> None:
-    """The exit event stands where the flavour has it relative to the end of the address space; SIGCHLD is generated before the last switch."""
+    """The exit event stands before or behind the end of mm by flavour; SIGCHLD comes before the last switch."""
     with world(flavour) as one:
         marks: list[str] = []
 
@@ -371,7 +403,10 @@ def test_order_of_a_death(flavour: str) -> None:
             def signalled(data: Any, sig: int, info: Any, task: Any, group: int, result: int) -> None:
                 p = machine.cur.cpu.curr
                 if sig == SIGCHLD:
-                    marks.append(f"sigchld mm={p.mm is not None} files={p.files is not None} state={p.exit_state} code={info.si_code}")
+                    marks.append(
+                        f"sigchld mm={p.mm is not None} files={p.files is not None} state={p.exit_state} "
+                        f"code={info.si_code}"
+                    )
 
             def switched(data: Any, preempt: bool, prev: Any, next: Any) -> None:
                 if prev.state == 0x80:
@@ -421,7 +456,7 @@ def test_the_end_of_init_is_a_panic() -> None:
 
 
 def test_init_ignores_what_it_has_no_handler_for() -> None:
-    """kill -9 1 does nothing, from anybody."""
+    """Kill -9 1 does nothing, from anybody."""
 
     def scenario(sys: Any) -> Any:
         sys.waitpid(sys.clone(lambda sys: sys.kill(1, 9)))
@@ -432,7 +467,7 @@ def test_init_ignores_what_it_has_no_handler_for() -> None:
 
 
 def test_exit_group_ends_all_threads_and_tells_the_parent_once() -> None:
-    """exit_group() in one thread ends the others; the leader's zombie waits for the last thread; one SIGCHLD is sent."""
+    """exit_group() in one thread ends the others; the zombie waits for the last; one SIGCHLD is sent."""
 
     def process(sys: Any) -> None:
         for _ in range(3):
@@ -442,8 +477,12 @@ def test_exit_group_ends_all_threads_and_tells_the_parent_once() -> None:
 
     def scenario(sys: Any) -> Any:
         count: list[int] = []
-        tracepoint_probe_register(machine.cur.tp, "signal_generate",
-                                  lambda data, sig, info, task, group, result: count.append(sig) if sig == SIGCHLD else None, None)
+        tracepoint_probe_register(
+            machine.cur.tp,
+            "signal_generate",
+            lambda data, sig, info, task, group, result: count.append(sig) if sig == SIGCHLD else None,
+            None,
+        )
         before = machine.cur.nr_threads
         pid = sys.clone(process)
         status = sys.waitpid(pid)[1]
@@ -453,7 +492,7 @@ def test_exit_group_ends_all_threads_and_tells_the_parent_once() -> None:
 
 
 def test_a_dead_leader_waits_for_its_threads() -> None:
-    """A leader that has exited is a zombie nobody can reap until its last thread is gone; the status is the leader's."""
+    """A dead leader is a zombie that nobody can reap until its last thread is gone; the status is the leader's."""
 
     def process(sys: Any) -> None:
         sys.pthread_create(lambda sys: sys.nanosleep(20_000_000))
@@ -510,7 +549,7 @@ def test_clone_parent_makes_a_sibling() -> None:
         pid = sys.clone(middle, flags=10)
         sys.sigaction(10, lambda sys, sig, info: None)
         sys.nanosleep(1_000_000)
-        sibling = [child.owner for child in nodes(machine.cur.cpu.curr.children) if child.owner.pid != pid][0]
+        sibling = next(child.owner for child in nodes(machine.cur.cpu.curr.children) if child.owner.pid != pid)
         return sibling.real_parent.pid, sibling.exit_signal
 
     def nodes(head: Any) -> list[Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bare import ALL, accounts, error, play, world
 
+from bare import ALL, accounts, error, play, world
 from taskscope.model import machine
 from taskscope.model.include.uapi.linux import sched as c
 from taskscope.model.lib import fault_inject
@@ -29,7 +29,8 @@ def test_clone_refuses_what_linux_refuses(flavour: str) -> None:
 
     def scenario(sys: Any) -> list[str]:
         wrong = (
-            c.CLONE_THREAD, c.CLONE_THREAD | c.CLONE_VM, c.CLONE_SIGHAND, c.CLONE_NEWNS | c.CLONE_FS, c.CLONE_NEWUSER | c.CLONE_FS,
+            c.CLONE_THREAD, c.CLONE_THREAD | c.CLONE_VM, c.CLONE_SIGHAND, c.CLONE_NEWNS | c.CLONE_FS, c.CLONE_NEWUSER
+            | c.CLONE_FS,
             c.CLONE_PARENT | SIGCHLD, c.CLONE_THREAD | c.CLONE_SIGHAND | c.CLONE_VM | c.CLONE_NEWPID,
         )
         return [error(sys.clone_flags, flags) for flags in wrong]
@@ -123,8 +124,17 @@ def test_thread_shares_all_and_has_its_leaders_tgid() -> None:
         me = machine.cur.cpu.curr
         tid = sys.pthread_create(asleep)
         thread = me.thread_group.next.owner
-        return (thread.pid == tid, thread.tgid == me.pid, thread.group_leader is me, thread.exit_signal, thread.signal is me.signal,
-                me.signal.nr_threads, me.signal.live, me.signal.sigcnt, thread.real_parent is me.real_parent)
+        return (
+            thread.pid == tid,
+            thread.tgid == me.pid,
+            thread.group_leader is me,
+            thread.exit_signal,
+            thread.signal is me.signal,
+            me.signal.nr_threads,
+            me.signal.live,
+            me.signal.sigcnt,
+            thread.real_parent is me.real_parent,
+        )
 
     assert play(scenario) == (True, True, True, -1, True, 2, 2, 2, True)
 
@@ -135,9 +145,7 @@ def test_rlimit_nproc_counts_processes_of_the_user() -> None:
     def user(sys: Any) -> int:
         sys.setrlimit(6, (3, 3))
         sys.setuid(1000)
-        got = []
-        for _ in range(3):
-            got.append(error(sys.clone, asleep).isdigit())
+        got = [error(sys.clone, asleep).isdigit() for _ in range(3)]
         text = "".join("ok " if one else "EAGAIN " for one in got)
         sys.write(1, text.encode())
         sys.kill(-1, 9)
@@ -162,7 +170,10 @@ def test_rlimit_nproc_counts_processes_of_the_user() -> None:
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_release_is_by_rcu_and_counts_return(flavour: str) -> None:
-    """After wait4() the task_struct stays until a grace period is over; sched_process_free comes then, and counts are as before."""
+    """After wait4() the task_struct stays until a grace period is over.
+
+    Sched_process_free comes then, and counts are as before.
+    """
     from taskscope.model.include.linux.tracepoint import tracepoint_probe_register
 
     with world(flavour) as one:
@@ -180,13 +191,19 @@ def test_release_is_by_rcu_and_counts_return(flavour: str) -> None:
             task = machine.cur.init_pid_ns.idr[pid].tasks[0].next.owner
             born = (task.usage, task.rcu_users)
             sys.waitpid(pid)
-            reaped = (task.usage, list(freed), machine.cur.memory.get(task.address) is task, pid in machine.cur.init_pid_ns.idr)
+            reaped = (
+                task.usage,
+                list(freed),
+                machine.cur.memory.get(task.address) is task,
+                pid in machine.cur.init_pid_ns.idr,
+            )
             sys.nanosleep(500_000_000)
             return pid, born, reaped, task.usage, machine.cur.memory.get(task.address) is task, accounts() == before
 
         pid, born, reaped, usage, there, same = one.run(scenario)
         assert born == ((1, 2) if flavour != "4.19-arm" else (2, 2))
-        # On a preemptible kernel the parent may reap before the child has left do_exit(), which holds the other reference.
+        # On a preemptible kernel the parent may reap before the child has left do_exit(), which holds the other
+        # reference.
         assert reaped[0] in ((1, 2) if flavour == "4.19-arm" else (1,))
         assert reaped[1:] == ([], True, False)
         assert freed == [(pid, 1)]
@@ -250,7 +267,9 @@ def test_tids_are_stored_where_asked(flavour: str) -> None:
         child = machine.cur.init_pid_ns.idr[pid].tasks[0].next.owner
         mine = machine.cur.cpu.curr.mm.words
         theirs = child.mm.words
-        shared = sys.clone(at_once, flags=SIGCHLD | c.CLONE_VM | c.CLONE_CHILD_CLEARTID | c.CLONE_CHILD_SETTID, child_tid=b)
+        shared = sys.clone(
+            at_once, flags=SIGCHLD | c.CLONE_VM | c.CLONE_CHILD_CLEARTID | c.CLONE_CHILD_SETTID, child_tid=b
+        )
         sys.waitpid(shared)
         return mine.get(0x5000) == pid, theirs.get(0x5008) == pid, mine.get(0x5008)
 
@@ -268,7 +287,7 @@ def test_too_many_threads_is_eagain() -> None:
 
 
 def test_a_pending_signal_interrupts_fork_before_it_begins() -> None:
-    """copy_process() returns -ERESTARTNOINTR when a signal is pending: the handler runs first, then fork() is made again."""
+    """fork() waits for a pending signal: its handler runs first, then the call is made again (ERESTARTNOINTR)."""
     order: list[str] = []
 
     def scenario(sys: Any) -> Any:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from bare import accounts, world
-
 from taskscope.model import machine
-from taskscope.model.include.linux.sched import PF_KTHREAD, PF_NO_SETAFFINITY, TASK_INTERRUPTIBLE, Task, set_current_state
+from taskscope.model.include.linux.sched import (
+    PF_KTHREAD,
+    PF_NO_SETAFFINITY,
+    TASK_INTERRUPTIBLE,
+    Task,
+    set_current_state,
+)
 from taskscope.model.include.linux.tracepoint import tracepoint_probe_register
 from taskscope.model.kernel import kthread
 from taskscope.model.kernel.sched import core
@@ -36,18 +41,30 @@ def worker(data: Any) -> int:
 
 
 def test_a_thread_is_made_by_kthreadd_and_stopped() -> None:
-    """The request goes over kthreadd: the thread is its child, named and waiting to be woken; kthread_stop() returns its result."""
+    """The request goes over kthreadd: the thread is its child, named and waiting to be woken.
+
+    Kthread_stop() returns its result.
+    """
     with world() as one:
         born: list[tuple[int, int]] = []
 
         def scenario(sys: Any) -> Any:
-            tracepoint_probe_register(one.m.tp, "task_newtask", lambda data, p, flags: born.append((machine.cur.cpu.curr.pid, flags)), None)
+            tracepoint_probe_register(
+                one.m.tp, "task_newtask", lambda data, p, flags: born.append((machine.cur.cpu.curr.pid, flags)), None
+            )
 
             def make() -> Any:
                 k = kthread.kthread_create(worker, 42, "vhost-1234567890abcdef")
                 assert isinstance(k, Task)
-                first = (k.comm, k.real_parent.pid, bool(k.flags & PF_KTHREAD), k.mm, k.state, k.files is k.real_parent.files,
-                         k.fs is k.real_parent.fs)
+                first = (
+                    k.comm,
+                    k.real_parent.pid,
+                    bool(k.flags & PF_KTHREAD),
+                    k.mm,
+                    k.state,
+                    k.files is k.real_parent.files,
+                    k.fs is k.real_parent.fs,
+                )
                 core.wake_up_process(k)
                 return first, k
 
@@ -100,7 +117,7 @@ def test_park_unpark_and_bind() -> None:
 
 
 def test_failures_come_back_to_whoever_asked() -> None:
-    """When kthreadd cannot fork, or the new thread has no memory, kthread_create() returns the errno and nothing is left."""
+    """When kthreadd cannot fork, kthread_create() returns the errno and nothing is left."""
     with world() as one:
         def scenario(sys: Any) -> Any:
             def make() -> Any:
@@ -132,7 +149,7 @@ def test_failures_come_back_to_whoever_asked() -> None:
 
 
 def test_sigkill_of_the_one_who_asks() -> None:
-    """Who is killed while kthreadd has not answered gets -EINTR, and the thread that is made for nobody ends by itself."""
+    """Who is killed while kthreadd has not answered gets -EINTR; the thread made for nobody ends by itself."""
     with world() as one:
         out: list[Any] = []
 
@@ -147,7 +164,7 @@ def test_sigkill_of_the_one_who_asks() -> None:
             pid = sys.clone(asker)
             sys.sched_setscheduler(pid, 1, 60)
             sys.sched_yield()
-            waiting = (not one.m.kthread_create_list.next is one.m.kthread_create_list, kthreadd.on_rq)
+            waiting = (one.m.kthread_create_list.next is not one.m.kthread_create_list, kthreadd.on_rq)
             sys.kill(pid, 9)
             status = sys.waitpid(pid)[1]
             sys.sched_setscheduler(0, 0, 0)

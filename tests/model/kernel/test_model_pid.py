@@ -107,7 +107,7 @@ def test_getpid_and_friends() -> None:
 
 
 def test_setpgid_errors() -> None:
-    """setpgid(): EINVAL below 0, ESRCH for strangers, EACCES after the child's execve, EPERM across sessions and for leaders."""
+    """setpgid(): EINVAL below 0, ESRCH for strangers, EACCES after execve, EPERM across sessions and for leaders."""
 
     def child(sys: Any) -> None:
         sys.execve("/bin/sleep", ["sleep", "100"])
@@ -126,8 +126,10 @@ def test_setpgid_errors() -> None:
         sys.nanosleep(10_000_000)
         stranger = int(machine.cur.console_tty.text.split()[-1])
         del g
-        return [error(sys.setpgid, *args) for args in (
-            (0, -1), (4242, 4242), (stranger, stranger), (a, a), (b, b), (c, 4242), (c, c), (c, 0), (c, b))], sys.getpgid(c) == c
+        return [
+            error(sys.setpgid, *args)
+            for args in ((0, -1), (4242, 4242), (stranger, stranger), (a, a), (b, b), (c, 4242), (c, c), (c, 0), (c, b))
+        ], sys.getpgid(c) == c
 
     assert play(scenario) == (["EINVAL", "ESRCH", "ESRCH", "EACCES", "EPERM", "EPERM", "None", "None", "EPERM"], True)
 
@@ -139,7 +141,14 @@ def test_setsid() -> None:
         out: list[Any] = []
 
         def child(sys: Any) -> None:
-            out.append((sys.setsid() == sys.getpid(), sys.getpgid(0) == sys.getpid(), sys.getsid(0) == sys.getpid(), error(sys.setsid)))
+            out.append(
+                (
+                    sys.setsid() == sys.getpid(),
+                    sys.getpgid(0) == sys.getpid(),
+                    sys.getsid(0) == sys.getpid(),
+                    error(sys.setsid),
+                )
+            )
 
         def group(sys: Any) -> None:
             sys.setpgid(0, 0)
@@ -165,16 +174,28 @@ def test_prctl() -> None:
         return (plain, task.comm, task.comm16, error(sys.prctl, 1, 65), error(sys.prctl, 1, -1), error(sys.prctl, 9999),
                 error(sys.prctl, 38, 2), error(sys.prctl, 4, 7))
 
-    assert play(scenario) == ("abcdefghijklmno", "가나다라마", "가나다라마".encode() + b"\0", "EINVAL", "EINVAL", "EINVAL", "EINVAL", "EINVAL")
+    assert play(scenario) == (
+        "abcdefghijklmno",
+        "가나다라마",
+        "가나다라마".encode() + b"\0",
+        "EINVAL",
+        "EINVAL",
+        "EINVAL",
+        "EINVAL",
+        "EINVAL",
+    )
 
 
 def test_limits() -> None:
-    """setrlimit(): soft above hard is EINVAL, no such resource EINVAL, a raised hard limit EPERM without CAP_SYS_RESOURCE."""
+    """setrlimit(): EINVAL for soft above hard and unknown resources, EPERM for a raised hard limit of a user."""
 
     def user(sys: Any) -> None:
         sys.setrlimit(3, (100, 200))
         sys.setuid(1000)
-        sys.write(1, repr([error(sys.setrlimit, 3, (100, 300)), error(sys.setrlimit, 3, (150, 150)), sys.getrlimit(3)]).encode())
+        sys.write(
+            1,
+            repr([error(sys.setrlimit, 3, (100, 300)), error(sys.setrlimit, 3, (150, 150)), sys.getrlimit(3)]).encode(),
+        )
 
     def scenario(sys: Any) -> Any:
         wrong = [error(sys.setrlimit, 3, (5, 4)), error(sys.setrlimit, 99, (1, 1)), error(sys.getrlimit, 99)]
@@ -193,10 +214,21 @@ def test_kill_errors() -> None:
 
     def scenario(sys: Any) -> Any:
         victim = sys.clone(asleep)
-        got = [error(sys.kill, victim, 65), error(sys.kill, victim, -1), error(sys.kill, 4242, 9), error(sys.kill, -4242, 9),
-               error(sys.kill, victim, 0), error(sys.tgkill, victim, -1, 9), error(sys.tgkill, 1, victim, 0), error(sys.tkill, 0, 9)]
+        got = [
+            error(sys.kill, victim, 65),
+            error(sys.kill, victim, -1),
+            error(sys.kill, 4242, 9),
+            error(sys.kill, -4242, 9),
+            error(sys.kill, victim, 0),
+            error(sys.tgkill, victim, -1, 9),
+            error(sys.tgkill, 1, victim, 0),
+            error(sys.tkill, 0, 9),
+        ]
         sys.waitpid(sys.clone(user, victim))
         return got, machine.cur.console_tty.text
 
     # SIGCONT is allowed within a session, whoever sends it
-    assert play(scenario) == (["EINVAL", "EINVAL", "ESRCH", "ESRCH", "None", "EINVAL", "ESRCH", "EINVAL"], "EPERM None EPERM")
+    assert play(scenario) == (
+        ["EINVAL", "EINVAL", "ESRCH", "ESRCH", "None", "EINVAL", "ESRCH", "EINVAL"],
+        "EPERM None EPERM",
+    )

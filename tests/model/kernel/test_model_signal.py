@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bare import ALL, error, play
 
+from bare import ALL, error, play
 from taskscope.model import machine
 from taskscope.model.include.linux.tracepoint import tracepoint_probe_register
 
@@ -20,7 +20,10 @@ def asleep(sys: Any) -> None:
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_lowest_number_first_and_standard_signals_once(flavour: str) -> None:
-    """Pending signals are delivered in order of number; a standard signal is pending once, a real-time signal as often as sent."""
+    """Pending signals are delivered in order of number.
+
+    A standard signal is pending once, a real-time signal as often as sent.
+    """
 
     def scenario(sys: Any) -> Any:
         got: list[int] = []
@@ -130,7 +133,10 @@ def test_stop_and_continue_cancel_each_other() -> None:
 
 
 def test_stop_takes_all_threads_and_tells_once() -> None:
-    """SIGSTOP stops every thread of a process; the parent hears of it once, when the last has stopped; SIGKILL still works."""
+    """SIGSTOP stops every thread of a process; the parent hears of it once, when the last has stopped.
+
+    SIGKILL still works.
+    """
 
     def process(sys: Any) -> None:
         for _ in range(3):
@@ -141,8 +147,12 @@ def test_stop_takes_all_threads_and_tells_once() -> None:
         told: list[tuple[int, int]] = []
         pid = sys.clone(process)
         sys.nanosleep(10_000_000)
-        tracepoint_probe_register(machine.cur.tp, "signal_generate",
-                                  lambda data, sig, info, task, group, result: told.append((sig, info.si_code)) if sig == 17 else None, None)
+        tracepoint_probe_register(
+            machine.cur.tp,
+            "signal_generate",
+            lambda data, sig, info, task, group, result: told.append((sig, info.si_code)) if sig == 17 else None,
+            None,
+        )
         sys.kill(pid, 19)
         status = sys.waitpid(pid, 2)[1]
         leader = machine.cur.init_pid_ns.idr[pid].tasks[0].next.owner
@@ -160,7 +170,10 @@ def test_stop_takes_all_threads_and_tells_once() -> None:
 
 
 def test_masks_and_sigsuspend() -> None:
-    """sigsuspend() waits with another mask and puts the old one back; SIGKILL and SIGSTOP cannot be blocked or handled."""
+    """sigsuspend() waits with another mask and puts the old one back.
+
+    SIGKILL and SIGSTOP cannot be blocked or handled.
+    """
 
     def scenario(sys: Any) -> Any:
         got: list[int] = []
@@ -171,8 +184,17 @@ def test_masks_and_sigsuspend() -> None:
         suspended = error(sys.sigsuspend, 0)
         after = machine.cur.cpu.curr.blocked
         sys.sigprocmask(2, (1 << 64) - 1)
-        return (waiting, suspended, got, after, machine.cur.cpu.curr.blocked == (1 << 64) - 1 & ~(1 << 8 | 1 << 18),
-                error(sys.sigaction, 9, 1), error(sys.sigaction, 19, 0), error(sys.sigaction, 65, 0), error(sys.sigprocmask, 7, 0))
+        return (
+            waiting,
+            suspended,
+            got,
+            after,
+            machine.cur.cpu.curr.blocked == (1 << 64) - 1 & ~(1 << 8 | 1 << 18),
+            error(sys.sigaction, 9, 1),
+            error(sys.sigaction, 19, 0),
+            error(sys.sigaction, 65, 0),
+            error(sys.sigprocmask, 7, 0),
+        )
 
     assert play(scenario) == ([], "EINTR", [10], 1 << 9, True, "EINVAL", "EINVAL", "EINVAL", "EINVAL")
 
@@ -227,7 +249,7 @@ def test_thread_signals_stay_with_the_thread_and_process_signals_find_one() -> N
 
 
 def test_siginfo_of_senders() -> None:
-    """siginfo tells kill() from tgkill() from a child's end, with pid, uid and status."""
+    """Siginfo tells kill() from tgkill() from a child's end, with pid, uid and status."""
 
     def scenario(sys: Any) -> Any:
         seen: list[Any] = []
@@ -277,7 +299,7 @@ def test_sigtimedwait() -> None:
 
 
 def test_rlimit_sigpending() -> None:
-    """Real-time signals beyond RLIMIT_SIGPENDING fail with EAGAIN when queued, a plain kill() loses its siginfo only."""
+    """Beyond RLIMIT_SIGPENDING a queued real-time signal is EAGAIN, a plain kill() loses its siginfo only."""
 
     def scenario(sys: Any) -> Any:
         from taskscope.model.include.linux.sched_signal import Siginfo

@@ -13,6 +13,7 @@ import taskscope.model.fs.exec as exec_
 import taskscope.model.user.python as python
 from taskscope.model import machine
 from taskscope.model.include.linux.mm_types import VmArea
+from taskscope.model.include.linux.sched import PF_RANDOMIZE
 
 if TYPE_CHECKING:
     from taskscope.model.fs.exec import LinuxBinprm
@@ -37,6 +38,7 @@ def load_python_binary(bprm: LinuxBinprm) -> int:
     retval = exec_.flush_old_exec(bprm)
     if retval:
         return retval
+    m.cpu.curr.flags |= PF_RANDOMIZE        # load_elf_binary(): randomize_va_space is 2 by default
     exec_.setup_new_exec(bprm)
     exec_.install_exec_creds(bprm)
     mm = m.cpu.curr.mm
@@ -45,7 +47,11 @@ def load_python_binary(bprm: LinuxBinprm) -> int:
     top = STACK_TOP[size]
     name = bprm.interp
     mm.mmap = []
-    for (pages, rss), flags, what in ((TEXT_PAGES, "r-xp", name), (DATA_PAGES, "rw-p", name), (HEAP_PAGES, "rw-p", "[heap]")):
+    for (pages, rss), flags, what in (
+        (TEXT_PAGES, "r-xp", name),
+        (DATA_PAGES, "rw-p", name),
+        (HEAP_PAGES, "rw-p", "[heap]"),
+    ):
         mm.mmap.append(VmArea(at, at + pages * PAGE_SIZE, flags, what, rss))
         at += pages * PAGE_SIZE
     mm.mmap.append(VmArea(top - STACK_PAGES[0] * PAGE_SIZE, top, "rw-p", "[stack]", STACK_PAGES[1]))

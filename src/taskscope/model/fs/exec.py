@@ -1,5 +1,4 @@
-"""Executing a program: fs/exec.c, v4.19: open it, find a format that knows it, replace everything that was of the old
-one.
+"""Executing a program: fs/exec.c, v4.19: find a format that knows it, replace everything that was of the old one.
 
 do_execve() prepares in a `LinuxBinprm` what the new program will have; up to flush_old_exec() a failure returns to
 the old program, afterwards there is none any more.  The formats are in fs/binfmt_*.py.
@@ -418,7 +417,9 @@ def __do_execve_file(filename: str, argv: list[str], envp: dict[str, str]) -> in
     current = m.cpu.curr
     # We move the actual failure in case of RLIMIT_NPROC excess from set*uid() to execve() because too many poorly
     # written programs don't check setuid() return code.
-    if current.flags & PF_NPROC_EXCEEDED and current.cred.user.processes > signal_send.task_rlimit(current, RLIMIT_NPROC):
+    if current.flags & PF_NPROC_EXCEEDED and current.cred.user.processes > signal_send.task_rlimit(
+        current, RLIMIT_NPROC
+    ):
         return -EAGAIN
     # We're below the limit (still or again), so we don't want to make further execve() calls fail.
     current.flags &= ~PF_NPROC_EXCEEDED

@@ -1,4 +1,4 @@
-"""Descriptors that stand for processes: kernel/fork.c and kernel/pid.c, v5.3; a file of its own (fs/pidfs.c) since v6.9.
+"""Descriptors that stand for processes: kernel/fork.c and pid.c, v5.3; fs/pidfs.c since v6.9.
 
 Not modelled: poll(); waitid(P_PIDFD) and pidfd_send_signal() work.
 """

@@ -96,7 +96,8 @@ def init_task() -> Task:
     tsk.sched_contributes_to_load = False
     tsk.pi_lock = Spinlock("pi_lock")
     # family
-    tsk.tasks = ListHead()                  # the head of the list of processes: no owner, for_each_process() leaves it out
+    # The head of the list of processes has no owner: for_each_process() leaves it out.
+    tsk.tasks = ListHead()
     tsk.real_parent = tsk.parent = tsk
     tsk.group_leader = tsk
     tsk.children = ListHead()
@@ -114,10 +115,33 @@ def init_task() -> Task:
     tsk.cred = cred.Cred(m.root_user)
     tsk.nsproxy = nsproxy.NsProxy()
     tsk.active_mm = m.init_mm
-    for slot in ("on_cpu", "on_rq", "wake_cpu", "nvcsw", "nivcsw", "ptrace", "exit_state", "exit_signal", "exit_code", "pdeath_signal",
-                 "self_exec_id", "parent_exec_id", "blocked", "real_blocked", "saved_sigmask", "jobctl",
-                 "personality", "utime",
-                 "stime", "min_flt", "maj_flt", "start_time", "start_boottime", "fail_nth", "atomic_flags"):
+    for slot in (
+        "on_cpu",
+        "on_rq",
+        "wake_cpu",
+        "nvcsw",
+        "nivcsw",
+        "ptrace",
+        "exit_state",
+        "exit_signal",
+        "exit_code",
+        "pdeath_signal",
+        "self_exec_id",
+        "parent_exec_id",
+        "blocked",
+        "real_blocked",
+        "saved_sigmask",
+        "jobctl",
+        "personality",
+        "utime",
+        "stime",
+        "min_flt",
+        "maj_flt",
+        "start_time",
+        "start_boottime",
+        "fail_nth",
+        "atomic_flags",
+    ):
         setattr(tsk, slot, 0)
     tsk.in_execve = tsk.in_iowait = False
     tsk.sas_ss_sp = (0, 0, 0)
@@ -144,9 +168,15 @@ def init_signals(tsk: Task) -> SignalStruct:
     sig.pids = [m.init_struct_pid] * PIDTYPE_MAX
     sig.rlim = [Rlimit(RLIM_INFINITY, RLIM_INFINITY) for _ in range(RLIM_NLIMITS)]
     for number, soft, hard in (
-        (RLIMIT_STACK, 8 << 20, RLIM_INFINITY), (RLIMIT_CORE, 0, RLIM_INFINITY), (RLIMIT_NPROC, 0, 0),
-        (RLIMIT_NOFILE, 1024, 4096), (RLIMIT_MEMLOCK, 64 << 10, 64 << 10), (RLIMIT_SIGPENDING, 0, 0), (RLIMIT_MSGQUEUE, 819200, 819200),
-        (RLIMIT_NICE, 0, 0), (RLIMIT_RTPRIO, 0, 0),
+        (RLIMIT_STACK, 8 << 20, RLIM_INFINITY),
+        (RLIMIT_CORE, 0, RLIM_INFINITY),
+        (RLIMIT_NPROC, 0, 0),
+        (RLIMIT_NOFILE, 1024, 4096),
+        (RLIMIT_MEMLOCK, 64 << 10, 64 << 10),
+        (RLIMIT_SIGPENDING, 0, 0),
+        (RLIMIT_MSGQUEUE, 819200, 819200),
+        (RLIMIT_NICE, 0, 0),
+        (RLIMIT_RTPRIO, 0, 0),
     ):
         sig.rlim[number] = Rlimit(soft, hard)
     return sig

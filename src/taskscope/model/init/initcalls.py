@@ -1,8 +1,8 @@
 """The initcalls, in the order in which the linker collects them: what starts the kernel threads of each flavour.
 
-do_pre_smp_initcalls() calls the early ones on the boot CPU, do_initcalls() the others when all CPUs are up.  The threads are those
-of a Raspberry Pi's 4.19, Debian's 6.1 and a 6.18 on x86-64, without those of drivers.  A subsystem that has nothing but a
-workqueue here is a name in `_LATER`; what has a thread has a file of its own.
+do_pre_smp_initcalls() calls the early ones on the boot CPU, do_initcalls() the others when all CPUs are up.  The
+threads are those of a Raspberry Pi's 4.19, Debian's 6.1 and a 6.18 on x86-64, without those of drivers.  A subsystem
+that has nothing but a workqueue here is a name in `_LATER`; what has a thread has a file of its own.
 """
 
 from __future__ import annotations
@@ -32,16 +32,21 @@ from taskscope.model.kernel.workqueue import WQ_MEM_RECLAIM
 _LATER: Final = {
     "4.19-arm": (
         "netns", rcu_tasks.rcu_init_tasks_generic, hung_task.hung_task_init, oom_kill.oom_init, "writeback",
-        compaction.kcompactd_init, "crypto", "kblockd", watchdog_dev.watchdog_dev_init, "rpciod", "xprtiod", vmscan.kswapd_init, "nfsiod",
+        compaction.kcompactd_init, "crypto", "kblockd", watchdog_dev.watchdog_dev_init, "rpciod", "xprtiod",
+        vmscan.kswapd_init, "nfsiod",
     ),
     "6.1-x86_64": (
-        "inet_frag_wq", audit.audit_init, hung_task.hung_task_init, oom_kill.oom_init, "writeback", compaction.kcompactd_init,
-        ksm.ksm_init, "kintegrityd", "kblockd", "blkcg_punt_bio", "quota_events_unbound", vmscan.kswapd_init, "kthrotld", "mld",
+        "inet_frag_wq", audit.audit_init, hung_task.hung_task_init, oom_kill.oom_init, "writeback",
+        compaction.kcompactd_init,
+        ksm.ksm_init, "kintegrityd", "kblockd", "blkcg_punt_bio", "quota_events_unbound", vmscan.kswapd_init,
+        "kthrotld", "mld",
         "ipv6_addrconf", "kstrp",
     ),
     "6.18-x86_64": (
-        "inet_frag_wq", rcu_tasks.rcu_init_tasks_generic, audit.audit_init, hung_task.hung_task_init, oom_kill.oom_init, "writeback",
-        compaction.kcompactd_init, ksm.ksm_init, khugepaged.start_stop_khugepaged, "kblockd", "blkcg_punt_bio", watchdog_dev.watchdog_dev_init,
+        "inet_frag_wq", rcu_tasks.rcu_init_tasks_generic, audit.audit_init, hung_task.hung_task_init,
+        oom_kill.oom_init, "writeback",
+        compaction.kcompactd_init, ksm.ksm_init, khugepaged.start_stop_khugepaged, "kblockd", "blkcg_punt_bio",
+        watchdog_dev.watchdog_dev_init,
         "quota_events_unbound", vmscan.kswapd_init, "kthrotld", "mld", "ipv6_addrconf", "kstrp",
     ),
 }

@@ -1,4 +1,4 @@
-"""The first root file system: init/initramfs.c, v4.19: the programs of `taskscope.model.user.programs` are its archive."""
+"""The first root file system: init/initramfs.c, v4.19; its archive is `taskscope.model.user.programs`."""
 
 from __future__ import annotations
 

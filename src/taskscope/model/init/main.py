@@ -99,7 +99,9 @@ def start_kernel() -> NoReturn:
     workqueue.workqueue_init_early()
     rcu.rcu_init()
     trace.trace_init()
-    printk_.printk(f"<5>Linux version {m.flavour.release} (taskscope@taskscope) {'SMP PREEMPT' if m.kernel_preempt else 'SMP'}\n")
+    printk_.printk(
+        f"<5>Linux version {m.flavour.release} (taskscope@taskscope) {'SMP PREEMPT' if m.kernel_preempt else 'SMP'}\n"
+    )
     irqdesc.early_irq_init()
     tick_sched.tick_init()
     timer.init_timers()
@@ -177,7 +179,7 @@ def rest_init() -> NoReturn:
     raise AssertionError("the idle loop ended")
 
 
-def kernel_init(unused: Any) -> int:
+def kernel_init(unused: Any) -> int:  # noqa: RET503  panic() never returns
     """Be pid 1: finish the boot, then execute the first program.  Returns to user mode as that program."""
     del unused
     m = machine.cur

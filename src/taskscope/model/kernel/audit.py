@@ -1,5 +1,4 @@
-"""The thread that hands audit records to a daemon: kernel/audit.c, v6.1.
-"""
+"""The thread that hands audit records to a daemon: kernel/audit.c, v6.1."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Bringing CPUs up: kernel/cpu.c, v4.19, and what each architecture's secondary_start_kernel() does.
 
-The boot CPU prepares a CPU's threads and starts it on its idle task; from then on cpuhp/N, on the CPU itself, brings it up to
+The boot CPU prepares a CPU's threads and starts it on its idle task; from then on cpuhp/N, on the CPU itself, brings
+it up to
 the state in which tasks are put on it.  Not modelled: CPUs going down.
 """
 

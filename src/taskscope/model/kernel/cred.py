@@ -1,7 +1,7 @@
 """Credentials: who a task is: kernel/cred.c and capability.c, v4.19.
 
-A `Cred` is shared by reference and never changed once a task has it: prepare_creds() makes a copy to change, commit_creds()
-puts it in.
+A `Cred` is shared by reference and never changed once a task has it: prepare_creds() makes a copy to change,
+commit_creds() puts it in.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Cred:
     """struct cred."""
 
     __slots__ = (
-        "cap_effective", "cap_inheritable", "cap_permitted", "egid", "euid", "fsgid", "fsuid", "gid", "group_info", "sgid", "suid",
+        "cap_effective", "cap_inheritable", "cap_permitted", "egid", "euid", "fsgid", "fsuid", "gid", "group_info",
+        "sgid", "suid",
         "uid", "usage", "user",
     )
 
@@ -118,7 +119,7 @@ def commit_creds(new: Cred) -> int:
 
 
 def copy_creds(p: Task, clone_flags: int) -> int:
-    """Give a new task its parent's credentials: the same object for a thread, a copy (here too, the same) for a process."""
+    """Give a new task its parent's credentials: the same object for a thread, a copy for a process."""
     if clone_flags & CLONE_THREAD:
         get_cred(p.cred)
         p.cred.user.processes += 1

@@ -1,8 +1,8 @@
 """Kernel threads on request: kernel/kthread.c, v4.19.
 
-kthread_create() puts a request on kthread_create_list and wakes kthreadd (pid 2), which makes the thread: so it descends from
-a clean parent, whoever asked.  The result comes back by a completion.  The thread starts in kthread(), which waits to be
-woken before it runs its function; kthread_stop(), kthread_park() and kthread_bind() steer it.
+kthread_create() puts a request on kthread_create_list and wakes kthreadd (pid 2), which makes the thread: so it
+descends from a clean parent, whoever asked.  The result comes back by a completion.  The thread starts in kthread(),
+which waits to be woken before it runs its function; kthread_stop(), kthread_park() and kthread_bind() steer it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,25 @@ import taskscope.model.kernel.fork as fork
 import taskscope.model.kernel.sched.completion as completion_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.syscalls as sched_syscalls
-import taskscope.model.kernel.sched.syscalls as sched_syscalls
 import taskscope.model.kernel.signal.deliver as signal_deliver
 import taskscope.model.lib.fault_inject as fault_inject
 from taskscope.model import machine
 from taskscope.model.include.linux.completion import Completion
 from taskscope.model.include.linux.list import (
-    ListHead, list_add_tail, list_del_init, list_empty, list_first_entry,
+    ListHead,
+    list_add_tail,
+    list_del_init,
+    list_empty,
+    list_first_entry,
 )
 from taskscope.model.include.linux.sched import (
-    PF_NO_SETAFFINITY, PF_NOFREEZE, TASK_INTERRUPTIBLE, TASK_PARKED, TASK_RUNNING, TASK_UNINTERRUPTIBLE, Task,
+    PF_NO_SETAFFINITY,
+    PF_NOFREEZE,
+    TASK_INTERRUPTIBLE,
+    TASK_PARKED,
+    TASK_RUNNING,
+    TASK_UNINTERRUPTIBLE,
+    Task,
     set_current_state,
 )
 from taskscope.model.include.linux.sched_task import get_task_struct, put_task_struct
@@ -109,7 +118,8 @@ def kthread_data(task: Task) -> Any:
 def __kthread_parkme(self: Kthread) -> None:
     current = machine.cur.cpu.curr
     while True:
-        # TASK_PARKED is a special state; we must serialize against possible pending wakeups to avoid store-store collisions.
+        # TASK_PARKED is a special state; we must serialize against possible pending wakeups to avoid store-store
+        # collisions.
         set_current_state(TASK_PARKED)
         if not self.flags & KTHREAD_SHOULD_PARK:
             break
@@ -194,7 +204,8 @@ def __kthread_create_on_node(threadfn: Any, data: Any, node: int, name: str) -> 
         # task is now visible to others; its comm is cut to 15 bytes
         exec_.set_task_comm(task, name)
         to_kthread(task).full_name = name
-        # root may have changed our (kthreadd's) priority or CPU mask.  The kernel thread should not inherit these properties.
+        # root may have changed our (kthreadd's) priority or CPU mask.  The kernel thread should not inherit these
+        # properties.
         sched_syscalls.sched_setscheduler_nocheck(task, 0, 0)
         sched_core.set_cpus_allowed_ptr(task, (1 << m.nr_cpus) - 1)
     return task
@@ -266,7 +277,10 @@ def kthread_unpark(k: Task) -> None:
 
 
 def kthread_park(k: Task) -> int:
-    """Let a thread sleep in kthread_parkme() and wait until it does; 0, -ENOSYS if it is dying, -EBUSY if asked already."""
+    """Let a thread sleep in kthread_parkme() and wait until it does.
+
+    0, -ENOSYS if it is dying, -EBUSY if asked already.
+    """
     self = to_kthread(k)
     if k.flags & 0x4:                       # PF_EXITING
         return -ENOSYS
@@ -275,7 +289,8 @@ def kthread_park(k: Task) -> int:
     self.flags |= KTHREAD_SHOULD_PARK
     if k is not machine.cur.cpu.curr:
         sched_core.wake_up_process(k)
-        # Wait for __kthread_parkme() to complete(), this means we _will_ have TASK_PARKED and are about to call schedule().
+        # Wait for __kthread_parkme() to complete(), this means we _will_ have TASK_PARKED and are about to call
+        # schedule().
         completion_.wait_for_completion(self.parked)
         # Now wait for that schedule() to complete and the task to get scheduled out.
         sched_core.wait_task_inactive(k, TASK_PARKED)

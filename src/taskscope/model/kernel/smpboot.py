@@ -1,6 +1,7 @@
 """Kernel threads that every CPU has, and idle tasks for CPUs: kernel/smpboot.c, v4.19.
 
-A subsystem registers what its threads do (`SmpHotplugThread`); they are made parked and unparked when their CPU comes up.
+A subsystem registers what its threads do (`SmpHotplugThread`); they are made parked and unparked when their CPU comes
+up.
 """
 
 from __future__ import annotations

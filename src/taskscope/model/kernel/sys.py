@@ -1,4 +1,4 @@
-"""Who a process is and what it may use: the system calls of kernel/sys.c, v4.19 (ids, groups and sessions, prctl, limits, times).
+"""Who a process is and what it may use: kernel/sys.c, v4.19: ids, groups and sessions, prctl, limits, times.
 
 User memory is plain Python: structures are small objects or tuples that are put through the caller's pointer.
 """

@@ -3,8 +3,8 @@
 Each CPU has two pools, of nice 0 and -20 (H); unbound work has pools of its own (kworker/uN:ID).  A workqueue with
 WQ_MEM_RECLAIM has a rescuer, a thread of its name, for when no worker can be made.
 
-Not modelled: concurrency management (each pool has the worker of the boot, and a second one when that is busy), flushing,
-delayed work, pool attributes.
+Not modelled: concurrency management (each pool has the worker of the boot, and a second one when that is busy),
+flushing, delayed work, pool attributes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.syscalls as sched_syscalls
 from taskscope.model import machine
 from taskscope.model.include.linux.sched import PF_WQ_WORKER, TASK_IDLE, TASK_RUNNING, Task, set_current_state
-from taskscope.model.include.linux.spinlock import Spinlock, spin_lock_irq, spin_lock_irqsave, spin_unlock_irq, spin_unlock_irqrestore
+from taskscope.model.include.linux.spinlock import (
+    Spinlock,
+    spin_lock_irq,
+    spin_lock_irqsave,
+    spin_unlock_irq,
+    spin_unlock_irqrestore,
+)
 
 WQ_UNBOUND: Final = 1 << 1
 WQ_FREEZABLE: Final = 1 << 2
@@ -175,9 +181,8 @@ def create_worker(pool: WorkerPool) -> Worker | None:
     return worker
 
 
-def worker_thread(__worker: Worker) -> int:
+def worker_thread(worker: Worker) -> int:
     """Be a worker: do the pool's work, sleep when there is none."""
-    worker = __worker
     pool = worker.pool
     current = machine.cur.cpu.curr
     # tell the scheduler that this is a workqueue worker
@@ -207,8 +212,9 @@ def process_one_work(worker: Worker, item: tuple[WorkStruct, WorkqueueStruct]) -
     worker.current_work = None
 
 
-def rescuer_thread(__rescuer: Worker) -> int:
+def rescuer_thread(rescuer: Worker) -> int:
     """Be a rescuer: wait to be needed."""
+    del rescuer
     current = machine.cur.cpu.curr
     sched_syscalls.set_user_nice(current, RESCUER_NICE_LEVEL)
     current.flags |= PF_WQ_WORKER

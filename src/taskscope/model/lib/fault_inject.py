@@ -1,8 +1,9 @@
 """Fault injection: lib/fault-inject.c, v4.19.
 
-Every place of the model that can fail for lack of something asks `should_fail` with its name (`POINTS`).  Two ways to let one
-fail, once: ``task.fail_nth = n``, the n-th place that the task passes (/proc/PID/fail-nth), and `fail_next`, the next
-time that a task of some name passes the place of some name.  `fault_log` holds the places passed while either is set.
+Every place of the model that can fail for lack of something asks `should_fail` with its name (`POINTS`).  Two ways to
+let one fail, once: ``task.fail_nth = n``, the n-th place that the task passes (/proc/PID/fail-nth), and `fail_next`,
+the next time that a task of some name passes the place of some name.  `fault_log` holds the places passed while
+either is set.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from taskscope.model import machine
 
 #: the places of copy_process() that can fail, in their order; a flavour has one of the two kinds of stack
 POINTS: Final = (
-    "task_struct", "__get_free_pages", "__vmalloc_node_range", "cred_jar", "sched_fork", "security_task_alloc", "files_cache",
+    "task_struct", "__get_free_pages", "__vmalloc_node_range", "cred_jar", "sched_fork", "security_task_alloc",
+    "files_cache",
     "fs_cache", "sighand_cache", "signal_cache", "mm_struct", "dup_mmap", "copy_thread", "pid", "cgroup_can_fork",
 )
 

@@ -1,5 +1,4 @@
-"""The thread that makes large blocks of free pages: mm/compaction.c, v4.19.
-"""
+"""The thread that makes large blocks of free pages: mm/compaction.c, v4.19."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The thread that makes huge pages of small ones: mm/khugepaged.c, v6.18.
-"""
+"""The thread that makes huge pages of small ones: mm/khugepaged.c, v6.18."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The thread that merges equal pages: mm/ksm.c, v6.1.
-"""
+"""The thread that merges equal pages: mm/ksm.c, v6.1."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The thread that frees the memory of those whom the OOM killer chose: mm/oom_kill.c, v4.19.
-"""
+"""The thread that frees the memory of those whom the OOM killer chose: mm/oom_kill.c, v4.19."""
 
 from __future__ import annotations
 

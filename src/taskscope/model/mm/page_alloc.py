@@ -1,7 +1,7 @@
 """Pages: the buddy allocator, mm/page_alloc.c, v4.19.
 
-Addresses are those of the direct mapping (page_offset + physical address).  Blocks of 2**order pages are split and, when
-both halves are free, merged.  What stands at an address is in ``machine.cur.memory``.
+Addresses are those of the direct mapping (page_offset + physical address).  Blocks of 2**order pages are split and,
+when both halves are free, merged.  What stands at an address is in ``machine.cur.memory``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Slabs: caches of equal objects cut from pages, mm/slub.c, v4.19, without its per-cpu fast path.
 
-A cache gives out addresses; the object that a Python kernel keeps there is the caller's.  The last freed object of a slab
+A cache gives out addresses; the object that a Python kernel keeps there is the caller's.  The last freed object of a
+slab
 is the first to be given out again.
 """
 

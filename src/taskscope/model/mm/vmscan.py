@@ -1,5 +1,4 @@
-"""The thread that frees pages when few are left: mm/vmscan.c, v4.19.
-"""
+"""The thread that frees pages when few are left: mm/vmscan.c, v4.19."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The thread that feeds hardware watchdogs: drivers/watchdog/watchdog_dev.c, v4.19.
-"""
+"""The thread that feeds hardware watchdogs: drivers/watchdog/watchdog_dev.c, v4.19."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ class MmStruct:
     """struct mm_struct."""
 
     __slots__ = (
-        "address", "argv", "dumpable", "envp", "exe_file", "exe_name", "hiwater_rss", "mm_count", "mm_users", "mmap", "owner", "pgd",
+        "address", "argv", "dumpable", "envp", "exe_file", "exe_name", "hiwater_rss", "mm_count", "mm_users", "mmap",
+        "owner", "pgd",
         "pgd_order", "rss", "total_vm", "words",
     )
 

@@ -1,7 +1,8 @@
 """A task's kernel stack seen as memory: include/linux/sched/task_stack.h, v4.19.
 
 The stack pointer of the model moves with the depth of calls: each kernel function on the stack takes the architecture's
-`Machine.frame_size` below the registers that the entry from user mode has saved.  It is computed where the kernel looks at it.
+`Machine.frame_size` below the registers that the entry from user mode has saved.  It is computed where the kernel
+looks at it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,16 @@ _INCLUDE: Final = _MODEL + "include/"
 
 
 def kernel_depth(frame: FrameType | None) -> int:
-    """Count the kernel functions on a stack, from `frame` outwards to where user mode ends; inlined ones do not count."""
+    """Count the kernel functions on a stack, from `frame` outwards to where user mode ends.
+
+    Inlined ones do not count.
+    """
     depth = 0
     while frame is not None:
         name = frame.f_code.co_filename
+        if name == "<ftrace>":              # the stub of a traced function, which stands beside it
+            frame = frame.f_back
+            continue
         if not name.startswith(_MODEL) or name.startswith(_USER):
             break
         if name != _MACHINE and not name.startswith(_INCLUDE):
@@ -42,7 +49,10 @@ def task_sp(tsk: Task, depth: int) -> int:
 
 
 def thread_saved_sp(tsk: Task) -> int:
-    """Return the stack pointer that the last switch away from the task has saved; of one that runs, where its entry began."""
+    """Return the stack pointer that the last switch away from the task has saved.
+
+    Of one that runs, where its entry began.
+    """
     stack = tsk.stack_greenlet
     return task_sp(tsk, kernel_depth(stack.gr_frame) if stack is not None else 0)
 

@@ -1,6 +1,7 @@
 """Which function serves which system call: include/linux/syscalls.h, v4.19.
 
-As in the C header, the calls are listed by the file that defines them: every ``sys_*`` function of `FILES`.  The numbers are
+As in the C header, the calls are listed by the file that defines them: every ``sys_*`` function of `FILES`.  The
+numbers are
 the architecture's (`taskscope.abi.syscalls`).
 """
 
@@ -15,13 +16,14 @@ from typing import Any, Final
 from taskscope.abi.syscalls import table
 
 FILES: Final = (
-    "kernel.fork.clone", "kernel.exit.death", "kernel.exit.wait", "kernel.sys", "kernel.signal.action", "kernel.sched.syscalls", "kernel.groups",
+    "kernel.fork.clone", "kernel.exit.death", "kernel.exit.wait", "kernel.sys", "kernel.signal.action",
+    "kernel.sched.syscalls", "kernel.groups",
     "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.kcmp", "kernel.printk",
     "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
     "fs.pidfs", "fs.fcntl", "fs.ioctl", "fs.d_path",
 )
 
-#: what 32-bit ARM's functions are called beside: times of 32 bits (named since v5.0), assembly in front (sys_rt_sigreturn_wrapper)
+#: what 32-bit ARM's functions are called beside: times of 32 bits (v5.0), assembly in front (_wrapper)
 _SUFFIX: Final = re.compile(r"(_time32|32|_wrapper)$")
 
 
@@ -30,9 +32,11 @@ def functions() -> dict[str, Callable[..., int]]:
     found: dict[str, Callable[..., int]] = {}
     for name in FILES:
         module = import_module(f"taskscope.model.{name}")
-        for attribute, function in vars(module).items():
-            if attribute.startswith("sys_") and isinstance(function, FunctionType) and function.__module__ == module.__name__:
-                found[attribute] = function
+        found |= {
+            attribute: function for attribute, function in vars(module).items()
+            if attribute.startswith("sys_") and isinstance(function, FunctionType)
+            and function.__module__ == module.__name__
+        }
     return found
 
 

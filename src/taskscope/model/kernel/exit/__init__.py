@@ -1,6 +1,7 @@
 """The end of a task and its reaping: kernel/exit.c, v4.19.
 
-The C file in two: `death` (do_exit(), release_task()), `wait` (wait4(), waitid()).  They are called by this name, as in C.
+The C file in two: `death` (do_exit(), release_task()), `wait` (wait4(), waitid()).  They are called by this name, as
+in C.
 """
 
 from __future__ import annotations

@@ -228,10 +228,7 @@ def is_current_pgrp_orphaned() -> bool:
 
 def has_stopped_jobs(pgrp: Pid | None) -> bool:
     """Tell whether a process of the group is stopped."""
-    for p in pid_.do_each_pid_task(pgrp, PIDTYPE_PGID):
-        if p.signal.flags & SIGNAL_STOP_STOPPED:
-            return True
-    return False
+    return any(p.signal.flags & SIGNAL_STOP_STOPPED for p in pid_.do_each_pid_task(pgrp, PIDTYPE_PGID))
 
 
 def kill_orphaned_pgrp(tsk: Task, parent: Task | None) -> None:
@@ -291,7 +288,7 @@ def find_alive_thread(p: Task) -> Task | None:
     return None
 
 
-def find_child_reaper(father: Task) -> Task:
+def find_child_reaper(father: Task) -> Task:  # noqa: RET503  panic() never returns
     """Return the reaper of the namespace; if that is dying, another thread of it.
 
     Context: tasklist_lock held for writing; released on the way into panic().
@@ -310,7 +307,7 @@ def find_child_reaper(father: Task) -> Task:
 
 
 def find_new_reaper(father: Task, child_reaper: Task) -> Task:
-    """Return who takes the children: another thread of the process, the nearest ancestor that is a subreaper, or init."""
+    """Return who takes the children: another thread of the process, the nearest subreaper above, or init."""
     thread = find_alive_thread(father)
     if thread is not None:
         return thread

@@ -1,5 +1,4 @@
-"""The parent's wait4() and waitid(), which reap: the second half of kernel/exit.c, v4.19.
-"""
+"""The parent's wait4() and waitid(), which reap: the second half of kernel/exit.c, v4.19."""
 
 from __future__ import annotations
 
@@ -92,7 +91,9 @@ class WaitOpts:
 
     __slots__ = ("child_wait", "notask_error", "wo_flags", "wo_info", "wo_pid", "wo_rusage", "wo_stat", "wo_type")
 
-    def __init__(self, wo_type: int, wo_pid: Pid | None, wo_flags: int, wo_info: WaitidInfo | None, wo_rusage: Any) -> None:
+    def __init__(
+        self, wo_type: int, wo_pid: Pid | None, wo_flags: int, wo_info: WaitidInfo | None, wo_rusage: Any
+    ) -> None:
         self.wo_type = wo_type
         self.wo_flags = wo_flags
         self.wo_pid = wo_pid

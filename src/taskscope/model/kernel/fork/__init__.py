@@ -1,7 +1,7 @@
 """Making a task: kernel/fork.c, v4.19, with clone3() and pidfds of v5.3 where the flavour has them.
 
-The C file in four: `task` (task_struct and stack), `mm` (address space), `copy` (copy_process()), `clone` (_do_fork() and the
-system calls).  They are called by this name, as in C.
+The C file in four: `task` (task_struct and stack), `mm` (address space), `copy` (copy_process()), `clone` (_do_fork()
+and the system calls).  They are called by this name, as in C.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ from taskscope.model.kernel.fork.mm import (
     wait_for_vfork_done,
 )
 from taskscope.model.kernel.fork.task import (
-    SLOTS,
     NR_CACHED_STACKS,
+    SLOTS,
     STACK_END_MAGIC,
     __put_task_struct,
     _cache,
@@ -79,8 +79,8 @@ from taskscope.model.kernel.fork.task import (
 
 __all__ = [
     "NR_CACHED_STACKS",
-    "STACK_END_MAGIC",
     "SLOTS",
+    "STACK_END_MAGIC",
     "CloneArgs",
     "__cleanup_sighand",
     "__mmdrop",

@@ -1,4 +1,4 @@
-"""The ways into a fork: the end of kernel/fork.c, v4.19, with clone3() and pidfds of v5.3: _do_fork(), sys_clone() and so on.
+"""The ways into a fork: the end of kernel/fork.c, v4.19, with clone3() and pidfds of v5.3.
 
 _do_fork() makes the child with copy_process(), puts it on a runqueue with wake_up_new_task(), and for vfork() waits.
 """
@@ -67,7 +67,9 @@ def _do_fork(
         exit_signal = clone_flags & CSIGNAL
         clone_flags &= ~CSIGNAL
     # Not modelled: PTRACE_EVENT_FORK, VFORK, CLONE.
-    p = fork.copy_process(clone_flags, stack_start, stack_size, child_tidptr, None, 0, tls, exit_signal=exit_signal, pidfd=pidfd)
+    p = fork.copy_process(
+        clone_flags, stack_start, stack_size, child_tidptr, None, 0, tls, exit_signal=exit_signal, pidfd=pidfd
+    )
     if isinstance(p, int):
         return p
 
@@ -108,7 +110,7 @@ def sys_vfork() -> int:
 
 
 def sys_clone(clone_flags: int, newsp: Any = 0, parent_tidptr: Any = None, *rest: Any) -> int:
-    """clone(2); the last two arguments are (child_tidptr, tls) on x86-64, (tls, child_tidptr) on ARM (CLONE_BACKWARDS)."""
+    """clone(2); it ends with (child_tidptr, tls) on x86-64, (tls, child_tidptr) on ARM (CLONE_BACKWARDS)."""
     first = rest[0] if rest else None
     second = rest[1] if len(rest) > 1 else None
     child_tidptr, tls = (second, first) if machine.cur.flavour.arch == "arm" else (first, second)
@@ -122,7 +124,18 @@ def sys_clone(clone_flags: int, newsp: Any = 0, parent_tidptr: Any = None, *rest
 class CloneArgs:
     """struct clone_args, what clone3(2) takes."""
 
-    __slots__ = ("cgroup", "child_tid", "exit_signal", "flags", "parent_tid", "pidfd", "set_tid", "size", "stack", "tls")
+    __slots__ = (
+        "cgroup",
+        "child_tid",
+        "exit_signal",
+        "flags",
+        "parent_tid",
+        "pidfd",
+        "set_tid",
+        "size",
+        "stack",
+        "tls",
+    )
 
     def __init__(
         self, flags: int = 0, *, pidfd: Any = None, child_tid: Any = None, parent_tid: Any = None, exit_signal: int = 0,
@@ -202,7 +215,9 @@ def unshare_files() -> Any:
 def sys_unshare(unshare_flags: int) -> int:
     """unshare(2): stop sharing the table of files, or root and working directory."""
     # If unsharing vm or signal handlers, the thread group must be empty (check_unshare_flags()).
-    if unshare_flags & ~(CLONE_FS | CLONE_FILES | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_NAMESPACES):
+    if unshare_flags & ~(
+        CLONE_FS | CLONE_FILES | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_NAMESPACES
+    ):
         return -EINVAL
     current = machine.cur.cpu.curr
     if unshare_flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) and not thread_group_empty(current):

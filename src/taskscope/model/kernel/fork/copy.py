@@ -1,5 +1,4 @@
-"""copy_process(): the heart of kernel/fork.c, v4.19: what a child shares, what it copies, and how a failed step is undone.
-"""
+"""copy_process(): the heart of kernel/fork.c, v4.19: what a child shares or copies, and how a failed step is undone."""
 
 from __future__ import annotations
 
@@ -189,6 +188,7 @@ def zero_signal_struct(sig: SignalStruct) -> None:
 
 def free_signal_struct(sig: SignalStruct) -> None:
     """Free the signal_struct of a process."""
+    del sig
     # Not modelled: taskstats_tgid_free(), sched_autogroup_exit(), sig->oom_mm.
     slab.kmem_cache_free_object(machine.cur.signal_cachep)
 
@@ -203,6 +203,7 @@ def put_signal_struct(sig: SignalStruct) -> None:
 
 def copy_io(clone_flags: int, tsk: Task) -> int:
     """Share or copy the I/O context: nobody here has one."""
+    del clone_flags, tsk
     # Not modelled: block I/O.
     return 0
 
@@ -219,6 +220,7 @@ def copy_process(
     :param stack_start: of a kernel thread: its function, and `stack_size` its argument
     :param exit_signal: the low byte of clone()'s flags, which clone3() has as a field
     """
+    del node
     m = machine.cur
     current = m.cpu.curr
     clone3 = m.flavour.switches.clone3
@@ -511,6 +513,7 @@ def init_task_pid_links(task: Task) -> None:
 
 def ptrace_init_task(child: Task, ptrace: bool) -> None:
     """Start untraced (include/linux/ptrace.h)."""
+    del ptrace
     # Not modelled: a tracer that follows forks.
     child.jobctl = 0
     child.ptrace = 0

@@ -1,5 +1,4 @@
-"""The address space at birth and death: the mm_struct part of kernel/fork.c, v4.19: dup_mm(), mmput(), mm_release().
-"""
+"""The address space at birth and death: the mm_struct part of kernel/fork.c, v4.19: dup_mm(), mmput(), mm_release()."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The task_struct and its stack: the first part of kernel/fork.c, v4.19: fork_init(), dup_task_struct(), free_task().
 
-A task_struct comes from its slab, a stack from the pages (32-bit ARM) or from vmalloc with a cache of two per CPU (x86-64).
-put_task_struct() leads to free_task(), put_task_stack() to the end of the stack.
+A task_struct comes from its slab, a stack from the pages (32-bit ARM) or from vmalloc with a cache of two per CPU
+(x86-64). put_task_struct() leads to free_task(), put_task_stack() to the end of the stack.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ NR_CACHED_STACKS: Final = 2
 MIN_THREADS: Final = 20
 MAX_THREADS: Final = 0x3FFF_FFFF            # FUTEX_TID_MASK
 SLOTS: Final = tuple(slot for slot in Task.__slots__ if slot != "__weakref__")
-# What dup_task_struct() copies: all but what it, or copy_process() up to the first step that can fail, sets in any case.
+# What dup_task_struct() copies: all but what it, or copy_process() up to the first step that can fail, sets in any
+# case.
 _COPIED: Final = tuple(slot for slot in SLOTS if slot not in {
     "address", "stack", "stack_vm_area", "stack_refcount", "stack_greenlet", "thread_info", "usage", "rcu_users",
     "fail_nth", "kthread", "set_child_tid", "clear_child_tid", "pi_lock",
@@ -150,7 +151,7 @@ def set_task_stack_end_magic(tsk: Task) -> None:
 
 
 def setup_thread_stack(p: Task, org: Task) -> None:
-    """Give the child a thread_info: at the lowest address of its stack a copy of the parent's, or its own in task_struct."""
+    """Give the child a thread_info, a copy of the parent's: at its stack's lowest address, or in task_struct."""
     m = machine.cur
     ti = ThreadInfo(p)
     was = org.thread_info

@@ -1,5 +1,4 @@
-"""The threads of RCU-tasks: kernel/rcu/update.c v4.19, kernel/rcu/tasks.h v6.1: grace periods that wait until every task has slept.
-"""
+"""The threads of RCU-tasks, whose grace periods wait until every task has slept: kernel/rcu/tasks.h, v6.1."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def __set_current_blocked(newset: int) -> None:
 
 
 def sigprocmask(how: int, new: int) -> int:
-    """Change the mask as sigprocmask(2) does."""
+    """Block, unblock or set signals."""
     tsk = machine.cur.cpu.curr
     if how == SIG_BLOCK:
         newset = tsk.blocked | new
@@ -157,6 +157,7 @@ def sys_rt_sigaction(sig: int, act: Any, oact: Any = None, sigsetsize: int = 8) 
 
 def sys_rt_sigreturn(*frame: Any) -> int:
     """rt_sigreturn(2): the end of a handler puts the mask back; the registers are the program's own affair here."""
+    del frame
     current = machine.cur.cpu.curr
     if not current.sigframes:
         # badframe:

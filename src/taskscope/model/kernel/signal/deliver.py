@@ -14,11 +14,29 @@ import taskscope.model.kernel.signal.send as send
 import taskscope.model.kernel.time.itimer as itimer
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_del_init, list_for_each_entry
-from taskscope.model.include.linux.sched import PF_EXITING, PF_SIGNALED, TASK_STOPPED, Task, __TASK_STOPPED
+from taskscope.model.include.linux.sched import __TASK_STOPPED, PF_EXITING, PF_SIGNALED, TASK_STOPPED, Task
 from taskscope.model.include.linux.sched_signal import (
-    JOBCTL_STOP_CONSUME, JOBCTL_STOP_DEQUEUED, JOBCTL_STOP_PENDING, SA_NODEFER, SA_RESETHAND, SEND_SIG_NOINFO, SIG_DFL,
-    SIG_IGN, SIGNAL_CLD_CONTINUED, SIGNAL_CLD_MASK, SIGNAL_STOP_STOPPED, SIGNAL_UNKILLABLE, SYNCHRONOUS_MASK, KSigaction,
-    Siginfo, SigPending, sig_kernel_coredump, sig_kernel_ignore, sig_kernel_only, sig_kernel_stop, signal_group_exit,
+    JOBCTL_STOP_CONSUME,
+    JOBCTL_STOP_DEQUEUED,
+    JOBCTL_STOP_PENDING,
+    SA_NODEFER,
+    SA_RESETHAND,
+    SEND_SIG_NOINFO,
+    SIG_DFL,
+    SIG_IGN,
+    SIGNAL_CLD_CONTINUED,
+    SIGNAL_CLD_MASK,
+    SIGNAL_STOP_STOPPED,
+    SIGNAL_UNKILLABLE,
+    SYNCHRONOUS_MASK,
+    KSigaction,
+    Siginfo,
+    SigPending,
+    sig_kernel_coredump,
+    sig_kernel_ignore,
+    sig_kernel_only,
+    sig_kernel_stop,
+    signal_group_exit,
     thread_group_empty,
 )
 from taskscope.model.include.linux.spinlock import read_lock, read_unlock, spin_lock_irq, spin_unlock_irq
@@ -93,7 +111,8 @@ def dequeue_signal(tsk: Task, mask: int) -> Siginfo | None:
         return None
     if sig_kernel_stop(signr):
         # Set a marker that we have dequeued a stop signal.  Our caller might release the siglock and then the pending
-        # stop signal it is about to process is no longer in the pending bitmasks, but must still be cleared by a SIGCONT.
+        # stop signal it is about to process is no longer in the pending bitmasks, but must still be cleared by a
+        # SIGCONT.
         tsk.jobctl |= JOBCTL_STOP_DEQUEUED
     return info
 
@@ -160,7 +179,7 @@ def do_signal_stop(signr: int) -> bool:
     return True
 
 
-def get_signal(ksig: Ksignal) -> bool:
+def get_signal(ksig: Ksignal) -> bool:  # noqa: RET503  do_group_exit() never returns
     """Take signals until one has a handler: True, and the signal is in `ksig`; False when none is left.
 
     Context: on the way to user space, interrupts on.
@@ -225,7 +244,8 @@ def get_signal(ksig: Ksignal) -> bool:
         # Now we are doing the default action for this signal.
         if sig_kernel_ignore(signr):        # Default is nothing.
             continue
-        # Global init gets no signals it doesn't want.  Container-init gets no signals it doesn't want from same container.
+        # Global init gets no signals it doesn't want.  Container-init gets no signals it doesn't want from same
+        # container.
         if signal.flags & SIGNAL_UNKILLABLE and not sig_kernel_only(signr):
             continue
         if sig_kernel_stop(signr):
@@ -263,6 +283,7 @@ def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
     """Block what the handler wants blocked while it runs (signal_delivered())."""
     import taskscope.model.kernel.signal.action as action
 
+    del stepping
     if failed:
         send.force_sig(11, machine.cur.cpu.curr)
         return

@@ -247,7 +247,9 @@ def __sigqueue_alloc(t: Task, override_rlimit: bool) -> Sigqueue | None:
     """Allocate a queue entry, charged to the user of the target; None if that has too many."""
     user = t.cred.user
     user.sigpending += 1
-    if (override_rlimit or user.sigpending <= task_rlimit(t, RLIMIT_SIGPENDING)) and not fault_inject.should_fail("sigqueue"):
+    if (override_rlimit or user.sigpending <= task_rlimit(t, RLIMIT_SIGPENDING)) and not fault_inject.should_fail(
+        "sigqueue"
+    ):
         return Sigqueue(user)
     user.sigpending -= 1
     return None
@@ -293,8 +295,7 @@ def signal_wake_up(t: Task, resume: int) -> None:
 
 
 def prepare_signal(sig: int, p: Task, force: bool) -> bool:
-    """Do what a signal does even if it is blocked or ignored: stop signals and SIGCONT cancel each other; tell
-    whether to send it.
+    """Let stop signals and SIGCONT cancel each other, also blocked or ignored ones; tell whether to send the signal.
 
     Context: siglock held.
     """
@@ -400,7 +401,7 @@ def __send_signal(sig: int, info: Any, t: Task, type: int, from_ancestor_ns: boo
     machine.cur.cost(costs.SIGNAL)
     ret = 0
     result = TRACE_SIGNAL_IGNORED
-    force = from_ancestor_ns or info == SEND_SIG_PRIV or info == SEND_SIG_FORCED
+    force = from_ancestor_ns or info in (SEND_SIG_PRIV, SEND_SIG_FORCED)
     if prepare_signal(sig, t, force):
         pending = t.signal.shared_pending if type != PIDTYPE_PID else t.pending
         # Short-circuit ignored signals and support queuing exactly one non-rt signal, so that we can get more

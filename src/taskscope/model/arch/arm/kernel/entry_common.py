@@ -1,7 +1,8 @@
 """Into the kernel and out of it on 32-bit ARM: entry-common.S, entry-armv.S, signal.c, irq.c in arch/arm/kernel, v4.19.
 
 A program executes ``svc 0``: `vector_swi` calls through sys_call_table and leaves by ret_to_user, where everything that
-is due for the task happens: rescheduling, signals.  Interrupts enter by `do_irq` on the stack of the task they interrupt.
+is due for the task happens: rescheduling, signals.  Interrupts enter by `do_irq` on the stack of the task they
+interrupt.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def do_work_pending(regs: PtRegs, syscall: int) -> int:
 
 
 def do_signal(regs: PtRegs, syscall: int) -> int:
-    """Take the signals that are due: put one handler's frame on the user stack, or find that the call is to be restarted."""
+    """Take the signals that are due: a handler's frame goes on the user stack, or the call is to be restarted."""
     retval = regs.ret
     restart = 0
     if syscall:
@@ -149,7 +150,7 @@ def handle_signal(ksig: signal_deliver.Ksignal) -> None:
 
 
 def ret_from_fork() -> None:
-    """Begin a task's life: the first thing on its stack.  A kernel thread calls its function, a process returns to user mode."""
+    """Begin a task's life: a kernel thread calls its function, a process returns to user mode."""
     m = machine.cur
     prev = m.cpu.prev
     assert prev is not None, "somebody switched here"
@@ -199,14 +200,14 @@ def do_irq(desc: IrqDesc) -> None:
         sched_core.preempt_schedule_irq()
 
 
-def handle_IRQ(desc: IrqDesc) -> None:  # noqa: N802
+def handle_IRQ(desc: IrqDesc) -> None:
     """Handle a device's interrupt (handle_domain_irq())."""
     softirq.irq_enter()
     irqdesc.generic_handle_irq(desc)
     softirq.irq_exit()
 
 
-def handle_IPI(desc: IrqDesc) -> None:  # noqa: N802
+def handle_IPI(desc: IrqDesc) -> None:
     """Handle an interrupt from another CPU."""
     m = machine.cur
     if desc is m.ipi_reschedule:

@@ -40,7 +40,10 @@ class CpuContextSave:
 
 
 def cpu_context(tsk: Task) -> CpuContextSave:
-    """Return the registers of a task that does not run: of a new one, where it begins; else, where it was switched away."""
+    """Return the registers of a task that does not run: of a new one, where it begins.
+
+    Else, where it was switched away.
+    """
     m = machine.cur
     stack = tsk.stack_greenlet
     if stack is None or stack.gr_frame is None:
@@ -57,7 +60,10 @@ def cpu_context(tsk: Task) -> CpuContextSave:
 
 
 def setup_processor() -> None:
-    """Tell the machine how this architecture lays out stacks, switches, and takes interrupts; called by setup_arch()."""
+    """Tell the machine how this architecture lays out stacks, switches, and takes interrupts.
+
+    Called by setup_arch().
+    """
     m = machine.cur
     m.sizeof_thread_info = SIZEOF_THREAD_INFO
     # pt_regs of a task's entry from user mode stand at the top of its stack, less 8 bytes of padding.
@@ -89,11 +95,12 @@ def exit_thread(tsk: Task) -> None:
     # Not modelled: thread_notify(THREAD_NOTIFY_EXIT), VFP state.
 
 
-def __switch_to(prev: Task, next: Task) -> None:  # noqa: A002
+def __switch_to(prev: Task, next: Task) -> None:
     """Save the registers of `prev`, load those of `next`: returns on prev's stack when it is switched to again.
 
     Context: rq.lock held, interrupts off.
     """
+    del prev
     m = machine.cur
     cpu = m.cpu
     cpu.curr = next

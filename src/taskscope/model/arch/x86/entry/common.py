@@ -1,8 +1,9 @@
-"""Into the kernel and out of it on x86-64: arch/x86/entry/common.c, kernel/{signal,irq,apic,process_64}.c, v4.19 to v6.18.
+"""Into the kernel and out of it on x86-64: arch/x86/entry/common.c, kernel/signal.c, irq.c, v4.19 to v6.18.
 
-A program executes ``syscall``: `do_syscall_64` calls through sys_call_table and leaves by prepare_exit_to_usermode(), where
-everything that is due for the task happens: rescheduling, signals.  Since v5.9 this way out is in kernel/entry/common.c, under
-other names and in the same order.  Interrupts enter by `do_irq` on the stack of the task they interrupt.
+A program executes ``syscall``: `do_syscall_64` calls through sys_call_table and leaves by prepare_exit_to_usermode(),
+where everything that is due for the task happens: rescheduling, signals.  Since v5.9 this way out is in
+kernel/entry/common.c, under other names and in the same order.  Interrupts enter by `do_irq` on the stack of the task
+they interrupt.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def exit_to_usermode_loop(regs: PtRegs) -> int:
 
 
 def do_signal(regs: PtRegs) -> int:
-    """Take the signals that are due: put one handler's frame on the user stack, or find that the call is to be restarted.
+    """Take the signals that are due: a handler's frame goes on the user stack, or the call is to be restarted.
 
     :return: 1: make the call again; -1: make restart_syscall()
     """
@@ -148,7 +149,7 @@ def handle_signal(ksig: signal_deliver.Ksignal, regs: PtRegs) -> None:
 
 
 def ret_from_fork() -> None:
-    """Begin a task's life: the first thing on its stack.  A kernel thread calls its function, a process returns to user mode."""
+    """Begin a task's life: a kernel thread calls its function, a process returns to user mode."""
     m = machine.cur
     prev = m.cpu.prev
     assert prev is not None, "somebody switched here"
@@ -202,7 +203,7 @@ def do_irq(desc: IrqDesc) -> None:
         sched_core.preempt_schedule_irq()
 
 
-def do_IRQ(desc: IrqDesc) -> None:  # noqa: N802
+def do_IRQ(desc: IrqDesc) -> None:
     """Handle a device's interrupt."""
     softirq.irq_enter()
     irqdesc.generic_handle_irq(desc)

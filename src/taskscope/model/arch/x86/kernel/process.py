@@ -1,4 +1,4 @@
-"""Stacks and registers of a task on x86-64: arch/x86/kernel/process{,_64}.c, entry_64.S (__switch_to_asm), v4.19 to v6.18.
+"""Stacks and registers of a task on x86-64: arch/x86/kernel/process{,_64}.c, entry_64.S, v4.19 to v6.18.
 
 thread_info is the first member of task_struct (CONFIG_THREAD_INFO_IN_TASK); ``current`` is a per-cpu variable.
 """
@@ -41,11 +41,16 @@ def cpu_context(tsk: Task) -> InactiveTaskFrame:
     frame = stack.gr_frame
     while frame.f_back is not None and frame.f_code.co_name in ("switch", "switch_stack", "__switch_to"):
         frame = frame.f_back
-    return InactiveTaskFrame(task_stack.task_sp(tsk, task_stack.kernel_depth(frame)), kallsyms.frame_address(m, frame) or 0)
+    return InactiveTaskFrame(
+        task_stack.task_sp(tsk, task_stack.kernel_depth(frame)), kallsyms.frame_address(m, frame) or 0
+    )
 
 
 def setup_processor() -> None:
-    """Tell the machine how this architecture lays out stacks, switches, and takes interrupts; called by setup_arch()."""
+    """Tell the machine how this architecture lays out stacks, switches, and takes interrupts.
+
+    Called by setup_arch().
+    """
     m = machine.cur
     m.sizeof_thread_info = SIZEOF_THREAD_INFO
     # pt_regs of a task's entry from user mode stand at the very top of its stack.
@@ -77,11 +82,12 @@ def exit_thread(tsk: Task) -> None:
     # Not modelled: I/O permission bitmaps, the state of the FPU.
 
 
-def __switch_to(prev: Task, next: Task) -> None:  # noqa: A002
+def __switch_to(prev: Task, next: Task) -> None:
     """Save the registers of `prev`, load those of `next`: returns on prev's stack when it is switched to again.
 
     Context: rq.lock held, interrupts off.
     """
+    del prev
     m = machine.cur
     cpu = m.cpu
     cpu.curr = next                     # this_cpu_write(current_task, next_p)
