@@ -33,7 +33,8 @@ def kernel_files() -> Iterator[Path]:
             yield path
 
 
-@pytest.mark.limit(240)
+@pytest.mark.slow
+@pytest.mark.limit(300)
 def test_each_module_can_be_imported_alone() -> None:
     """Whichever module of the model is imported first, it loads: circles use nothing of each other at import time."""
     import greenlet  # noqa: F401  what all of them need, loaded once

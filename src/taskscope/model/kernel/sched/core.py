@@ -677,15 +677,15 @@ def schedule_debug(prev: Task) -> None:
 def pick_next_task(rq: Rq, prev: Task) -> Task:
     """Pick the task of the highest class, and there the first.  Context: rq.lock held."""
     while True:
-        p = stop_task.pick_next_task_stop(rq, prev)
+        p: Task | int | None = stop_task.pick_next_task_stop(rq, prev)
         if p is None:
             p = rt.pick_next_task_rt(rq, prev)
         if p is None:
             p = fair.pick_next_task_fair(rq, prev)
         if p is None:
             p = idle.pick_next_task_idle(rq, prev)
-        if p is not RETRY_TASK:
-            return p                                        # type: ignore[return-value]
+        if not isinstance(p, int):                          # RETRY_TASK
+            return p
 
 
 def __schedule(preempt: bool) -> None:

@@ -310,6 +310,7 @@ def wakeup_preempt_entity(curr: SchedEntity, se: SchedEntity) -> int:
 def pick_next_entity(cfs_rq: CfsRq, curr: SchedEntity | None) -> SchedEntity:
     """Pick the leftmost, unless it asked to be skipped or a buddy is not too far from it."""
     timeline = cfs_rq.timeline
+    left: SchedEntity
     # If curr is set we have to see if its left of the leftmost entity still in the tree, provided there was anything
     # in the tree at all.
     if timeline:
@@ -341,7 +342,7 @@ def pick_next_entity(cfs_rq: CfsRq, curr: SchedEntity | None) -> SchedEntity:
         se = cfs_rq.next
     if cfs_rq.last is se or cfs_rq.next is se:
         clear_buddies(cfs_rq, se)
-    return se                                               # type: ignore[no-any-return]
+    return se
 
 
 def set_next_entity(rq: Rq, se: SchedEntity) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.interrupt import SCHED_SOFTIRQ
 from taskscope.model.include.linux.sched import TASK_ON_RQ_MIGRATING, TASK_ON_RQ_QUEUED, Task
-from taskscope.model.kernel import softirq
+from taskscope.model.kernel import smp, softirq
 from taskscope.model.kernel.sched import core
 from taskscope.model.kernel.sched.sched import (
     DEQUEUE_NOCLOCK,
@@ -260,7 +260,7 @@ def nohz_balancer_kick(rq: Rq) -> None:
         if cpu.rq is not rq and core.idle_cpu(cpu.id) and ts is not None and ts.tick_stopped:
             if not cpu.pcpu.get("nohz_kick"):
                 cpu.pcpu["nohz_kick"] = True
-                core.smp.smp_send_reschedule(cpu.id)        # kick_ilb()
+                smp.smp_send_reschedule(cpu.id)        # kick_ilb()
             return
 
 

@@ -23,6 +23,8 @@ from taskscope.model.kernel.sched.sched import (
     Rq,
     RtRq,
     SchedClass,
+    rq_lock,
+    rq_unlock,
 )
 
 #: ms
@@ -256,18 +258,18 @@ def push_rt_task(rq: Rq) -> bool:
         return False
     core.update_rq_clock(rq)
     other = core.move_queued_task(rq, p, target)
-    core.rq_unlock(other)
-    core.rq_lock(rq)
+    rq_unlock(other)
+    rq_lock(rq)
     return True
 
 
 def push_rt_tasks(rq: Rq) -> None:
     """Push until nothing more can be.  Context: preemption disabled, no rq.lock held, interrupts on."""
     rq.cpu.irqs_off = True
-    core.rq_lock(rq)
+    rq_lock(rq)
     while push_rt_task(rq):
         pass
-    core.rq_unlock(rq)
+    rq_unlock(rq)
     rq.cpu.irqs_off = False
 
 
@@ -290,8 +292,8 @@ def pull_rt_task(this_rq: Rq) -> None:
         best = (here & -here).bit_length() - 1 if here else MAX_RT_PRIO
         if p is None or p.prio >= best or not p.cpus_allowed >> this_rq.cpu_id & 1 or p.prio < src.curr.prio:
             continue
-        core.rq_unlock(this_rq)
-        core.rq_lock(src)
+        rq_unlock(this_rq)
+        rq_lock(src)
         core.update_rq_clock(src)
         core.move_queued_task(src, p, this_rq.cpu_id)       # leaves this_rq locked
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_ABS, HRTIMER_NORESTART, HRTIMER_RESTART, Hrtimer
 from taskscope.model.kernel.rcu import tree as rcu_tree
+from taskscope.model.kernel.sched import cputime
 from taskscope.model.kernel.time import hrtimer, timer
 
 TICK_DO_TIMER_NONE = -1
@@ -169,5 +170,5 @@ def tick_nohz_idle_exit() -> None:
         tick_do_update_jiffies64(m.now)
         tick_nohz_restart(ts, m.now)
         # tick_nohz_account_idle_ticks(): the ticks that did not happen were idle.
-        timer.cputime.kcpustat(cpu)["idle"] += (m.jiffies - ts.idle_jiffies) * m.tick_nsec
+        cputime.kcpustat(cpu)["idle"] += (m.jiffies - ts.idle_jiffies) * m.tick_nsec
     cpu.irqs_off = False
