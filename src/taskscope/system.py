@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from taskscope.errors import NoSuchTaskError, UsageError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from taskscope.model.drivers.tty.tty_io import TtyStruct
     from taskscope.model.include.linux.sched import Task
     from taskscope.model.machine import Machine
@@ -182,7 +184,7 @@ class System:
 
         :param program: ``main(sys, argv)``, or the path or name of one that is there
         :param name: what its file is called, for a function; the function's name by default
-        :param tty: its terminal; the console by default
+        :param tty: its controlling terminal; without one it is a daemon that has the console open
         :raises UsageError: there is no such program
         """
         if callable(program):
@@ -193,9 +195,10 @@ class System:
             path = program if "/" in program else self._which(program)
             name = path.rpartition("/")[2]
         m = self.machine
+        controlling = tty is not None
         tty = m.console_tty if tty is None else tty
         self._requests += 1
-        m.hostctl.requests.append((self._requests, path, [name, *args], dict(env or {}), f"/dev/{tty.name}", cwd, uid))
+        m.hostctl.requests.append((self._requests, path, [name, *args], dict(env or {}), f"/dev/{tty.name}", controlling, cwd, uid))
         self.interrupt(m.hostctl.irq)
         return Process(self, self._requests, name, tty)
 
@@ -407,21 +410,38 @@ class System:
 
     def running_stack(self) -> list[str]:
         """Return the kernel call stack of the task that runs, innermost function first; for probes."""
-        import sys
-
         from taskscope.model.kernel import kallsyms, stacktrace
 
         m = self.machine
+        frame, entered = self._kernel_frame()
+        names = [kallsyms.sprint_symbol(m, kallsyms.kallsyms(m).by_name[entered].address)] if entered else []
+        return names + [kallsyms.sprint_symbol(m, address) for address in stacktrace.save_stack_trace(m, frame)]
+
+    def sample_sp(self) -> int:
+        """Set the executing CPU's stack pointer to what it is in the kernel function that was entered; for probes."""
+        from taskscope.model.include.linux.sched_task_stack import kernel_depth, task_sp
+
+        cpu = self.machine.cpu
+        frame, entered = self._kernel_frame()
+        cpu.sp = task_sp(cpu.curr, kernel_depth(frame) + bool(entered))
+        return cpu.sp
+
+    def _kernel_frame(self) -> tuple[FrameType, str | None]:
+        """Return the innermost frame of the kernel, and the name of the function at whose entry the caller probes."""
+        import sys
+
+        from taskscope.model.kernel import kallsyms
+
+        m = self.machine
         table = kallsyms.kallsyms(m)
-        entered: list[str] = []
-        frame = sys._getframe(1)
+        entered: str | None = None
+        frame = sys._getframe(2)
         # Between here and the kernel stand the probe's own frames, and for a probe on a function the stub in its place.
         while frame.f_back is not None and not ((symbol := table.by_code.get(frame.f_code)) is not None and not symbol.notrace):
             if frame.f_code.co_filename == "<ftrace>":
-                name = kallsyms.symbol_name(frame.f_code.co_name, m)
-                entered = [kallsyms.sprint_symbol(m, table.by_name[name].address)]
+                entered = kallsyms.symbol_name(frame.f_code.co_name, m)
             frame = frame.f_back
-        return entered + [kallsyms.sprint_symbol(m, address) for address in stacktrace.save_stack_trace(m, frame)]
+        return frame, entered
 
     def machine_tasks(self) -> list[Task]:
         """Return all task_structs but those of the idle tasks, threads too."""

@@ -72,5 +72,6 @@ LAB = Lab(
         "system call numbers (clone is 120 on 32-bit ARM, 56 on x86-64), and the bit fields of preempt_count."
     ),
     scenario=scenario,
-    mutant=Mutant("fork() in the C library asks for other flags", "user.libc:Sys.fork", "", ""),
+    mutant=Mutant("clone() forgets CLONE_CHILD_SETTID", "kernel.fork:sys_clone",
+                  "clone_flags &= CLONE_LEGACY_FLAGS", "clone_flags &= CLONE_LEGACY_FLAGS & ~0x0100_0000"),
 )

@@ -43,5 +43,5 @@ LAB = Lab(
         "in the parent, which takes the second.  From then on they are scheduled like any two processes, so that their lines interleave.  Both keep the name, since neither execs."
     ),
     scenario=scenario,
-    mutant=Mutant("a sleep lasts twice as long", "kernel.time.hrtimer:hrtimer_nanosleep", "OLD", "NEW"),
+    mutant=Mutant("a sleep lasts twice as long", "kernel.time.hrtimer:hrtimer_nanosleep", "rqtp + (m.now", "2 * rqtp + (m.now"),
 )

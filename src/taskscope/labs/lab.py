@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from taskscope.errors import TaskscopeError, UsageError
+from taskscope.errors import UsageError
 from taskscope.labs.mutant import Mutant
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def run_lab(lab: Lab, flavour: str = "4.19-arm", seed: int = 0, mutant: bool = F
         stack.enter_context(run._stack)  # noqa: SLF001  the run's machines close with it
         try:
             lab.scenario(run)
-        except (TaskscopeError, OSError, AssertionError, LookupError, AttributeError, TypeError, ValueError) as error:
+        except Exception as error:
             if not mutant:
                 raise
             # A kernel that is wrong may well fall over: that is noticed, too.

@@ -27,7 +27,7 @@ def scenario(run: Run) -> None:
     run.equal("kthreadd is the one whose function is kthreadd()", [p for p in kinds if kinds[p] == "kthreadd"], [2])
     workers = [p for p in kinds if kinds[p] == "worker"]
     run.check("kworker/… threads have PF_WQ_WORKER and run worker_thread()",
-              bool(workers) and all(k.find(p).comm.startswith("kworker/") for p in workers), workers)
+              bool(workers) and all(k.find(p).comm.startswith("kworker/") and k.find(p).flags & PF_WQ_WORKER for p in workers), workers)
     run.check("no other task has PF_WQ_WORKER but a rescuer of a workqueue",
               all(kinds[p] in ("worker", "rescuer") for p in kinds if k.find(p).flags & PF_WQ_WORKER))
     irq = [p for p in kinds if kinds[p] == "irq thread"]
@@ -62,5 +62,6 @@ LAB = Lab(
         "each CPU has.  The name is only the format string of whoever asked."
     ),
     scenario=scenario,
-    mutant=Mutant("workers do not say that they are workers", "kernel.workqueue:worker_thread", "set_pf_worker(True)", "set_pf_worker(False)"),
+    mutant=Mutant("workers do not say that they are workers", "kernel.workqueue:worker_thread",
+                  "    current.flags |= PF_WQ_WORKER\n", "    pass\n"),
 )

@@ -34,7 +34,8 @@ def scenario(run: Run) -> None:
     threads = [t for t in k.ps().tasks if t.kind == "thread"]
     run.check("a thread that is no group leader is in no entry of the list", bool(threads) and all(t.pid not in by_pid for t in threads), threads)
     run.equal("pid 1 is init, pid 2 is kthreadd", (by_pid[1][12], by_pid[2][12], by_pid[2][3]), ("init", "kthreadd", "0"))
-    names = {row[12]: row for row in rows}
+    # Since 6.9 rescuers say what they are: kworker/R-rcu_gp.
+    names = {row[12].removeprefix("kworker/R-"): row for row in rows}
     run.equal("rcu_gp: state I, PRI 60, NI -20", [names.get("rcu_gp", [""] * 13)[n] for n in (0, 5, 6)], ["I", "60", "-20"])
     missing = [name for name in ("rcu_gp", "rcu_par_gp", "mm_percpu_wq", "ksoftirqd/0") if name not in names]
     run.check("the kernel threads of the notes are there", not missing, missing)

@@ -108,5 +108,6 @@ LAB = Lab(
         "tracing_on 1 begins.  get_ftrace.sh stops it and copies trace, the buffer as text.  On kernels since 5.10 _do_fork is kernel_clone, and on x86-64 sys_clone is __x64_sys_clone: a filter with the old names is refused."
     ),
     scenario=scenario,
-    mutant=Mutant("the filter's globs match nothing but themselves", "kernel.trace.trace_events_filter:glob_match", "OLD", "NEW"),
+    mutant=Mutant("the filter's globs match nothing but themselves", "kernel.trace.trace_events_filter:glob_match",
+                  "re.fullmatch(_glob(pattern), text, re.DOTALL) is not None", "pattern == text"),
 )

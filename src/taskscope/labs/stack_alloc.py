@@ -114,5 +114,6 @@ LAB = Lab(
         "__vmalloc_node_range().  setup_thread_stack() then copies the parent's thread_info and sets its task.  Both are given back when the last references go, so the next child often gets the same addresses."
     ),
     scenario=scenario,
-    mutant=Mutant("stacks are not given back", "kernel.fork:free_thread_stack", "OLD", "NEW"),
+    mutant=Mutant("stacks are not given back", "kernel.fork:free_thread_stack",
+                  "        page_alloc.free_pages(tsk.stack, (m.flavour.thread_size // page_alloc.PAGE_SIZE).bit_length() - 1)\n", "        pass\n"),
 )

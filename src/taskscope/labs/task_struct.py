@@ -85,5 +85,6 @@ LAB = Lab(
         "all sleep.  Many R tasks want more CPUs than there are; many D tasks wait for something that does not come: what for is on their stacks (WCHAN)."
     ),
     scenario=scenario,
-    mutant=Mutant("a sleeping task does not say so", "kernel.time.hrtimer:do_nanosleep", "OLD", "NEW"),
+    mutant=Mutant("a sleep is not interruptible", "kernel.time.hrtimer:do_nanosleep",
+                  "current.state = TASK_INTERRUPTIBLE", "current.state = 2"),
 )

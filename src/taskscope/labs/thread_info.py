@@ -23,10 +23,9 @@ def scenario(run: Run) -> None:
     samples: list[tuple[int, int, int, int]] = []
 
     def sampled(*_: Any) -> None:
-        from taskscope.model.include.linux.sched_task_stack import sample_sp
         from taskscope.model.include.linux.thread_info import current_thread_info
 
-        sp = sample_sp()
+        sp = k.sample_sp()
         ti = current_thread_info()
         samples.append((sp, k.running().stack, ti.task.pid, k.running().pid))
 

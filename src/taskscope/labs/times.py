@@ -74,5 +74,5 @@ LAB = Lab(
         "(account_system_index_time) are charged a whole tick at a time to whatever the timer interrupt finds, so they are right only in the long run; /proc scales them to sum_exec_runtime."
     ),
     scenario=scenario,
-    mutant=Mutant("the wait for the CPU is not counted", "kernel.sched.stats:sched_info_arrive", "        info.run_delay += delta\n", "        pass\n"),
+    mutant=Mutant("the wait for the CPU is not counted", "kernel.sched.stats:sched_info_arrive", "        info.run_delay += now - info.last_queued\n", "        pass\n"),
 )

@@ -29,6 +29,14 @@ def get_task_state(tsk: Task) -> str:
     return state_letter(tsk.state, tsk.exit_state, machine.cur.flavour.version)
 
 
+def proc_task_name(p: Task) -> str:
+    """Return a task's name for /proc: since v5.17 a kernel thread's is whole, not cut to comm's 15 bytes."""
+    # Not modelled: wq_worker_comm(), which adds what a worker last did.
+    if p.kthread is not None and machine.cur.flavour.version >= (5, 17) and p.kthread.full_name:
+        return str(p.kthread.full_name)
+    return p.comm
+
+
 def task_nice(p: Task) -> int:
     """Return the nice value."""
     return p.static_prio - 120
@@ -110,7 +118,7 @@ def do_task_stat(task: Task, whole: bool) -> str:
     wchan = get_wchan(task)
     rsslim = rlimit(task, RLIMIT_RSS) if task.sighand is not None else 0
     fields = [
-        task.pid, f"({task.comm})", get_task_state(task), task_ppid(task), pgid, sid, tty_nr, tty_pgrp, task.flags,
+        task.pid, f"({proc_task_name(task)})", get_task_state(task), task_ppid(task), pgid, sid, tty_nr, tty_pgrp, task.flags,
         min_flt, cmin_flt, maj_flt, cmaj_flt, utime // NSEC_PER_CLOCK_T, stime // NSEC_PER_CLOCK_T,
         cutime // NSEC_PER_CLOCK_T, cstime // NSEC_PER_CLOCK_T, task_prio(task), task_nice(task), num_threads, 0,
         task.start_boottime // NSEC_PER_CLOCK_T, 0 if mm is None else mm.total_vm * 4096, 0 if mm is None else mm.rss,
@@ -156,7 +164,7 @@ def proc_pid_status(task: Task) -> str:
     letter = get_task_state(task)
     fs = task.fs
     version = m.flavour.version
-    lines: list[tuple[str, Any]] = [("Name", task.comm.replace("\\", "\\\\").replace("\n", "\\n"))]
+    lines: list[tuple[str, Any]] = [("Name", proc_task_name(task).replace("\\", "\\\\").replace("\n", "\\n"))]
     if fs is not None:
         lines.append(("Umask", f"{fs.umask:04o}"))
     lines += [

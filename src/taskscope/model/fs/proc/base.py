@@ -54,7 +54,7 @@ def proc_pid_store(private: tuple[Pid, PidEntry], data: bytes) -> int:
 
 def comm_show(task: Task) -> str:
     """/proc/PID/comm."""
-    return task.comm + "\n"
+    return array.proc_task_name(task) + "\n"
 
 
 def comm_write(task: Task, data: bytes) -> int:

@@ -12,7 +12,16 @@ from typing import Final
 
 import taskscope.model.fs.super as super_
 from taskscope.model import machine
-from taskscope.model.include.linux.fs import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_TRUNC, File, FileOperations, Inode, InodeOperations
+from taskscope.model.include.linux.fs import (
+    O_ACCMODE,
+    O_NONBLOCK,
+    O_RDONLY,
+    O_TRUNC,
+    File,
+    FileOperations,
+    Inode,
+    InodeOperations,
+)
 from taskscope.model.kernel.trace import trace, tracefs
 
 
@@ -43,7 +52,7 @@ def tracefs_lookup(dir: Inode, name: str) -> Inode | None:
 
 
 def tracefs_create(dir: Inode, name: str, mode: int) -> Inode | int:
-    """Make an instance: a folder in instances/.  Files are the kernel's to make, which is what no ->create() comes to: EACCES."""
+    """Make an instance: a folder in instances/.  Files are the kernel's to make: EACCES, as without ->create()."""
     if not S_ISDIR(mode):
         return -EACCES
     if dir.i_private != "instances":
@@ -96,7 +105,7 @@ def tracefs_read(f: File, count: int) -> bytes | int:
         if isinstance(text, int):
             return text
         f.private_data = text
-    part: bytes = f.private_data[f.f_pos:f.f_pos + count]
+    part: bytes = f.private_data[f.f_pos : f.f_pos + count]
     f.f_pos += len(part)
     return part
 
@@ -119,6 +128,10 @@ def tracefs_llseek(f: File, offset: int, whence: int) -> int:
     return pos
 
 
-tracefs_file_operations: Final = FileOperations(read=tracefs_read, write=tracefs_write, open=tracefs_open, llseek=tracefs_llseek)
+tracefs_file_operations: Final = FileOperations(
+    read=tracefs_read, write=tracefs_write, open=tracefs_open, llseek=tracefs_llseek
+)
 tracefs_dir_operations: Final = FileOperations(iterate=tracefs_readdir)
-tracefs_dir_inode_operations: Final = InodeOperations(lookup=tracefs_lookup, create=tracefs_create, unlink=tracefs_unlink)
+tracefs_dir_inode_operations: Final = InodeOperations(
+    lookup=tracefs_lookup, create=tracefs_create, unlink=tracefs_unlink
+)

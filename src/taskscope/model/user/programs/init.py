@@ -53,16 +53,16 @@ def reap(sys: Sys, sig: int, info: Any) -> None:
 
 def start(sys: Sys, control: int, request: Any) -> None:
     """Start one program; the driver is told its pid."""
-    number, path, argv, environ, tty, cwd, uid = request
-    pid = sys.clone(child, path, argv, {**sys.environ, **environ}, tty, cwd, uid)
+    number, path, argv, environ, tty, controlling, cwd, uid = request
+    pid = sys.clone(child, path, argv, {**sys.environ, **environ}, tty, controlling, cwd, uid)
     sys.ioctl(control, HOSTCTL_STARTED, (number, pid))
 
 
-def child(sys: Sys, path: str, argv: list[str], environ: dict[str, str], tty: str, cwd: str, uid: int) -> int:
+def child(sys: Sys, path: str, argv: list[str], environ: dict[str, str], tty: str, controlling: bool, cwd: str, uid: int) -> int:
     """Be the child: a session of its own, the terminal as standard input, output and error, then the program."""
     sys.sigaction(SIGCHLD, SIG_DFL)
     sys.setsid()
-    fd = sys.open(tty, os.O_RDWR)
+    fd = sys.open(tty, os.O_RDWR | (0 if controlling else os.O_NOCTTY))
     for n in range(3):
         if fd != n:
             sys.dup2(fd, n)

@@ -1,0 +1,102 @@
+"""Every lab passes on every flavour that has the thing, and notices its mutant."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from taskscope.cli.main import cli
+from taskscope.errors import UsageError
+from taskscope.labs.catalog import TITLES, get
+from taskscope.labs.lab import run_lab
+from taskscope.labs.mutant import Mutant
+from taskscope.model.flavours import DEFAULT, FLAVOURS
+
+#: the rows of the notes that the executable kernel answers alone
+ROWS = """
+ps-ely ps-ejH ps-axjf terminals pid comm fork fork-both vfork clone-flags copy-process wake-up-new-task raspbian-proc raspbian-exit exec-whoami
+kthread-create kthreadd-wakeup do-exit task-dead task-struct parents zombie times thread-info cpu stack-alloc set-ftrace decode
+""".split()
+
+
+def test_every_row_has_its_lab():
+    """No row of the notes is missing, and each lab bears the name under which it is listed."""
+    assert list(TITLES) == ROWS
+    assert all(get(name).name == name and get(name).title == title for name, title in TITLES.items())
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("name", ROWS)
+def test_lab_passes(name: str, flavour: str):
+    """What the notes say must be seen is seen."""
+    lab = get(name)
+    if flavour not in lab.flavours:
+        pytest.skip(f"{flavour} has no such thing")
+    run = run_lab(lab, flavour)
+    assert run.checks
+    assert run.passed, "\n".join(f"{check.what}: {check.seen}" for check in run.checks if not check.passed)
+    assert run.output, "a lab shows what to look at"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_mutant_fails(name: str):
+    """With one line of the kernel changed the lab sees that something is wrong."""
+    run = run_lab(get(name), DEFAULT, mutant=True)
+    assert not run.passed
+
+
+@pytest.mark.parametrize("name", ["zombie", "raspbian-proc", "task-dead", "parents"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_lab_passes_under_other_schedules(name: str, seed: int):
+    """What must be seen does not depend on which of the allowed schedules the machine takes."""
+    run = run_lab(get(name), DEFAULT, seed=seed)
+    assert run.passed, "\n".join(f"{check.what}: {check.seen}" for check in run.checks if not check.passed)
+
+
+def test_same_seed_same_output():
+    """A lab shows the same, to the byte, each time it is run with the same seed."""
+    first, second = (run_lab(get("zombie"), DEFAULT, seed=5) for _ in range(2))
+    assert first.output == second.output
+
+
+def test_mutant_leaves_nothing():
+    """After a run with a mutant the kernel's function is what it was."""
+    lab = get("zombie")
+    before = lab.mutant.target().__code__
+    run_lab(lab, DEFAULT, mutant=True)
+    assert lab.mutant.target().__code__ is before
+
+
+def test_mutant_of_a_line_that_is_gone():
+    """A mutant whose line is not in the kernel any more is an error, not a mutant without effect."""
+    with pytest.raises(UsageError, match="stands 0 times"):
+        Mutant("gone", "kernel.exit:exit_notify", "no such line", "").code()
+
+
+def test_unknown_lab():
+    """A mistyped name is answered with the near ones."""
+    with pytest.raises(UsageError, match="zombie"):
+        get("zombi")
+
+
+def test_list_json():
+    """`lab list --json` gives one object a lab."""
+    result = CliRunner().invoke(cli, ["lab", "list", "--json"])
+    assert result.exit_code == 0
+    rows = [json.loads(line) for line in result.output.splitlines()]
+    assert [row["name"] for row in rows] == ROWS
+    assert all(row["machines"] == ["model"] and row["question"] and row["mutant"] for row in rows)
+
+
+def test_lab_command():
+    """`lab NAME` asks, shows, checks; `--answer` tells; the exit code says whether all was seen."""
+    result = CliRunner().invoke(cli, ["lab", "zombie", "--answer"])
+    assert result.exit_code == 0, result.output
+    assert "Question:" in result.output
+    assert "Answer:" in result.output
+    assert "<defunct>" in result.output
+    result = CliRunner().invoke(cli, ["lab", "zombie", "--mutant", "-q"])
+    assert result.exit_code == 1
+    assert "FAIL" in result.output
