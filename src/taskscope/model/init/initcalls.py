@@ -31,7 +31,7 @@ from taskscope.model.kernel.workqueue import WQ_MEM_RECLAIM
 # An initcall is a function; a text is a workqueue that its owner makes with WQ_MEM_RECLAIM.
 _LATER: Final = {
     "4.19-arm": (
-        "netns", rcu_tasks.rcu_init_tasks_generic, hung_task.hung_task_init, oom_kill.oom_init, "writeback",
+        "netns", hung_task.hung_task_init, oom_kill.oom_init, "writeback",
         compaction.kcompactd_init, "crypto", "kblockd", watchdog_dev.watchdog_dev_init, "rpciod", "xprtiod",
         vmscan.kswapd_init, "nfsiod",
     ),

@@ -400,7 +400,7 @@ def do_prlimit(tsk: Task, resource: int, new: tuple[int, int] | None) -> tuple[i
         if hard > old.rlim_max and not cred_.capable(cred_.CAP_SYS_RESOURCE):
             return -EPERM
         tsk.signal.rlim[resource] = Rlimit(soft, hard)
-    return tuple(old)
+    return old.rlim_cur, old.rlim_max
 
 
 def sys_getrlimit(resource: int, rlim: Any) -> int:
