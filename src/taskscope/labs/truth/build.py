@@ -153,9 +153,12 @@ def take(builder: Builder, step: Step, *, root: bool) -> None:
     actor = able[who % len(able)]
     if kind in DEADLY and not _may_end(world, actor, who // len(able)):
         kind = "fork"
+    # Stops and continuations are rare: more often than not let what follows from them happen.
     news = [proc.parent for proc in world.procs if proc.continued and proc.parent > 0 and builder.active(proc.parent)]
-    if news and what // len(KINDS) % 2:
+    if news and what // len(KINDS) % 3:
         actor, kind = news[who % len(news)], ("wait4", "waitid")[what % 2]
+    elif actor and any(proc.state == "stopped" for proc in world.procs) and what // len(KINDS) % 3 == 1:
+        kind, b = "kill", b | 1
     call = _call(world, actor, kind, a, b, c)
     if call is None or (actor == 0 and kind not in ("wait4", "waitid")) or (kind == "setuid" and not root):
         return
