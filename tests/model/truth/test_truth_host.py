@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from strategies import PROGRAMS
+from truth_strategies import PROGRAMS
 
 from taskscope.labs.truth import build
 from taskscope.labs.truth.host import HostRunner, best_mode

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import STEP_LISTS
+from truth_strategies import STEP_LISTS
 
 from taskscope.labs.truth import build
 from taskscope.labs.truth.host import HostRunner, best_mode

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 from hypothesis import given, settings
-from strategies import PROGRAMS, STEP_LISTS
+from truth_strategies import PROGRAMS, STEP_LISTS
 
 from taskscope.abi.sched import CloneFlag
 from taskscope.labs.truth import build, compare
