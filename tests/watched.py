@@ -1,4 +1,4 @@
-"""Machines for the tests of tracing: with tasks and clocks, but nothing that runs; and their log as a folder of raw pages."""
+"""Machines for the tests of tracing: with tasks and clocks, but nothing that runs; their log as raw pages."""
 
 from __future__ import annotations
 

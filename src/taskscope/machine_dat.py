@@ -23,6 +23,15 @@ def dat_of_machine(machine: Machine) -> DatFile:
     log = tracing_extract(machine)
     buffers = [DatBuffer(b.name, b.clock, b.page_size, b.pages, b.stats) for b in log.buffers]
     return DatFile(
-        header_page=log.header_page, header_event=log.header_event, formats=log.formats, kallsyms=log.kallsyms,
-        printk_formats=log.printk_formats, cmdlines=log.cmdlines, buffers=buffers, cpu_count=log.cpu_count,
-        long_size=log.long_size, uname=log.uname, tgids=log.tgids)
+        header_page=log.header_page,
+        header_event=log.header_event,
+        formats=log.formats,
+        kallsyms=log.kallsyms,
+        printk_formats=log.printk_formats,
+        cmdlines=log.cmdlines,
+        buffers=buffers,
+        cpu_count=log.cpu_count,
+        long_size=log.long_size,
+        uname=log.uname,
+        tgids=log.tgids,
+    )

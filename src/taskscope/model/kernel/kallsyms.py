@@ -1,9 +1,9 @@
 """Names and addresses of the kernel's functions: kernel/kallsyms.c, v4.19.
 
-The table is made of the model's own functions, in the order in which vmlinux is linked, when it is first asked for.  It is data for
-listing and symbolising, never a way to call.  A function takes eight bytes for each line of its source, so that an address
-says where in it; its name is that of the kernel at hand (``kernel_clone`` for ``_do_fork`` since v5.10, ``__x64_sys_kill``
-for ``sys_kill`` on x86-64).
+The table is made of the model's own functions, in the order in which vmlinux is linked, when it is first asked for.  It
+is data for listing and symbolising, never a way to call.  A function takes eight bytes for each line of its source, so
+that an address says where in it; its name is that of the kernel at hand (``kernel_clone`` for ``_do_fork`` since v5.10,
+``__x64_sys_kill`` for ``sys_kill`` on x86-64).
 
 A helper of the model alone has a name that begins with one underscore; it is no symbol, as an inlined function is none.
 """
@@ -26,6 +26,8 @@ _ROOMS: Final = ("init", "arch", "kernel", "mm", "fs", "drivers", "lib")
 _PACKAGE: Final = "taskscope.model"
 #: what the function tracer itself is made of
 _NOTRACE: Final = tuple(f"{_PACKAGE}.kernel.{name}" for name in ("trace", "kallsyms", "stacktrace", "kprobes"))
+#: where the probes of trace events are
+_EVENTS: Final = f"{_PACKAGE}.include.trace.events."
 #: the kernel's own names that begin with one underscore
 _ONE_UNDERSCORE: Final = frozenset({"_do_fork", "_copy_from_user", "_copy_to_user"})
 #: what the compiler of a flavour's build has made of a name (the Raspberry Pi's 4.19, as recordings of it show)
@@ -37,16 +39,19 @@ _GENERATOR: Final = 0x20 | 0x80 | 0x200
 class Symbol:
     """A function of the kernel: one line of /proc/kallsyms."""
 
-    __slots__ = ("address", "code", "first_line", "function", "name", "notrace", "size")
+    __slots__ = ("address", "code", "first_line", "function", "hidden", "name", "notrace", "size")
 
-    def __init__(self, name: str, address: int, size: int, function: FunctionType | None, notrace: bool) -> None:
+    def __init__(
+        self, name: str, address: int, size: int, function: FunctionType | None, notrace: bool, hidden: bool = False
+    ) -> None:
         self.name = name
         self.address = address
         self.size = size
         self.function = function
         self.code = None if function is None else original_code(function)
         self.first_line = 0 if self.code is None else self.code.co_firstlineno
-        self.notrace = notrace                  # tracing itself, and what has no code to patch
+        self.hidden = hidden  # tracing itself, which stands in no stack
+        self.notrace = notrace  # tracing itself, and what has no code to patch
 
     def __repr__(self) -> str:
         return f"<symbol {self.address:x} {self.name}>"
@@ -55,14 +60,16 @@ class Symbol:
 class Kallsyms:
     """The symbol table of one kernel."""
 
-    __slots__ = ("_starts", "by_code", "by_name", "symbols", "text_base", "user")
+    __slots__ = ("_starts", "arm", "by_code", "by_name", "symbols", "text_base", "user")
 
     def __init__(self, cur: Machine) -> None:
         self.symbols: list[Symbol] = []
         self.by_name: dict[str, Symbol] = {}
-        #: how a frame with this code is shown; None: not at all (inlined, or none of the kernel's)
-        self.by_code: dict[CodeType, Symbol | None] = {}
-        self.user: dict[CodeType, bool] = {}
+        #: by id(): comparing code objects would compare all that is in them
+        self.by_code: dict[int, Symbol] = {}
+        #: other code that was met on a stack, and whether user mode begins with it; kept, so that its id() stays its own
+        self.user: dict[int, tuple[CodeType, bool]] = {}
+        self.arm = cur.flavour.arch == "arm"
         self.text_base = cur.flavour.text_base
         self._link(cur)
         self._starts = [s.address for s in self.symbols]
@@ -73,25 +80,37 @@ class Kallsyms:
         address = self.text_base
         for name in _modules(x86):
             module = importlib.import_module(name)
-            notrace = name.startswith(_NOTRACE)
+            hidden = name.startswith(_NOTRACE)
+            probes = name.startswith(_EVENTS)
             for attribute, function in list(vars(module).items()):
-                if (not isinstance(function, FunctionType) or function.__module__ != name
-                        or function.__name__ != attribute or not _is_symbol(attribute)):
+                if (
+                    not isinstance(function, FunctionType)
+                    or function.__module__ != name
+                    or function.__name__ != attribute
+                    or not _is_symbol(attribute)
+                    or (probes and not attribute.startswith("trace_event_raw_event_"))
+                ):
                     continue
                 code = original_code(function)
                 if code.co_flags & _GENERATOR:
-                    continue                    # stands for a macro that walks a list
+                    continue  # stands for a macro that walks a list
                 lines = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
                 size = max(32, (lines - code.co_firstlineno + 1) * _LINE)
-                self._add(Symbol(symbol_name(attribute, cur), address, size, function, notrace))
+                self._add(Symbol(symbol_name(attribute, cur), address, size, function, hidden or probes, hidden))
                 address = -(-(address + size) // align) * align
-        self._add(Symbol("ret_fast_syscall" if not x86 else "entry_SYSCALL_64_after_hwframe", address, 0x28, None, True))
+        self._add(
+            Symbol("ret_fast_syscall" if not x86 else "entry_SYSCALL_64_after_hwframe", address, 0x28, None, True)
+        )
 
     def _add(self, symbol: Symbol) -> None:
         self.symbols.append(symbol)
         self.by_name.setdefault(symbol.name, symbol)
         if symbol.code is not None:
-            self.by_code[symbol.code] = symbol
+            self.by_code[id(symbol.code)] = symbol
+
+    def symbol_of(self, code: CodeType) -> Symbol | None:
+        """Return the function that a code object is the own code of; None for one that is none of the kernel's."""
+        return self.by_code.get(id(code))
 
     def lookup(self, address: int) -> Symbol | None:
         """Return the function that an address lies in."""
@@ -103,7 +122,9 @@ class Kallsyms:
 
     def text(self) -> bytes:
         """Return the table as /proc/kallsyms gives it to root."""
-        return b"".join(b"%0*x T %s\n" % (16 if self.text_base >> 32 else 8, s.address, s.name.encode()) for s in self.symbols)
+        return b"".join(
+            b"%0*x T %s\n" % (16 if self.text_base >> 32 else 8, s.address, s.name.encode()) for s in self.symbols
+        )
 
 
 def _modules(x86: bool) -> list[str]:
@@ -114,6 +135,10 @@ def _modules(x86: bool) -> list[str]:
         package = importlib.import_module(f"{_PACKAGE}.{room}")
         names = sorted(info.name for info in pkgutil.walk_packages(package.__path__, f"{_PACKAGE}.{room}."))
         found += [name for name in names if not name.startswith(other)]
+    if x86:
+        # Unwinders of later kernels show the event's probe as the innermost function; 4.19 on ARM skips it.
+        package = importlib.import_module(_EVENTS.rstrip("."))
+        found += sorted(f"{_EVENTS}{info.name}" for info in pkgutil.iter_modules(package.__path__))
     return found
 
 
@@ -126,8 +151,12 @@ def symbol_name(name: str, cur: Machine) -> str:
     version = cur.flavour.version
     x86 = cur.flavour.arch == "x86_64"
     for rename in RENAMES:
-        if rename.kind == "function" and rename.old == name and _since(rename.since) <= version and (
-                x86 or "x86" not in rename.note):
+        if (
+            rename.kind == "function"
+            and rename.old == name
+            and _since(rename.since) <= version
+            and (x86 or "x86" not in rename.note)
+        ):
             name = rename.new
     if x86 and name.startswith("sys_") and version >= (4, 17):
         name = f"__x64_{name}"
@@ -163,7 +192,7 @@ def kallsyms_address(cur: Machine, function: Any) -> int:
     function = getattr(function, "__func__", function)
     if not isinstance(function, FunctionType):
         return 0
-    symbol = kallsyms(cur).by_code.get(original_code(function))
+    symbol = kallsyms(cur).symbol_of(original_code(function))
     return symbol.address if symbol is not None else 0
 
 
@@ -177,7 +206,7 @@ def sprint_symbol(cur: Machine, address: int, offset: bool = True) -> str:
 
 def frame_address(cur: Machine, frame: FrameType) -> int | None:
     """Return where a frame stands, as its return address; None for one that is no function of the kernel's."""
-    symbol = kallsyms(cur).by_code.get(frame.f_code)
+    symbol = kallsyms(cur).symbol_of(frame.f_code)
     if symbol is None:
         return None
     at = (frame.f_lineno - symbol.first_line) * _LINE + _LINE // 2

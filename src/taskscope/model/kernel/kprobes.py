@@ -1,7 +1,7 @@
-"""Probes on functions and events, for whoever looks at a machine from outside (kernel/kprobes.c and kernel/tracepoint.c, v4.19).
+"""Probes on functions and events, for whoever looks at a machine from outside (kernel/kprobes.c, v4.19).
 
-A probe on a function runs at its entry, a probe on an event where the event is traced; both get the arguments of the call.  A
-breakpoint is a probe that stops the machine there, in the middle of the kernel's code, until it is run again.
+A probe on a function runs at its entry, a probe on an event where the event is traced; both get the arguments of the
+call.  A breakpoint is a probe that stops the machine there, in the middle of the kernel's code, until it is run again.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Kprobe:
         self.symbol_name = symbol_name
         self.do = do
         self.when = when
-        self.hits = 0                           # times that it ran
+        self.hits = 0  # times that it ran
         code = getattr(do, "__code__", None)
         # What takes no arguments at all is called without: dump_stack() is such a one.
         self.takes = code is None or bool(code.co_argcount - hasattr(do, "__self__") or code.co_flags & _VARARGS)
         self.function: FunctionType | None = None
-        self.event: str | None = None           # the tracepoint
+        self.event: str | None = None  # the tracepoint
 
     def on_function(self, cur: Machine, record: ftrace.DynFtrace, args: tuple[Any, ...]) -> None:
         """Run at the entry of the function; called by its stub."""
@@ -61,8 +61,8 @@ class Kprobe:
 def register_kprobe(cur: Machine, probe: Kprobe) -> int:
     """Put a probe at its place; return 0, or -ENOENT where there is no such function or event.
 
-    A function goes by the name that the kernel at hand has for it, or by that of 4.19; an event by its own (``sched_switch``,
-    ``sched:sched_switch``).
+    A function goes by the name that the kernel at hand has for it, or by that of 4.19; an event by its own
+    (``sched_switch``, ``sched:sched_switch``).
     """
     name = probe.symbol_name
     function = _function(cur, name)

@@ -1,7 +1,7 @@
 """The kernel's log: kernel/printk/printk.c, v4.19.
 
-`printk` keeps a record in log_buf, traces it as printk:console and hands it to the consoles that are registered.  ``dmesg`` reads
-the buffer through syslog(2).
+`printk` keeps a record in log_buf, traces it as printk:console and hands it to the consoles that are registered.
+``dmesg`` reads the buffer through syslog(2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MESSAGE_LOGLEVEL_DEFAULT: Final = 4
 CONSOLE_LOGLEVEL_DEFAULT: Final = 7
 #: bytes of log_buf (1 << CONFIG_LOG_BUF_SHIFT)
 LOG_BUF_LEN: Final = 1 << 17
-_HEADER: Final = 16                             # struct printk_log
+_HEADER: Final = 16  # struct printk_log
 
 SYSLOG_ACTION_READ_ALL: Final = 3
 SYSLOG_ACTION_READ_CLEAR: Final = 4
@@ -50,8 +50,8 @@ class LogBuf:
     def __init__(self) -> None:
         self.records: deque[PrintkLog] = deque()
         self.size = 0
-        self.first_seq = 0                      # number of the oldest record
-        self.clear_seq = 0                      # what READ_CLEAR has cleared up to
+        self.first_seq = 0  # number of the oldest record
+        self.clear_seq = 0  # what READ_CLEAR has cleared up to
         self.console_loglevel = CONSOLE_LOGLEVEL_DEFAULT
         self.consoles: list[Callable[[bytes], None]] = []
 
@@ -108,7 +108,7 @@ def register_console(cur: Machine, write: Callable[[bytes], None]) -> None:
 
 
 def dmesg() -> str:
-    """Return the log as dmesg(1) prints it."""
+    """Return the log, as the program dmesg prints it."""
     log = log_buf(machine.cur)
     skip = max(log.clear_seq - log.first_seq, 0)
     return b"".join(msg_print_text(r) for r in list(log.records)[skip:]).decode("utf-8", "replace")
@@ -128,8 +128,9 @@ def do_syslog(type: int, length: int) -> bytes | int:
     if type in (SYSLOG_ACTION_READ_ALL, SYSLOG_ACTION_READ_CLEAR):
         if length < 0:
             return -EINVAL
-        lines = [b"<%d>%s" % (r.level, msg_print_text(r))
-                 for r in list(log.records)[max(log.clear_seq - log.first_seq, 0):]]
+        lines = [
+            b"<%d>%s" % (r.level, msg_print_text(r)) for r in list(log.records)[max(log.clear_seq - log.first_seq, 0) :]
+        ]
         while lines and sum(map(len, lines)) > length:
             lines.pop(0)
         if type == SYSLOG_ACTION_READ_CLEAR:

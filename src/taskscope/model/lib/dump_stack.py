@@ -6,6 +6,7 @@ The stack is the running task's own: what stands on its greenlet, never made up.
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from taskscope.model import machine
@@ -44,7 +45,7 @@ def show_stack(tsk: Task | None, frame: FrameType | None = None) -> None:
     else:
         entries = stacktrace.save_stack_trace_tsk(cur, tsk)
     if cur.flavour.arch == "arm":
-        for where, origin in zip(entries, entries[1:], strict=False):
+        for where, origin in pairwise(entries):
             dump_backtrace_entry(cur, where, origin)
         return
     printk("Call Trace:\n <TASK>\n")

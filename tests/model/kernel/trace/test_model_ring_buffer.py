@@ -8,8 +8,17 @@ from hypothesis import strategies as st
 
 from taskscope.ftrace.pages import PageLayout, PageWalker
 from taskscope.model.kernel.trace.ring_buffer import (
-    PAGE_SIZE, RingBufferPerCpu, rb_records, ring_buffer_bytes_cpu, ring_buffer_entries_cpu, ring_buffer_oldest_event_ts,
-    ring_buffer_pages, ring_buffer_read_page, ring_buffer_record, ring_buffer_resize, ring_buffer_write,
+    PAGE_SIZE,
+    RingBufferPerCpu,
+    rb_records,
+    ring_buffer_bytes_cpu,
+    ring_buffer_entries_cpu,
+    ring_buffer_oldest_event_ts,
+    ring_buffer_pages,
+    ring_buffer_read_page,
+    ring_buffer_record,
+    ring_buffer_resize,
+    ring_buffer_write,
 )
 
 Record = tuple[int, bytes]
@@ -26,7 +35,10 @@ def walk(pages: bytes, long_size: int) -> tuple[list[Record], list[tuple[bool, i
     assert not len(walked.damaged)
     starts = walker.data_words(walked.head) * 4
     sizes = walker.sizes(walked.head)
-    found = [(int(ts), pages[at:at + size]) for ts, at, size in zip(walked.ts, starts.tolist(), sizes.tolist(), strict=True)]
+    found = [
+        (int(ts), pages[at : at + size])
+        for ts, at, size in zip(walked.ts, starts.tolist(), sizes.tolist(), strict=True)
+    ]
     return found, [walker.missed(int(o), PAGE_SIZE) for o in offsets]
 
 
@@ -36,9 +48,14 @@ def stored(data: bytes) -> bytes:
     return data.ljust(12 if size == 8 else size, b"\0")
 
 
-steps = st.lists(st.tuples(
-    st.one_of(st.integers(0, 1000), st.integers((1 << 27) - 2, (1 << 27) + 2), st.integers(0, 1 << 40)),
-    st.one_of(st.integers(8, 128), st.integers(8, 3000))), min_size=1, max_size=200)
+steps = st.lists(
+    st.tuples(
+        st.one_of(st.integers(0, 1000), st.integers((1 << 27) - 2, (1 << 27) + 2), st.integers(0, 1 << 40)),
+        st.one_of(st.integers(8, 128), st.integers(8, 3000)),
+    ),
+    min_size=1,
+    max_size=200,
+)
 
 
 @given(steps, st.sampled_from([4, 8]))
@@ -55,7 +72,7 @@ def test_written_is_read(todo: list[tuple[int, int]], long_size: int) -> None:
     read, missed = walk(ring_buffer_pages(ring), long_size)
     assert read == written
     assert not any(m for m, _ in missed)
-    assert [(t, bytes(page[at:at + n])) for t, page, at, n in rb_records(ring)] == written
+    assert [(t, bytes(page[at : at + n])) for t, page, at, n in rb_records(ring)] == written
     assert ring_buffer_entries_cpu(ring) == len(written)
     assert ring_buffer_oldest_event_ts(ring) == written[0][0]
 
@@ -63,7 +80,7 @@ def test_written_is_read(todo: list[tuple[int, int]], long_size: int) -> None:
 @given(st.lists(st.one_of(st.integers(8, 600), st.just("read")), min_size=1, max_size=300), st.integers(2, 5))
 @settings(max_examples=150, deadline=None)
 def test_lost_and_taken_make_all(todo: list[int | str], pages: int) -> None:
-    """However a reader takes pages while the writer overwrites: what was read, lost and left is what was written, in order."""
+    """However a reader takes pages while the writer overwrites: what was read, lost and left is what was written."""
     ring = RingBufferPerCpu(0, 8, pages)
     written: list[Record] = []
     read: list[Record] = []
@@ -89,7 +106,7 @@ def test_lost_and_taken_make_all(todo: list[int | str], pages: int) -> None:
     assert len(read) + ring.overrun + len(left) == len(written)
     assert ring_buffer_entries_cpu(ring) == len(left)
     assert ring.read_events == len(read)
-    assert left == written[len(written) - len(left):]
+    assert left == written[len(written) - len(left) :]
     assert read == [r for r in written if r in set(read)]
 
 
@@ -108,7 +125,7 @@ def test_full_takes_no_more() -> None:
 def test_missed_flag_without_room() -> None:
     """Where no room is left behind the records, a page says that events were lost and not how many."""
     ring = RingBufferPerCpu(0, 8, 2)
-    for n in range(3 * 68):                     # 68 records of 4 + 56 bytes fill 4,080 bytes to the last
+    for n in range(3 * 68):  # 68 records of 4 + 56 bytes fill 4,080 bytes to the last
         assert ring_buffer_write(ring, n, bytes(56))
     _, missed = walk(ring_buffer_pages(ring), 8)
     assert missed[0] == (True, None)

@@ -11,8 +11,8 @@ from taskscope.ftrace.format import parse_format
 from taskscope.ftrace.open import open_source
 from taskscope.model.include.linux.trace_events import Abi, TraceEventCall
 from taskscope.model.kernel.trace import trace, trace_events
-from taskscope.model.kernel.trace.trace_syscalls import _enter_declaration, _exit_declaration
 from taskscope.model.kernel.trace.syscalls_metadata import syscalls_metadata
+from taskscope.model.kernel.trace.trace_syscalls import _enter_declaration, _exit_declaration
 from watched import running
 
 SYSTEMS = frozenset({"ftrace", "sched", "task", "signal", "raw_syscalls", "syscalls", "printk", "timer", "irq"})
@@ -33,10 +33,16 @@ def without_id(text: bytes) -> bytes:
     return b"\n".join(line for line in text.split(b"\n") if not line.startswith(b"ID: "))
 
 
-@pytest.mark.parametrize(("recording", "flavour"), [
-    ("d03-shellexec.dat", "6.1-x86_64"), ("d08-signals.dat", "6.1-x86_64"), ("d09-sched.dat", "6.1-x86_64"),
-    ("d14-instances.dat", "6.1-x86_64"), ("d70-host618-kill9-stack", "6.18-x86_64"),
-])
+@pytest.mark.parametrize(
+    ("recording", "flavour"),
+    [
+        ("d03-shellexec.dat", "6.1-x86_64"),
+        ("d08-signals.dat", "6.1-x86_64"),
+        ("d09-sched.dat", "6.1-x86_64"),
+        ("d14-instances.dat", "6.1-x86_64"),
+        ("d70-host618-kill9-stack", "6.18-x86_64"),
+    ],
+)
 def test_equal_to_recorded(recording: str, flavour: str) -> None:
     """The formats of a flavour are, byte for byte and id for id, those that recordings of this kernel carry."""
     real = formats_of(recording)
@@ -63,10 +69,16 @@ def test_equal_to_running_kernel() -> None:
     assert compared > 400
 
 
-@pytest.mark.parametrize(("recording", "abi"), [
-    ("d60-signals-32.dat", Abi(4, True, 4)), ("d62-raw-32", Abi(4, True, 4)), ("d53-raw-be64", Abi(8, False)),
-    ("d31-shellexec-612.dat", Abi(8, False)), ("d35-sched-612.dat", Abi(8, False)),
-])
+@pytest.mark.parametrize(
+    ("recording", "abi"),
+    [
+        ("d60-signals-32.dat", Abi(4, True, 4)),
+        ("d62-raw-32", Abi(4, True, 4)),
+        ("d53-raw-be64", Abi(8, False)),
+        ("d31-shellexec-612.dat", Abi(8, False)),
+        ("d35-sched-612.dat", Abi(8, False)),
+    ],
+)
 def test_layout_on_other_machines(recording: str, abi: Abi) -> None:
     """Fields are laid out as compilers of 32-bit machines and of machines with unsigned char do it."""
     version = (6, 12) if "612" in recording else (6, 1)
@@ -99,11 +111,13 @@ def test_arm_419_layout() -> None:
 
 @pytest.mark.parametrize("flavour", ["4.19-arm", "6.1-x86_64", "6.18-x86_64"])
 def test_understood_by_reader(flavour: str) -> None:
-    """Our reader parses every format of every flavour into the fields that the record is packed from; no id is used twice."""
+    """Our reader parses every format into the fields that the record is packed from; no id is used twice."""
     with running(flavour) as m:
         trace.top_trace_array(m)
         assert len({c.id for c in m.trace_events}) == len(m.trace_events)
         for call in m.trace_events:
             parsed = parse_format(call.format_text, call.system)
             assert parsed.id == call.id
-            assert [(f.name, f.offset, f.size) for f in parsed.fields] == [(f.name, f.offset, f.size) for f in call.fields]
+            assert [(f.name, f.offset, f.size) for f in parsed.fields] == [
+                (f.name, f.offset, f.size) for f in call.fields
+            ]

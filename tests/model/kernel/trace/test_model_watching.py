@@ -76,10 +76,18 @@ def run_family(k: System) -> int:
 
 # ---- the log is what happened ----------------------------------------------------------------------------
 
+
 def test_pages_hold_what_was_traced(k: System, tmp_path: Path) -> None:
     """Every call of a tracepoint is a record with its time, its CPU and its values, and there is no other record."""
-    k.trace("sched:sched_switch", "sched:sched_wakeup", "sched:sched_process_fork", "task:task_newtask", "signal:*",
-            "sched:sched_process_exec", "sched:sched_migrate_task")
+    k.trace(
+        "sched:sched_switch",
+        "sched:sched_wakeup",
+        "sched:sched_process_fork",
+        "task:task_newtask",
+        "signal:*",
+        "sched:sched_process_exec",
+        "sched:sched_migrate_task",
+    )
     m = k.machine
     seen: list[tuple[Any, ...]] = []
 
@@ -107,9 +115,15 @@ def test_pages_hold_what_was_traced(k: System, tmp_path: Path) -> None:
     def on_migrate(_: Any, p: Any, cpu: int) -> None:
         note("sched_migrate_task", p.comm, p.pid, p.prio, p.thread_info.cpu, cpu)
 
-    for name, probe in (("sched_switch", on_switch), ("sched_wakeup", on_wakeup), ("sched_process_fork", on_fork),
-                        ("task_newtask", on_newtask), ("signal_generate", on_generate), ("sched_process_exec", on_exec),
-                        ("sched_migrate_task", on_migrate)):
+    for name, probe in (
+        ("sched_switch", on_switch),
+        ("sched_wakeup", on_wakeup),
+        ("sched_process_fork", on_fork),
+        ("task_newtask", on_newtask),
+        ("signal_generate", on_generate),
+        ("sched_process_exec", on_exec),
+        ("sched_migrate_task", on_migrate),
+    ):
         tracepoint_probe_register(m.tp, name, probe, None)
     run_family(k)
     with k.current():
@@ -120,15 +134,21 @@ def test_pages_hold_what_was_traced(k: System, tmp_path: Path) -> None:
         "sched_switch": ("prev_comm", "prev_pid", "prev_prio", "next_comm", "next_pid", "next_prio"),
         "sched_wakeup": ("comm", "pid", "prio", "target_cpu"),
         "sched_process_fork": ("parent_comm", "parent_pid", "child_comm", "child_pid"),
-        "task_newtask": ("pid", "comm", "clone_flags"), "signal_generate": ("sig", "comm", "pid", "group", "result"),
+        "task_newtask": ("pid", "comm", "clone_flags"),
+        "signal_generate": ("sig", "comm", "pid", "group", "result"),
         "sched_process_exec": ("filename", "pid", "old_pid"),
         "sched_migrate_task": ("comm", "pid", "prio", "orig_cpu", "dest_cpu"),
     }
     read = []
     for name, names in fields.items():
         rows = trace.rows(name)
-        columns = [[v.decode().rstrip("\0") if isinstance(v, bytes) else v for v in (c.tolist() if hasattr(c, "tolist") else list(c))]
-                   for c in (trace.column(name, f, rows) for f in names)]
+        columns = [
+            [
+                v.decode().rstrip("\0") if isinstance(v, bytes) else v
+                for v in (c.tolist() if hasattr(c, "tolist") else list(c))
+            ]
+            for c in (trace.column(name, f, rows) for f in names)
+        ]
         read += list(zip(trace.ts(rows).tolist(), trace.cpu(rows).tolist(), [name] * len(rows), *columns, strict=True))
     assert len(seen) > 30
     assert sorted(read, key=repr) == sorted(seen, key=repr)
@@ -166,27 +186,37 @@ def test_header_of_real_files() -> None:
     with taskscope.boot(cpus=2, flavour="6.18-x86_64") as k:
         assert tracefs_read(k, "trace").splitlines()[3:] == real
         tracefs_write(k, "options/record-tgid", "1")
-        assert "#           TASK-PID       TGID    CPU#  |||||  TIMESTAMP  FUNCTION" in tracefs_read(k, "trace").splitlines()
+        assert (
+            "#           TASK-PID       TGID    CPU#  |||||  TIMESTAMP  FUNCTION"
+            in tracefs_read(k, "trace").splitlines()
+        )
     with taskscope.boot(cpus=1, flavour="4.19-arm") as k:
         assert tracefs_read(k, "trace").splitlines()[:2] == ["# tracer: nop", "#"]
         assert tracefs_read(k, "trace").splitlines()[3:] == [
-            "#", "#                              _-----=> irqs-off", "#                             / _----=> need-resched",
-            "#                            | / _---=> hardirq/softirq", "#                            || / _--=> preempt-depth",
-            "#                            ||| /     delay", "#           TASK-PID   CPU#  ||||    TIMESTAMP  FUNCTION",
-            "#              | |       |   ||||       |         |"]
+            "#",
+            "#                              _-----=> irqs-off",
+            "#                             / _----=> need-resched",
+            "#                            | / _---=> hardirq/softirq",
+            "#                            || / _--=> preempt-depth",
+            "#                            ||| /     delay",
+            "#           TASK-PID   CPU#  ||||    TIMESTAMP  FUNCTION",
+            "#              | |       |   ||||       |         |",
+        ]
 
 
 @pytest.mark.tracecmd
 @pytest.mark.skipif(shutil.which("trace-cmd") is None, reason="trace-cmd is not installed")
 def test_opened_by_trace_cmd(k: System, tmp_path: Path) -> None:
-    """trace-cmd report reads a saved machine: as many events of each kind as our reader finds, and the names of functions."""
+    """What trace-cmd report reads of a saved machine are as many events of each kind as our reader finds."""
     k.trace()
     tracefs_write(k, "set_ftrace_filter", "do_exit")
     tracefs_write(k, "current_tracer", "function")
     tracefs_write(k, "options/func_stack_trace", "1")
     run_family(k)
     k.save(str(tmp_path / "trace.dat"))
-    out = subprocess.run(["trace-cmd", "report", str(tmp_path / "trace.dat")], capture_output=True, text=True, timeout=60, check=True)
+    out = subprocess.run(
+        ["trace-cmd", "report", str(tmp_path / "trace.dat")], capture_output=True, text=True, timeout=60, check=True
+    )
     counts: dict[str, int] = {}
     for name in re.findall(r"^ *.{1,16}-\d+ +\[\d{3}\] +[\d.]+: (\w+):", out.stdout, re.MULTILINE):
         counts[name] = counts.get(name, 0) + 1
@@ -241,24 +271,30 @@ def test_set_ftrace_sh_line_by_line(arm: System) -> None:
     terminal.type("echo 0 > /sys/kernel/debug/tracing/tracing_on")
     terminal.type("cp /sys/kernel/debug/tracing/trace ftrace_log.c")
     log = arm.read("/root/ftrace_log.c").decode()
-    stack = re.search(r"copy_process\.part\.5\+0x14/0x\w+ <-_do_fork\+0x\w+/0x\w+\n.*<stack trace>\n"
-                      r" => copy_process\.part\.5\+0x18/0x\w+\n => _do_fork\+0x\w+/0x\w+\n => sys_clone\+0x\w+/0x\w+\n"
-                      r" => ret_fast_syscall\+0x0/0x28\n", log)
+    stack = re.search(
+        r"copy_process\.part\.5\+0x14/0x\w+ <-_do_fork\+0x\w+/0x\w+\n.*<stack trace>\n"
+        r" => copy_process\.part\.5\+0x18/0x\w+\n => _do_fork\+0x\w+/0x\w+\n => sys_clone\+0x\w+/0x\w+\n"
+        r" => ret_fast_syscall\+0x0/0x28\n",
+        log,
+    )
     assert stack is not None
     assert "child_comm=bash" in log
     assert re.search(r"whoami-\d+ +\[00\d\] \.\.\.\. +[\d.]+: do_exit\+0x14/", log)
     assert "sig=17" in log
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    ("echo 1 > /sys/kernel/debug/tracing/events/sched/sched_fork/enable", "No such file or directory"),
-    ("echo copy_proess* > /sys/kernel/debug/tracing/set_ftrace_filter", "Invalid argument"),
-    ("echo 2 > /sys/kernel/debug/tracing/events/sched/enable", "Invalid argument"),
-    ("echo wakeup > /sys/kernel/debug/tracing/current_tracer", "Invalid argument"),
-    ("echo 1 > /sys/kernel/debug/tracing/no_such_file", "Permission denied"),
-])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("echo 1 > /sys/kernel/debug/tracing/events/sched/sched_fork/enable", "No such file or directory"),
+        ("echo copy_proess* > /sys/kernel/debug/tracing/set_ftrace_filter", "Invalid argument"),
+        ("echo 2 > /sys/kernel/debug/tracing/events/sched/enable", "Invalid argument"),
+        ("echo wakeup > /sys/kernel/debug/tracing/current_tracer", "Invalid argument"),
+        ("echo 1 > /sys/kernel/debug/tracing/no_such_file", "Permission denied"),
+    ],
+)
 def test_mistakes_of_the_shell(arm: System, line: str, words: str) -> None:
-    """What a kernel refuses, the machine refuses with the same error: the events sched_fork and sched_exit of the notes too."""
+    """What a kernel refuses, the machine refuses with the same error: the event sched_fork of the notes too."""
     assert words in arm.terminal().type(line)
 
 
@@ -339,6 +375,7 @@ def test_marker_and_pid_filter(k: System) -> None:
 
 # ---- filters and triggers at work ------------------------------------------------------------------------
 
+
 def test_filter_lets_through(k: System, tmp_path: Path) -> None:
     """A filter lets only records through that it is true for."""
     tracefs_write(k, "events/sched/sched_switch/filter", 'prev_comm == "family" || next_comm ~ "fam*"')
@@ -354,7 +391,7 @@ def test_filter_lets_through(k: System, tmp_path: Path) -> None:
 
 
 def test_stacktrace_trigger_with_condition(k: System) -> None:
-    """A stacktrace trigger writes the stack behind the records that its condition holds for, without the event being on."""
+    """A stacktrace trigger writes the stack at the events that its condition holds for, though the event is off."""
     assert tracefs_write(k, "events/signal/signal_generate/trigger", "stacktrace if sig == 9") > 0
     assert tracefs_read(k, "events/signal/signal_generate/trigger") == "stacktrace:unlimited if sig == 9\n"
     assert tracefs_read(k, "events/signal/signal_generate/enable") == "0*\n"
@@ -370,8 +407,11 @@ def test_stacktrace_trigger_with_condition(k: System) -> None:
 
 
 def test_triggers_that_switch(k: System) -> None:
-    """traceoff stops the log at an event, and enable_event lets another event through from then on; counts count."""
-    assert tracefs_write(k, "events/signal/signal_generate/trigger", "enable_event:sched:sched_process_exit:1 if sig == 9") > 0
+    """Traceoff stops the log at an event, and enable_event lets another event through from then on; counts count."""
+    assert (
+        tracefs_write(k, "events/signal/signal_generate/trigger", "enable_event:sched:sched_process_exit:1 if sig == 9")
+        > 0
+    )
     assert tracefs_write(k, "events/sched/sched_process_fork/trigger", "stacktrace:2") > 0
     k.trace("sched:sched_process_fork")
     run_family(k)
@@ -383,13 +423,16 @@ def test_triggers_that_switch(k: System) -> None:
     assert tracefs_read(k, "tracing_on") == "0\n"
 
 
-@pytest.mark.parametrize("text", ["nonsense", "stacktrace if prev_pid == 1", "stacktrace:x", "enable_event:sched:nothing", "stacktrace junk"])
+@pytest.mark.parametrize(
+    "text", ["nonsense", "stacktrace if prev_pid == 1", "stacktrace:x", "enable_event:sched:nothing", "stacktrace junk"]
+)
 def test_wrong_triggers(arm: System, text: str) -> None:
     """A trigger that the kernel would refuse is refused."""
     assert tracefs_write(arm, "events/signal/signal_generate/trigger", text) == -22
 
 
 # ---- off is off ------------------------------------------------------------------------------------------
+
 
 def test_off_leaves_nothing(arm: System) -> None:
     """All switched on and off again, every tracepoint is empty and every function has its own code."""

@@ -1,8 +1,8 @@
 """Trace events: what a record of each looks like, and the text of its ``format`` file.
 
 include/linux/trace_events.h, include/trace/trace_events.h, kernel/trace/trace_events.c (f_show), v4.19 to v6.18.  An
-event is declared once for each shape that it has had, in include/trace/events/; the kernel at hand decides on the shape and on
-the sizes of C types in it.
+event is declared once for each shape that it has had, in include/trace/events/; the kernel at hand decides on the shape
+and on the sizes of C types in it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,30 @@ EVENT_FILE_FL_FILTERED: Final = 1
 EVENT_FILE_FL_TRIGGER: Final = 2
 EVENT_FILE_FL_SOFT_DISABLED: Final = 4
 EVENT_FILE_FL_PID_FILTER: Final = 8
-EVENT_FILE_FL_STACKTRACE: Final = 16            # the instance's option stacktrace; tr->trace_flags in the kernel
-EVENT_FILE_FL_SLOW: Final = 32                  # records of varying or great length, or times of another clock
+EVENT_FILE_FL_STACKTRACE: Final = 16  # the instance's option stacktrace; tr->trace_flags in the kernel
+EVENT_FILE_FL_SLOW: Final = 32  # records of varying or great length, or times of another clock
 
 _FIELD: Final = re.compile(r"(?P<type>.*?[\w*\]])\s*\b(?P<name>\w+)(?:\[(?P<count>\d*|-)\])?\Z")
 # C type: struct code, bytes (0: a long), signed
 _TYPES: Final[dict[str, tuple[str, int, int]]] = {
-    "char": ("s", 1, -1), "unsigned char": ("B", 1, 0), "bool": ("B", 1, 0), "short": ("h", 2, 1),
-    "unsigned short": ("H", 2, 0), "int": ("i", 4, 1), "pid_t": ("i", 4, 1), "clockid_t": ("i", 4, 1),
-    "unsigned int": ("I", 4, 0), "u16": ("H", 2, 0), "u32": ("I", 4, 0), "long": ("q", 0, 1), "unsigned long": ("Q", 0, 0), "void *": ("Q", 0, 0),
+    "char": ("s", 1, -1),
+    "unsigned char": ("B", 1, 0),
+    "bool": ("B", 1, 0),
+    "short": ("h", 2, 1),
+    "unsigned short": ("H", 2, 0),
+    "int": ("i", 4, 1),
+    "pid_t": ("i", 4, 1),
+    "clockid_t": ("i", 4, 1),
+    "unsigned int": ("I", 4, 0),
+    "u16": ("H", 2, 0),
+    "u32": ("I", 4, 0),
+    "long": ("q", 0, 1),
+    "unsigned long": ("Q", 0, 0),
+    "void *": ("Q", 0, 0),
     "resource_size_t": ("Q", 8, 0),
-    "u64": ("Q", 8, 0), "s64": ("q", 8, 1), "unsigned long long": ("Q", 8, 0),
+    "u64": ("Q", 8, 0),
+    "s64": ("q", 8, 1),
+    "unsigned long long": ("Q", 8, 0),
 }
 
 
@@ -44,7 +57,7 @@ class Abi(NamedTuple):
 
     long_size: int
     char_signed: bool
-    u64_align: int = 8                          # 4 on i386
+    u64_align: int = 8  # 4 on i386
 
 
 class Field(NamedTuple):
@@ -55,8 +68,8 @@ class Field(NamedTuple):
     offset: int
     size: int
     signed: int
-    code: str                                   # for struct; "" for what follows the fixed part
-    dynamic: bool                               # __data_loc: a string behind the fixed part
+    code: str  # for struct; "" for what follows the fixed part
+    dynamic: bool  # __data_loc: a string behind the fixed part
 
     @property
     def declaration(self) -> str:
@@ -72,13 +85,13 @@ class Declaration(NamedTuple):
 
     system: str
     name: str
-    fields: str                                 # C declarations, semicolons between
+    fields: str  # C declarations, semicolons between
     print_fmt: str
-    probe: Callable[..., Any] | None            # trace_event_raw_event_x(); None: no code of the model traces it
-    output: Callable[..., str] | None           # trace_raw_output_x(): its text
+    probe: Callable[..., Any] | None  # trace_event_raw_event_x(); None: no code of the model traces it
+    output: Callable[..., str] | None  # trace_raw_output_x(): its text
     since: Version = (0, 0)
     before: Version = (1 << 30, 0)
-    tracepoint: str = ""                        # where it has another name than the event
+    tracepoint: str = ""  # where it has another name than the event
 
 
 COMMON: Final = (
@@ -104,7 +117,7 @@ def layout(fields: str, abi: Abi) -> tuple[tuple[Field, ...], int]:
         assert match, text
         c_type, name, count = match["type"], match["name"], match["count"]
         if c_type.startswith("__data_loc"):
-            code, size, align, signed, kind = "I", 4, 4, abi.char_signed, c_type
+            code, size, align, signed, kind = "I", 4, 4, int(abi.char_signed), c_type
         else:
             base = stored or c_type
             base = base if base in _TYPES else "void *" if c_type.endswith("*") else "unsigned int"
@@ -132,8 +145,21 @@ class TraceEventCall:
     """struct trace_event_call: an event of the running kernel."""
 
     __slots__ = (
-        "declaration", "dynamic", "fields", "id", "length", "name", "output", "pack_into", "print_fmt", "probe",
-        "record", "size", "system", "type_len", "unpack_from",
+        "declaration",
+        "dynamic",
+        "fields",
+        "id",
+        "length",
+        "name",
+        "output",
+        "pack_into",
+        "print_fmt",
+        "probe",
+        "record",
+        "size",
+        "system",
+        "type_len",
+        "unpack_from",
     )
 
     def __init__(self, declaration: Declaration, id: int, abi: Abi) -> None:
@@ -157,7 +183,7 @@ class TraceEventCall:
         #: bytes of data in the ring buffer, and what the header word says of them
         self.length = -(-self.size // 4) * 4
         if self.length == 8:
-            self.length = 12                    # rb_calculate_event_length(): room for a time extend
+            self.length = 12  # rb_calculate_event_length(): room for a time extend
         self.type_len = self.length // 4 if self.length <= RB_MAX_SMALL_DATA else 0
         #: writes a record with its header word: that, type | flags << 16 | preempt_count << 24, pid, fields
         self.pack_into = struct.Struct(code.replace("<HBB", "<II", 1) + "x" * (self.length - at)).pack_into
@@ -165,11 +191,7 @@ class TraceEventCall:
     @property
     def format_text(self) -> bytes:
         """The event's ``format`` file."""
-        lines = [f"name: {self.name}", f"ID: {self.id}", "format:"]
-        for f in COMMON:
-            lines.append(_line(f))
-        lines.append("")
-        lines += [_line(f) for f in self.fields]
+        lines = [f"name: {self.name}", f"ID: {self.id}", "format:", *map(_line, COMMON), "", *map(_line, self.fields)]
         return ("\n".join(lines) + f"\n\nprint fmt: {self.print_fmt}\n").encode()
 
     def field(self, name: str) -> Field | None:
@@ -187,23 +209,38 @@ def _line(f: Field) -> str:
 class TraceEventFile:
     """struct trace_event_file: an event in one instance of tracing."""
 
-    __slots__ = ("buffers", "enabled", "event_call", "filter", "filter_text", "flags", "head", "length", "pack_into", "registered",
-                 "soft_mode", "tr", "triggers", "type_len")
+    __slots__ = (
+        "buffers",
+        "enabled",
+        "event_call",
+        "filter",
+        "filter_text",
+        "flags",
+        "head",
+        "length",
+        "pack_into",
+        "registered",
+        "soft_mode",
+        "tr",
+        "triggers",
+        "type_len",
+    )
 
     def __init__(self, event_call: TraceEventCall, tr: Any) -> None:
         self.event_call = event_call
-        self.tr = tr                            # struct trace_array
+        self.tr = tr  # struct trace_array
         self.buffers = tr.buffers
-        # of the call, near at hand for the probes: bytes with the header word, what is constant in its two first words, the writer
+        # of the call, near at hand for the probes: bytes with the header word, what is constant in its two first words,
+        # the writer
         self.length = event_call.length + 4
         self.type_len = event_call.type_len
         self.head = event_call.id
         self.pack_into = event_call.pack_into
         self.flags = 0
-        self.enabled = False                    # its records are wanted
-        self.registered = False                 # its probe is on the tracepoint
-        self.soft_mode = 0                      # triggers that need the probe though the event is off
-        self.filter: Any = None                 # struct event_filter
+        self.enabled = False  # its records are wanted
+        self.registered = False  # its probe is on the tracepoint
+        self.soft_mode = 0  # triggers that need the probe though the event is off
+        self.filter: Any = None  # struct event_filter
         self.filter_text = ""
         self.triggers: list[Any] = []
 

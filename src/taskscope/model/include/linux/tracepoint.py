@@ -17,16 +17,105 @@ class Tracepoints:
 
     __slots__ = (
         "console",
-        "hrtimer_cancel", "hrtimer_expire_entry", "hrtimer_expire_exit", "hrtimer_init", "hrtimer_start",
-        "irq_handler_entry", "irq_handler_exit", "itimer_expire", "itimer_state",
-        "sched_kthread_stop", "sched_kthread_stop_ret", "sched_migrate_task", "sched_pi_setprio", "sched_prepare_exec",
-        "sched_process_exec", "sched_process_exit", "sched_process_fork", "sched_process_free", "sched_process_hang",
-        "sched_process_wait", "sched_stat_blocked", "sched_stat_iowait", "sched_stat_runtime", "sched_stat_sleep",
-        "sched_stat_wait", "sched_switch", "sched_wait_task", "sched_wake_idle_without_ipi", "sched_wakeup",
-        "sched_wakeup_new", "sched_waking", "signal_deliver", "signal_generate", "softirq_entry", "softirq_exit",
-        "softirq_raise", "sys_enter", "sys_exit", "task_newtask", "task_rename", "tasklet_entry", "tasklet_exit",
-        "tick_stop", "timer_cancel", "timer_expire_entry", "timer_expire_exit", "timer_init", "timer_start",
+        "hrtimer_cancel",
+        "hrtimer_expire_entry",
+        "hrtimer_expire_exit",
+        "hrtimer_init",
+        "hrtimer_start",
+        "irq_handler_entry",
+        "irq_handler_exit",
+        "itimer_expire",
+        "itimer_state",
+        "sched_kthread_stop",
+        "sched_kthread_stop_ret",
+        "sched_migrate_task",
+        "sched_pi_setprio",
+        "sched_prepare_exec",
+        "sched_process_exec",
+        "sched_process_exit",
+        "sched_process_fork",
+        "sched_process_free",
+        "sched_process_hang",
+        "sched_process_wait",
+        "sched_stat_blocked",
+        "sched_stat_iowait",
+        "sched_stat_runtime",
+        "sched_stat_sleep",
+        "sched_stat_wait",
+        "sched_switch",
+        "sched_wait_task",
+        "sched_wake_idle_without_ipi",
+        "sched_wakeup",
+        "sched_wakeup_new",
+        "sched_waking",
+        "signal_deliver",
+        "signal_generate",
+        "softirq_entry",
+        "softirq_exit",
+        "softirq_raise",
+        "sys_enter",
+        "sys_exit",
+        "task_newtask",
+        "task_rename",
+        "tasklet_entry",
+        "tasklet_exit",
+        "tick_stop",
+        "timer_cancel",
+        "timer_expire_entry",
+        "timer_expire_exit",
+        "timer_init",
+        "timer_start",
     )
+
+    console: Probes
+    hrtimer_cancel: Probes
+    hrtimer_expire_entry: Probes
+    hrtimer_expire_exit: Probes
+    hrtimer_init: Probes
+    hrtimer_start: Probes
+    irq_handler_entry: Probes
+    irq_handler_exit: Probes
+    itimer_expire: Probes
+    itimer_state: Probes
+    sched_kthread_stop: Probes
+    sched_kthread_stop_ret: Probes
+    sched_migrate_task: Probes
+    sched_pi_setprio: Probes
+    sched_prepare_exec: Probes
+    sched_process_exec: Probes
+    sched_process_exit: Probes
+    sched_process_fork: Probes
+    sched_process_free: Probes
+    sched_process_hang: Probes
+    sched_process_wait: Probes
+    sched_stat_blocked: Probes
+    sched_stat_iowait: Probes
+    sched_stat_runtime: Probes
+    sched_stat_sleep: Probes
+    sched_stat_wait: Probes
+    sched_switch: Probes
+    sched_wait_task: Probes
+    sched_wake_idle_without_ipi: Probes
+    sched_wakeup: Probes
+    sched_wakeup_new: Probes
+    sched_waking: Probes
+    signal_deliver: Probes
+    signal_generate: Probes
+    softirq_entry: Probes
+    softirq_exit: Probes
+    softirq_raise: Probes
+    sys_enter: Probes
+    sys_exit: Probes
+    task_newtask: Probes
+    task_rename: Probes
+    tasklet_entry: Probes
+    tasklet_exit: Probes
+    tick_stop: Probes
+    timer_cancel: Probes
+    timer_expire_entry: Probes
+    timer_expire_exit: Probes
+    timer_init: Probes
+    timer_start: Probes
 
     def __init__(self) -> None:
         for name in self.__slots__:

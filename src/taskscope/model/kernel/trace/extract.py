@@ -1,6 +1,7 @@
-"""What leaves a machine as a recording: pages, formats, names (what trace-cmd's ``extract`` and ``record`` collect from tracefs).
+"""What leaves a machine as a recording: pages, formats, names; what ``trace-cmd extract`` takes from tracefs.
 
-All is bytes, as the files of tracefs give them, so that whoever writes a trace.dat of it needs to know nothing of the model.
+All is bytes, as the files of tracefs give them, so that whoever writes a trace.dat of it needs to know nothing of the
+model.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ class ExtractedBuffer(NamedTuple):
     name: str
     clock: str
     page_size: int
-    pages: dict[int, bytes]                     # by CPU, oldest first
-    stats: dict[int, bytes]                     # per_cpu/cpuN/stats
+    pages: dict[int, bytes]  # by CPU, oldest first
+    stats: dict[int, bytes]  # per_cpu/cpuN/stats
 
 
 class Extract(NamedTuple):
@@ -29,15 +30,15 @@ class Extract(NamedTuple):
 
     header_page: bytes
     header_event: bytes
-    formats: list[tuple[str, bytes]]            # (system, text of a format file)
+    formats: list[tuple[str, bytes]]  # (system, text of a format file)
     kallsyms: bytes
     printk_formats: bytes
-    cmdlines: bytes                             # saved_cmdlines
-    tgids: bytes                                # saved_tgids
+    cmdlines: bytes  # saved_cmdlines
+    tgids: bytes  # saved_tgids
     buffers: list[ExtractedBuffer]
     cpu_count: int
     long_size: int
-    uname: str                                  # sysname, nodename, release, machine
+    uname: str  # sysname, nodename, release, machine
 
 
 def tracing_extract(cur: Machine) -> Extract:
@@ -51,7 +52,15 @@ def tracing_extract(cur: Machine) -> Extract:
     flavour = cur.flavour
     node = "raspberrypi" if flavour.arch == "arm" else "debian"
     return Extract(
-        tracefs.show_header_page(cur, top, None), ring_buffer.HEADER_EVENT,
-        [(call.system, call.format_text) for call in cur.trace_events], kallsyms.kallsyms(cur).text(), b"",
-        tracefs.show_saved_cmdlines(cur, top, None), tracefs.show_saved_tgids(cur, top, None), buffers, len(cur.cpus),
-        flavour.long_size, f"Linux {node} {flavour.release} {flavour.machine}")
+        tracefs.show_header_page(cur, top, None),
+        ring_buffer.HEADER_EVENT,
+        [(call.system, call.format_text) for call in cur.trace_events],
+        kallsyms.kallsyms(cur).text(),
+        b"",
+        tracefs.show_saved_cmdlines(cur, top, None),
+        tracefs.show_saved_tgids(cur, top, None),
+        buffers,
+        len(cur.cpus),
+        flavour.long_size,
+        f"Linux {node} {flavour.release} {flavour.machine}",
+    )

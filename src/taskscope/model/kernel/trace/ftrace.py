@@ -1,9 +1,9 @@
 """The function tracer's core: patching functions, and the filters that say which (kernel/trace/ftrace.c, v4.19).
 
-As dynamic ftrace patches the entry of a function, the code object of a Python function is swapped for a stub that calls the tracers
-first, and put back when the last one goes: every call is caught, through tables and pointers too, and a function that nobody
-traces costs nothing.  The function object is one for all machines of the process, so a record on it counts who asked; the stub
-calls a tracer only if the machine that runs is the one that it belongs to.
+As dynamic ftrace patches the entry of a function, the code object of a Python function is swapped for a stub that calls
+the tracers first, and put back when the last one goes: every call is caught, through tables and pointers too, and a
+function that nobody traces costs nothing.  The function object is one for all machines of the process, so a record on
+it counts who asked; the stub calls a tracer only if the machine that runs is the one that it belongs to.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DynFtrace:
 
     def __init__(self, function: FunctionType) -> None:
         self.function = function
-        self.code = function.__code__           # its own
+        self.code = function.__code__  # its own
         count = self.code.co_argcount + self.code.co_kwonlyargcount
         self.names = self.code.co_varnames[:count]
         self.users: tuple[tuple[Machine, Ops], ...] = ()
@@ -79,10 +79,11 @@ def ftrace_release(cur: Machine) -> None:
     if cur.kallsyms is None:
         return
     for symbol in cur.kallsyms.symbols:
-        record = symbol.function.__dict__.get("__ftrace__") if symbol.function is not None else None
+        function = symbol.function
+        record = function.__dict__.get("__ftrace__") if function is not None else None
         for owner, ops in record.users if record is not None else ():
-            if owner is cur:
-                unregister_ftrace_function(cur, symbol.function, ops)
+            if owner is cur and function is not None:
+                unregister_ftrace_function(cur, function, ops)
 
 
 def _stub(function: FunctionType, record: DynFtrace) -> CodeType:
@@ -92,8 +93,8 @@ def _stub(function: FunctionType, record: DynFtrace) -> CodeType:
     original = FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
     original.__kwdefaults__ = function.__kwdefaults__
     names = list(code.co_varnames)
-    positional, at = names[:code.co_argcount], code.co_argcount
-    keyword = names[at:at + code.co_kwonlyargcount]
+    positional, at = names[: code.co_argcount], code.co_argcount
+    keyword = names[at : at + code.co_kwonlyargcount]
     at += code.co_kwonlyargcount
     declared = list(positional)
     if code.co_posonlyargcount:
@@ -111,16 +112,27 @@ def _stub(function: FunctionType, record: DynFtrace) -> CodeType:
         declared.append(f"**{names[at]}")
         passed.append(f"**{names[at]}")
     seen = "".join(f"{name}, " for name in (*positional, *keyword))
-    source = (f"def stub({', '.join(declared)}):\n __call = {_CALL}\n __original = {_ORIGINAL}\n"
-              f" __call({_RECORD}, ({seen}))\n return __original({', '.join(passed)})\n")
+    source = (
+        f"def stub({', '.join(declared)}):\n __call = {_CALL}\n __original = {_ORIGINAL}\n"
+        f" __call({_RECORD}, ({seen}))\n return __original({', '.join(passed)})\n"
+    )
     module = compile(source, "<ftrace>", "exec")
     stub: CodeType = next(c for c in module.co_consts if isinstance(c, CodeType))
     objects = {_CALL: ftrace_ops_list_func, _RECORD: record, _ORIGINAL: original}
-    return stub.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_consts=tuple(
-        objects.get(c, c) if isinstance(c, int) else c for c in stub.co_consts))
+    return stub.replace(
+        co_name=code.co_name,
+        co_qualname=code.co_qualname,
+        co_consts=tuple(objects.get(c, c) if isinstance(c, int) else c for c in stub.co_consts),
+    )
+
+
+def ftrace_call_address(symbol: Symbol, arm: bool) -> int:
+    """Return where a function calls the tracer: ARM behind the prologue, x86 at its first instruction behind endbr64."""
+    return symbol.address + (0x14 if arm else 4)
 
 
 # ---- which functions -------------------------------------------------------------------------------------
+
 
 def available_filter_functions(cur: Machine) -> list[Symbol]:
     """Return the functions that can be traced, by address."""
@@ -133,7 +145,7 @@ class FtraceHash:
     __slots__ = ("symbols",)
 
     def __init__(self) -> None:
-        self.symbols: dict[int, Symbol] = {}    # by address
+        self.symbols: dict[int, Symbol] = {}  # by address
 
 
 def ftrace_process_regex(cur: Machine, hash_: FtraceHash, word: str) -> int:

@@ -1,11 +1,12 @@
 """The ring buffer: pages of records per CPU, in the kernel's own binary form (kernel/trace/ring_buffer.c, v4.19).
 
-A page is a header (time stamp, bytes used) and records: a word with 5 bits of length and 27 bits of time since the record before,
-then the data.  A full ring gives up its oldest page (option overwrite) or takes no more.  What `ring_buffer_read_page` hands
-out is what ``trace_pipe_raw`` gives: unused bytes are zero, the events lost before a page are counted behind its records.
+A page is a header (time stamp, bytes used) and records: a word with 5 bits of length and 27 bits of time since the
+record before, then the data.  A full ring gives up its oldest page (option overwrite) or takes no more.  What
+`ring_buffer_read_page` hands out is what ``trace_pipe_raw`` gives: unused bytes are zero, the events lost before a page
+are counted behind its records.
 
-The writer's place (``page``, ``pos``, ``limit``) stands in the open: the probes of frequent events write there themselves
-and call `rb_move_tail` where a record does not fit, or its time does not.
+The writer's place (``page``, ``pos``, ``limit``) stands in the open: the probes of frequent events write there
+themselves and call `rb_move_tail` where a record does not fit, or its time does not.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ RB_MAX_SMALL_DATA: Final = 4 * RINGBUF_TYPE_DATA_TYPE_LEN_MAX
 #: events/header_event
 HEADER_EVENT: Final = (
     b"# compressed entry header\n\ttype_len    :    5 bits\n\ttime_delta  :   27 bits\n\tarray       :   32 bits\n\n"
-    b"\tpadding     : type == 29\n\ttime_extend : type == 30\n\ttime_stamp : type == 31\n\tdata max type_len  == 28\n")
+    b"\tpadding     : type == 29\n\ttime_extend : type == 30\n\ttime_stamp : type == 31\n\tdata max type_len  == 28\n"
+)
 
 _WORD: Final = struct.Struct("<I")
 _WORDS: Final = struct.Struct("<II")
@@ -38,10 +40,12 @@ _STAMP: Final = struct.Struct("<Q")
 def header_page(long_size: int, char_signed: bool) -> bytes:
     """Return the text of events/header_page."""
     data = 8 + long_size
-    return (f"\tfield: u64 timestamp;\toffset:0;\tsize:8;\tsigned:0;\n"
-            f"\tfield: local_t commit;\toffset:8;\tsize:{long_size};\tsigned:1;\n"
-            f"\tfield: int overwrite;\toffset:8;\tsize:1;\tsigned:1;\n"
-            f"\tfield: char data;\toffset:{data};\tsize:{PAGE_SIZE - data};\tsigned:{int(char_signed)};\n").encode()
+    return (
+        f"\tfield: u64 timestamp;\toffset:0;\tsize:8;\tsigned:0;\n"
+        f"\tfield: local_t commit;\toffset:8;\tsize:{long_size};\tsigned:1;\n"
+        f"\tfield: int overwrite;\toffset:8;\tsize:1;\tsigned:1;\n"
+        f"\tfield: char data;\toffset:{data};\tsize:{PAGE_SIZE - data};\tsigned:{int(char_signed)};\n"
+    ).encode()
 
 
 class BufferPage:
@@ -51,20 +55,52 @@ class BufferPage:
 
     def __init__(self, data: bytearray, end: int, entries: int, read: int, stamp: int) -> None:
         self.data = data
-        self.end = end                          # where its records end
-        self.entries = entries                  # records that no reader has taken
-        self.read = read                        # where those begin
-        self.stamp = stamp                      # the time that the first of them counts from
+        self.end = end  # where its records end
+        self.entries = entries  # records that no reader has taken
+        self.read = read  # where those begin
+        self.stamp = stamp  # the time that the first of them counts from
 
 
 class RingBufferPerCpu:
     """struct ring_buffer_per_cpu."""
 
     __slots__ = (
-        "bytes_read", "commit_size", "cpu", "dropped_events", "entries", "header", "last_overrun", "limit", "mark",
-        "mark_entries", "mark_stamp", "nr_pages", "overrun", "overwrite", "page", "pages", "pos", "read_events", "recording",
+        "bytes_read",
+        "commit_size",
+        "cpu",
+        "dropped_events",
+        "entries",
+        "header",
+        "last_overrun",
+        "limit",
+        "mark",
+        "mark_entries",
+        "mark_stamp",
+        "nr_pages",
+        "overrun",
+        "overwrite",
+        "page",
+        "pages",
+        "pos",
+        "read_events",
+        "recording",
         "write_stamp",
     )
+
+    pages: deque[BufferPage]  # full ones, oldest first
+    page: bytearray  # the writer's; made at its first record
+    pos: int  # where the next record goes
+    limit: int  # where the page ends; -1: rb_move_tail() is to look
+    write_stamp: int  # time of the last record
+    mark: int  # how far a reader has read the writer's page,
+    mark_stamp: int  # the time there,
+    mark_entries: int  # and the records written by then
+    entries: int  # records ever written
+    overrun: int  # of those, overwritten before they were read
+    last_overrun: int  # of those, told to the reader
+    dropped_events: int  # not written, as the ring was full
+    read_events: int
+    bytes_read: int
 
     def __init__(self, cpu: int, long_size: int, nr_pages: int) -> None:
         self.cpu = cpu
@@ -78,19 +114,13 @@ class RingBufferPerCpu:
 
 def rb_reset_cpu(cpu_buffer: RingBufferPerCpu) -> None:
     """Forget all records and counts."""
-    cpu_buffer.pages = deque()                  # full ones, oldest first
-    cpu_buffer.page = bytearray(0)              # the writer's; made at its first record
-    cpu_buffer.pos = 0                          # where the next record goes
-    cpu_buffer.limit = -1                       # where the page ends; -1: rb_move_tail() is to look
-    cpu_buffer.write_stamp = 0                  # time of the last record
-    # how far a reader has read the writer's page, the time and the number of records there
-    cpu_buffer.mark = cpu_buffer.mark_stamp = cpu_buffer.mark_entries = 0
-    cpu_buffer.entries = 0                      # records ever written
-    cpu_buffer.overrun = 0                      # of those, overwritten before they were read
-    cpu_buffer.last_overrun = 0                 # of those, told to the reader
-    cpu_buffer.dropped_events = 0               # not written, as the ring was full
-    cpu_buffer.read_events = 0
-    cpu_buffer.bytes_read = 0
+    cpu_buffer.pages = deque()
+    cpu_buffer.page = bytearray(0)
+    cpu_buffer.pos = cpu_buffer.mark = cpu_buffer.mark_stamp = cpu_buffer.mark_entries = 0
+    cpu_buffer.limit = -1
+    cpu_buffer.write_stamp = 0
+    cpu_buffer.entries = cpu_buffer.overrun = cpu_buffer.last_overrun = cpu_buffer.dropped_events = 0
+    cpu_buffer.read_events = cpu_buffer.bytes_read = 0
 
 
 def rb_move_tail(cpu_buffer: RingBufferPerCpu, ts: int, length: int) -> int:
@@ -104,8 +134,9 @@ def rb_move_tail(cpu_buffer: RingBufferPerCpu, ts: int, length: int) -> int:
     if pos:
         delta = ts - cpu_buffer.write_stamp
         if pos + length + 8 <= PAGE_SIZE:
-            _WORDS.pack_into(cpu_buffer.page, pos, ((delta & (MAX_DELTA - 1)) << 5) | RINGBUF_TYPE_TIME_EXTEND,
-                             delta >> TS_SHIFT)
+            _WORDS.pack_into(
+                cpu_buffer.page, pos, ((delta & (MAX_DELTA - 1)) << 5) | RINGBUF_TYPE_TIME_EXTEND, delta >> TS_SHIFT
+            )
             cpu_buffer.pos = pos + 8
             cpu_buffer.write_stamp = ts
             cpu_buffer.limit = PAGE_SIZE
@@ -130,8 +161,15 @@ def rb_move_tail(cpu_buffer: RingBufferPerCpu, ts: int, length: int) -> int:
 def _leave_page(cpu_buffer: RingBufferPerCpu) -> None:
     """Put the writer's page on the ring, unless a reader has had all of it."""
     if cpu_buffer.pos > cpu_buffer.mark:
-        cpu_buffer.pages.append(BufferPage(cpu_buffer.page, cpu_buffer.pos, cpu_buffer.entries - cpu_buffer.mark_entries,
-                                           cpu_buffer.mark, cpu_buffer.mark_stamp))
+        cpu_buffer.pages.append(
+            BufferPage(
+                cpu_buffer.page,
+                cpu_buffer.pos,
+                cpu_buffer.entries - cpu_buffer.mark_entries,
+                cpu_buffer.mark,
+                cpu_buffer.mark_stamp,
+            )
+        )
     cpu_buffer.page = bytearray(0)
     cpu_buffer.pos = cpu_buffer.mark = 0
     cpu_buffer.limit = -1
@@ -156,7 +194,7 @@ def ring_buffer_write(cpu_buffer: RingBufferPerCpu, ts: int, data: bytes) -> boo
     delta = ts - cpu_buffer.write_stamp
     if delta >= MAX_DELTA or pos + head + length > cpu_buffer.limit:
         if head + length > PAGE_SIZE - cpu_buffer.header:
-            return False                        # BUF_MAX_DATA_SIZE
+            return False  # BUF_MAX_DATA_SIZE
         pos = rb_move_tail(cpu_buffer, ts, head + length)
         if pos < 0:
             return False
@@ -165,7 +203,7 @@ def ring_buffer_write(cpu_buffer: RingBufferPerCpu, ts: int, data: bytes) -> boo
     _WORD.pack_into(page, pos, (delta << 5) | type_len)
     if head == 8:
         _WORD.pack_into(page, pos + 4, length + 4)
-    page[pos + head:pos + head + len(data)] = data
+    page[pos + head : pos + head + len(data)] = data
     cpu_buffer.pos = pos + head + length
     cpu_buffer.write_stamp = ts
     cpu_buffer.entries += 1
@@ -214,8 +252,15 @@ def _read_pages(cpu_buffer: RingBufferPerCpu, most: int, consume: bool) -> Itera
     missed = cpu_buffer.overrun - cpu_buffer.last_overrun
     todo = list(cpu_buffer.pages)[:most]
     if len(todo) < most and cpu_buffer.pos > cpu_buffer.mark:
-        todo.append(BufferPage(cpu_buffer.page, cpu_buffer.pos, cpu_buffer.entries - cpu_buffer.mark_entries,
-                               cpu_buffer.mark, cpu_buffer.mark_stamp))
+        todo.append(
+            BufferPage(
+                cpu_buffer.page,
+                cpu_buffer.pos,
+                cpu_buffer.entries - cpu_buffer.mark_entries,
+                cpu_buffer.mark,
+                cpu_buffer.mark_stamp,
+            )
+        )
     for page in todo:
         yield _copy_page(cpu_buffer, page, missed)
         missed = 0
@@ -237,15 +282,15 @@ def _copy_page(cpu_buffer: RingBufferPerCpu, page: BufferPage, missed: int) -> b
     header, size = cpu_buffer.header, cpu_buffer.commit_size
     out = bytearray(PAGE_SIZE)
     commit = page.end - page.read
-    out[header:header + commit] = page.data[page.read:page.end]
+    out[header : header + commit] = page.data[page.read : page.end]
     word = commit
     if missed:
         word |= RB_MISSED_EVENTS
         if header + commit + size <= PAGE_SIZE:
-            out[header + commit:header + commit + size] = missed.to_bytes(size, "little")
+            out[header + commit : header + commit + size] = missed.to_bytes(size, "little")
             word |= RB_MISSED_STORED
     _STAMP.pack_into(out, 0, page.stamp)
-    out[8:8 + size] = word.to_bytes(size, "little")
+    out[8 : 8 + size] = word.to_bytes(size, "little")
     return bytes(out)
 
 

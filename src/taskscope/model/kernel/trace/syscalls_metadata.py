@@ -1,6 +1,7 @@
 """The parameters of system calls, as SYSCALL_DEFINEx() declares them, and the ids that their events have (v6.18).
 
-A line is a name, the id of sys_enter_NAME in the 6.18 that was looked at (sys_exit_NAME has the one before), and the parameters.
+A line is a name, the id of sys_enter_NAME in the 6.18 that was looked at (sys_exit_NAME has the one before), and
+the parameters; what is indented goes on with the line before.
 The declarations are those of 6.18; the calls of this table have not changed theirs since 4.19, but for names here and there.
 """
 
@@ -13,7 +14,7 @@ class SyscallMetadata(NamedTuple):
     """struct syscall_metadata."""
 
     name: str
-    enter_id: int                               # in the 6.18 that was looked at
+    enter_id: int  # in the 6.18 that was looked at
     types: tuple[str, ...]
     args: tuple[str, ...]
 
@@ -21,10 +22,12 @@ class SyscallMetadata(NamedTuple):
 def syscalls_metadata() -> list[SyscallMetadata]:
     """Return the system calls that have events."""
     found = []
-    for line in _CALLS.strip().splitlines():
+    for line in _CALLS.strip().replace("\n  ", " ").splitlines():
         name, number, *rest = line.split(" ", 2)
         parameters = [p.rpartition(" ") for p in rest[0].split(", ")] if rest else []
-        found.append(SyscallMetadata(name, int(number), tuple(p[0] for p in parameters), tuple(p[2] for p in parameters)))
+        found.append(
+            SyscallMetadata(name, int(number), tuple(p[0] for p in parameters), tuple(p[2] for p in parameters))
+        )
     return found
 
 
@@ -48,7 +51,8 @@ rt_sigaction 237 int sig, const struct sigaction * act, struct sigaction * oact,
 rt_sigprocmask 257 int how, sigset_t * nset, sigset_t * oset, size_t sigsetsize
 rt_sigpending 255 sigset_t * uset, size_t sigsetsize
 rt_sigsuspend 233 sigset_t * unewset, size_t sigsetsize
-rt_sigtimedwait 253 const sigset_t * uthese, siginfo_t * uinfo, const struct __kernel_timespec * uts, size_t sigsetsize
+rt_sigtimedwait 253 const sigset_t * uthese, siginfo_t * uinfo, const struct __kernel_timespec * uts, size_t
+  sigsetsize
 rt_sigqueueinfo 243 pid_t pid, int sig, siginfo_t * uinfo
 rt_tgsigqueueinfo 241 pid_t tgid, pid_t pid, int sig, siginfo_t * uinfo
 rt_sigreturn 135
@@ -107,7 +111,8 @@ sched_get_priority_max 386 int policy
 sched_get_priority_min 384 int policy
 sched_rr_get_interval 382 pid_t pid, struct __kernel_timespec * interval
 nanosleep 469 struct __kernel_timespec * rqtp, struct __kernel_timespec * rmtp
-clock_nanosleep 474 const clockid_t which_clock, int flags, const struct __kernel_timespec * rqtp, struct __kernel_timespec * rmtp
+clock_nanosleep 474 const clockid_t which_clock, int flags, const struct __kernel_timespec * rqtp, struct
+  __kernel_timespec * rmtp
 clock_gettime 480 const clockid_t which_clock, struct __kernel_timespec * tp
 clock_getres 476 const clockid_t which_clock, struct __kernel_timespec * tp
 clock_settime 482 const clockid_t which_clock, const struct __kernel_timespec * tp
@@ -117,7 +122,8 @@ time 453 __kernel_old_time_t * tloc
 setitimer 494 int which, struct __kernel_old_itimerval * value, struct __kernel_old_itimerval * ovalue
 getitimer 498 int which, struct __kernel_old_itimerval * value
 timer_create 492 const clockid_t which_clock, struct sigevent * timer_event_spec, timer_t * created_timer_id
-timer_settime 486 timer_t timer_id, int flags, const struct __kernel_itimerspec * new_setting, struct __kernel_itimerspec * old_setting
+timer_settime 486 timer_t timer_id, int flags, const struct __kernel_itimerspec * new_setting, struct
+  __kernel_itimerspec * old_setting
 timer_gettime 490 timer_t timer_id, struct __kernel_itimerspec * setting
 timer_getoverrun 488 timer_t timer_id
 timer_delete 484 timer_t timer_id
@@ -175,7 +181,8 @@ mount 940 char * dev_name, char * dir_name, char * type, unsigned long flags, vo
 umount 944 char * name, int flags
 utime 1027 char * filename, struct utimbuf * times
 poll 906 struct pollfd * ufds, unsigned int nfds, int timeout_msecs
-ppoll 904 struct pollfd * ufds, unsigned int nfds, struct __kernel_timespec * tsp, const sigset_t * sigmask, size_t sigsetsize
+ppoll 904 struct pollfd * ufds, unsigned int nfds, struct __kernel_timespec * tsp, const sigset_t * sigmask, size_t
+  sigsetsize
 select 910 int n, fd_set * inp, fd_set * outp, fd_set * exp, struct __kernel_old_timeval * tvp
 pselect6 908 int n, fd_set * inp, fd_set * outp, fd_set * exp, struct __kernel_timespec * tsp, void * sig
 epoll_create 1073 int size
@@ -189,10 +196,12 @@ setdomainname 279 char * name, int len
 syslog 410 int type, char * buf, int len
 reboot 348 int magic1, int magic2, unsigned int cmd, void * arg
 brk 695 unsigned long brk
-mmap 174 unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags, unsigned long fd, unsigned long off
+mmap 174 unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags, unsigned long fd, unsigned
+  long off
 munmap 693 unsigned long addr, size_t len
 mprotect 705 unsigned long start, size_t len, unsigned long prot
-mremap 707 unsigned long addr, unsigned long old_len, unsigned long new_len, unsigned long flags, unsigned long new_addr
+mremap 707 unsigned long addr, unsigned long old_len, unsigned long new_len, unsigned long flags, unsigned long
+  new_addr
 madvise 726 unsigned long start, size_t len_in, int behavior
 mlock 689 unsigned long start, size_t len
 munlock 685 unsigned long start, size_t len

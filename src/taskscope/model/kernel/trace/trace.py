@@ -1,6 +1,7 @@
 """Tracing as a whole: its instances, their buffers, clocks and options (kernel/trace/trace.c, v4.19).
 
-Nothing is made before it is used: a machine that nobody watches pays for none of it.  `top_trace_array` gives the top-level instance.
+Nothing is made before it is used: a machine that nobody watches pays for none of it.  `top_trace_array` gives the
+top-level instance.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from taskscope.model.kernel import kallsyms, stacktrace
 from taskscope.model.kernel.trace import ftrace, ring_buffer, trace_entries, trace_events
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from taskscope.model.include.linux.trace_events import TraceEventFile
     from taskscope.model.machine import Machine
 
@@ -33,11 +32,32 @@ TRACERS: Final = ("function", "nop")
 
 # trace_options in the order of TRACE_FLAGS, and whether each is on at boot.  Those of the function tracer come behind.
 OPTIONS: Final = {
-    "print-parent": True, "sym-offset": False, "sym-addr": False, "verbose": False, "raw": False, "hex": False, "bin": False,
-    "block": False, "trace_printk": True, "annotate": True, "userstacktrace": False, "sym-userobj": False,
-    "printk-msg-only": False, "context-info": True, "latency-format": False, "record-cmd": True, "record-tgid": False,
-    "overwrite": True, "disable_on_free": False, "irq-info": True, "markers": True, "event-fork": False,
-    "function-trace": True, "function-fork": False, "stacktrace": False, "func_stack_trace": False,
+    "print-parent": True,
+    "sym-offset": False,
+    "sym-addr": False,
+    "verbose": False,
+    "raw": False,
+    "hex": False,
+    "bin": False,
+    "block": False,
+    "trace_printk": True,
+    "annotate": True,
+    "userstacktrace": False,
+    "sym-userobj": False,
+    "printk-msg-only": False,
+    "context-info": True,
+    "latency-format": False,
+    "record-cmd": True,
+    "record-tgid": False,
+    "overwrite": True,
+    "disable_on_free": False,
+    "irq-info": True,
+    "markers": True,
+    "event-fork": False,
+    "function-trace": True,
+    "function-fork": False,
+    "stacktrace": False,
+    "func_stack_trace": False,
 }
 
 _FUNCTION_32: Final = struct.Struct("<HBBiII")
@@ -49,8 +69,20 @@ class TraceArray:
     """struct trace_array: an instance of tracing; the top-level one has no name."""
 
     __slots__ = (
-        "buffer_size", "buffers", "clock", "current_trace", "enter_syscall_files", "events", "exit_syscall_files", "filter",
-        "filtered_pids", "functions", "name", "notrace", "options", "tracing_on",
+        "buffer_size",
+        "buffers",
+        "clock",
+        "current_trace",
+        "enter_syscall_files",
+        "events",
+        "exit_syscall_files",
+        "filter",
+        "filtered_pids",
+        "functions",
+        "name",
+        "notrace",
+        "options",
+        "tracing_on",
     )
 
     def __init__(self, cur: Machine, name: str) -> None:
@@ -61,12 +93,12 @@ class TraceArray:
         self.current_trace = "nop"
         self.filter = ftrace.FtraceHash()
         self.notrace = ftrace.FtraceHash()
-        self.functions: list[ftrace.Symbol] = []        # patched for this instance
-        self.filtered_pids: set[int] | None = None      # set_event_pid
-        self.buffer_size = TRACE_BUF_SIZE_DEFAULT       # bytes per CPU
+        self.functions: list[kallsyms.Symbol] = []  # patched for this instance
+        self.filtered_pids: set[int] | None = None  # set_event_pid
+        self.buffer_size = TRACE_BUF_SIZE_DEFAULT  # bytes per CPU
         pages = _pages(cur, self.buffer_size)
         self.buffers = [ring_buffer.RingBufferPerCpu(n, cur.flavour.long_size, pages) for n in range(len(cur.cpus))]
-        self.enter_syscall_files: dict[int, TraceEventFile] = {}        # by number; those that are on
+        self.enter_syscall_files: dict[int, TraceEventFile] = {}  # by number; those that are on
         self.exit_syscall_files: dict[int, TraceEventFile] = {}
         self.events: dict[tuple[str, str], TraceEventFile] = trace_events.trace_event_files(cur, self)
 
@@ -119,6 +151,7 @@ def instance_rmdir(cur: Machine, name: str) -> int:
 
 # ---- clocks ----------------------------------------------------------------------------------------------
 
+
 def trace_clock_of(cur: Machine, tr: TraceArray) -> int:
     """Return the time of the instance's clock: ns, or for ``counter`` a number that grows with each record."""
     if tr.clock == "counter":
@@ -144,6 +177,7 @@ def tracing_set_clock(tr: TraceArray, name: str) -> int:
 
 
 # ---- buffers ---------------------------------------------------------------------------------------------
+
 
 def tracing_set_on(tr: TraceArray, on: bool) -> None:
     """Let records into the buffer, or none (tracing_on)."""
@@ -193,15 +227,10 @@ def _write(cur: Machine, tr: TraceArray, kind: int, body: bytes) -> None:
 
 # ---- stacks ----------------------------------------------------------------------------------------------
 
-def ftrace_trace_stack(cur: Machine, tr: TraceArray, frame: FrameType | None = None, first: int | None = None) -> None:
-    """Write the call stack of the running task behind the record just written.
 
-    :param frame: the innermost function that is shown; that which the tracepoint stands in by default
-    :param first: an address that stands before it
-    """
-    entries = stacktrace.save_stack_trace(cur, frame or sys._getframe(1))
-    if first is not None:
-        entries.insert(0, first)
+def ftrace_trace_stack(cur: Machine, tr: TraceArray) -> None:
+    """Write the call stack of the running task behind the record just written."""
+    entries = stacktrace.save_stack_trace(cur, sys._getframe(1))
     old = cur.flavour.version < (5, 2)
     end = (1 << 8 * cur.flavour.long_size) - 1
     if old:
@@ -215,6 +244,7 @@ def ftrace_trace_stack(cur: Machine, tr: TraceArray, frame: FrameType | None = N
 
 
 # ---- options ---------------------------------------------------------------------------------------------
+
 
 def set_tracer_flag(cur: Machine, tr: TraceArray, name: str, on: bool) -> int:
     """Set one of `OPTIONS`; return 0 or -EINVAL."""
@@ -244,19 +274,25 @@ def set_event_pid(cur: Machine, tr: TraceArray, pids: set[int] | None) -> None:
 
 # ---- the function tracer (kernel/trace/trace_functions.c) ------------------------------------------------
 
+
 def tracing_set_tracer(cur: Machine, tr: TraceArray, name: str) -> int:
     """Choose the current tracer; return 0 or -EINVAL."""
     if name not in TRACERS:
         return -errno.EINVAL
     tr.current_trace = name
     update_ftrace_function(cur, tr)
+    trace_events.update_cmdline_record(cur)
     return 0
 
 
 def update_ftrace_function(cur: Machine, tr: TraceArray) -> None:
     """Patch the functions that the tracer and its filter ask for, and only them."""
     ops = _OPS[cur.ftrace_trace_arrays.index(tr) == 0]
-    wanted = {s.address: s for s in ftrace.ftrace_filtered(cur, tr.filter, tr.notrace)} if tr.current_trace == "function" else {}
+    wanted = (
+        {s.address: s for s in ftrace.ftrace_filtered(cur, tr.filter, tr.notrace)}
+        if tr.current_trace == "function"
+        else {}
+    )
     have = {s.address: s for s in tr.functions}
     for address, symbol in have.items():
         if address not in wanted and symbol.function is not None:
@@ -288,18 +324,17 @@ def _function_trace(cur: Machine, tr: TraceArray, record: ftrace.DynFtrace) -> N
     if not tr.tracing_on:
         return
     pid = cur.cpu.curr.pid
-    symbol = cur.kallsyms.by_code[record.code]
+    symbol = kallsyms.kallsyms(cur).symbol_of(record.code)
+    assert symbol is not None, record.function
     # this < function_trace_call() < ftrace_ops_list_func() < the stub < the caller
     stub = sys._getframe(3)
     caller = stacktrace.save_stack_trace(cur, stub.f_back, 1)
     parent_ip = caller[0] if caller else 0
-    arm = cur.flavour.arch == "arm"
-    # ARM calls the tracer behind the function's prologue, x86 at its first instruction (behind endbr64).
-    ip = symbol.address + (0x14 if arm else 4)
+    ip = ftrace.ftrace_call_address(symbol, cur.flavour.arch == "arm")
     cpu_buffer = tr.buffers[cur.cpu.id]
     context = trace_events.tracing_gen_ctx(cur)
     pack = _FUNCTION_32 if cur.flavour.long_size == 4 else _FUNCTION_64
     data = pack.pack(trace_entries.TRACE_FN, context >> 16 & 0xFF, context >> 24, pid, ip, parent_ip)
     ring_buffer.ring_buffer_write(cpu_buffer, trace_clock_of(cur, tr), data)
     if tr.options["func_stack_trace"]:
-        ftrace_trace_stack(cur, tr, stub.f_back, ip + (4 if arm else 1))
+        ftrace_trace_stack(cur, tr)

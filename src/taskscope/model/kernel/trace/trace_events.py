@@ -1,7 +1,7 @@
 """Trace events at work: writing their records, and switching them on and off (kernel/trace/trace_events.c, v4.19).
 
-An event that is on has its probe on the tracepoint; off, the kernel's code sees an empty slot.  Most records go the short way
-through `trace_event_buffer_commit`; filters, triggers and strings take the long one.
+An event that is on has its probe on the tracepoint; off, the kernel's code sees an empty slot.  Most records go the
+short way through `trace_event_buffer_commit`; filters, triggers and strings take the long one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _EINVAL: Final = 22
 
 
 def tracing_gen_ctx(cur: Machine) -> int:
-    """Return what a record says of its context, flags << 16 | preempt_count << 24 (tracing_generic_entry_update() in 4.19)."""
+    """Return what a record says of its context, flags << 16 | preempt_count << 24 (tracing_generic_entry_update())."""
     cpu = cur.cpu
     count = cpu.preempt_count
     flags = TRACE_FLAG_IRQS_OFF if cpu.irqs_off else 0
@@ -68,7 +68,7 @@ def tracing_gen_ctx(cur: Machine) -> int:
 
 
 def trace_event_buffer_commit(file: TraceEventFile, values: tuple[Any, ...]) -> None:
-    """Write the record of an event (trace_event_buffer_reserve() with trace_event_buffer_commit()).
+    """Write the record of an event: reserve its place, fill it in, commit.
 
     :param values: of its fields, in their order; strings are bytes
     """
@@ -113,7 +113,8 @@ def __trace_event_buffer_commit(cur: Machine, file: TraceEventFile, values: tupl
     if flags & EVENT_FILE_FL_TRIGGER:
         post = trace_events_trigger.event_triggers_call(file, record)
     if not flags & EVENT_FILE_FL_SOFT_DISABLED and (
-            not flags & EVENT_FILE_FL_FILTERED or trace_events_filter.filter_match_preds(file.filter, record)):
+        not flags & EVENT_FILE_FL_FILTERED or trace_events_filter.filter_match_preds(file.filter, record)
+    ):
         cpu_buffer = file.buffers[cpu.id]
         if cpu_buffer.recording:
             data = event_call.record.pack(*record) if not event_call.dynamic else __dynamic_record(event_call, record)
@@ -139,7 +140,7 @@ def __dynamic_record(event_call: TraceEventCall, record: tuple[Any, ...]) -> byt
 
 
 def trace_event_ignore_this_pid(file: TraceEventFile, task: Task, values: tuple[Any, ...]) -> bool:
-    """Tell whether set_event_pid leaves a record out: neither the task is in it, nor, at a switch or wakeup, the other one."""
+    """Tell whether set_event_pid leaves a record out: it names neither the task nor, at a switch, the other."""
     pids = file.tr.filtered_pids
     if pids is None or task.pid in pids:
         return False
@@ -182,6 +183,7 @@ def syscall_get_arguments(cur: Machine, regs: Sequence[Any]) -> tuple[int, ...]:
 
 
 # ---- events of this kernel -------------------------------------------------------------------------------
+
 
 def trace_abi(cur: Machine) -> Abi:
     """Return what the layout of records depends on: ARM's char is unsigned, x86's since v6.2 (-funsigned-char)."""
@@ -228,6 +230,7 @@ def trace_event_files(cur: Machine, tr: TraceArray) -> dict[tuple[str, str], Tra
 
 # ---- on and off ------------------------------------------------------------------------------------------
 
+
 def ftrace_event_enable_disable(file: TraceEventFile, enable: bool) -> None:
     """Switch an event on or off in its instance."""
     if file.enabled != enable:
@@ -249,21 +252,22 @@ def update_event_file(file: TraceEventFile) -> None:
             from taskscope.model.kernel.trace import trace_syscalls
 
             trace_syscalls.syscall_register(cur, file, wanted)
-            _update_cmdline_record(cur)
+            update_cmdline_record(cur)
             return
         name = file.event_call.declaration.tracepoint or file.event_call.name
         if wanted:
             tracepoint_probe_register(cur.tp, name, file.event_call.probe, file)
         else:
             tracepoint_probe_unregister(cur.tp, name, file.event_call.probe, file)
-    _update_cmdline_record(cur)
+    update_cmdline_record(cur)
 
 
-def _update_cmdline_record(cur: Machine) -> None:
-    # tracing_start_sched_switch(): names are learnt at switches while anything is recorded.  The probe of the event
-    # sched_switch does that itself.
+def update_cmdline_record(cur: Machine) -> None:
+    """Learn names of tasks at switches while anything is recorded (tracing_start_sched_switch())."""
     files = [f for tr in cur.ftrace_trace_arrays for f in tr.events.values() if f.registered]
-    alone = bool(files) and not any(f.event_call.name == "sched_switch" for f in files)
+    wanted = bool(files) or any(tr.current_trace != "nop" for tr in cur.ftrace_trace_arrays)
+    # The probe of the event sched_switch does it itself.
+    alone = wanted and not any(f.event_call.name == "sched_switch" for f in files)
     there = any(probe is probe_sched_switch for probe, _ in cur.tp.sched_switch)
     if alone and not there:
         tracepoint_probe_register(cur.tp, "sched_switch", probe_sched_switch, cur)
@@ -294,7 +298,7 @@ def set_event(tr: TraceArray, system: str | None, name: str | None, enable: bool
 
 
 def ftrace_set_clr_event(tr: TraceArray, text: str, enable: bool) -> int:
-    """Switch events on or off by what set_event takes: ``SYSTEM:EVENT``, ``SYSTEM:*``, ``SYSTEM``, ``EVENT``, ``*:*``."""
+    """Switch events on or off by what set_event takes: SYSTEM:EVENT, SYSTEM:*, SYSTEM, EVENT, or *:*."""
     system, colon, name = text.partition(":")
     if colon:
         return set_event(tr, None if system in ("", "*") else system, None if name in ("", "*") else name, enable)
@@ -331,10 +335,13 @@ def event_file_set_flag(file: TraceEventFile, flag: int, on: bool) -> None:
 
 # ---- what follows tasks through their lives --------------------------------------------------------------
 
+
 def trace_event_follow_fork(cur: Machine, tr: TraceArray, enable: bool) -> None:
     """Let children of the tasks in set_event_pid be recorded too, and forget those that go (option event-fork)."""
-    for name, probe in (("sched_process_fork", event_filter_pid_sched_process_fork),
-                        ("sched_process_free", event_filter_pid_sched_process_exit)):
+    for name, probe in (
+        ("sched_process_fork", event_filter_pid_sched_process_fork),
+        ("sched_process_free", event_filter_pid_sched_process_exit),
+    ):
         there = any(p is probe and data is tr for p, data in getattr(cur.tp, name))
         if enable and not there:
             tracepoint_probe_register(cur.tp, name, probe, tr)
@@ -371,6 +378,6 @@ def probe_sched_switch_tgid(cur: Machine, preempt: bool, prev: Task, next: Task)
 
 
 def set_soft_disabled(file: TraceEventFile, off: bool) -> None:
-    """Let the records of an event through or not, its probe staying where it is (triggers enable_event, disable_event)."""
+    """Let the records of an event through or not, its probe staying where it is (triggers enable_event …)."""
     event_file_set_flag(file, EVENT_FILE_FL_SOFT_DISABLED, off)
     file.enabled = not off

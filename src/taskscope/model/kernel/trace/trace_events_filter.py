@@ -1,8 +1,8 @@
-"""Event filters: ``prev_pid == 12 && (prev_state & 2 || !(next_comm ~ "ba*"))`` (kernel/trace/trace_events_filter.c, v4.19).
+"""Event filters, ``prev_pid == 12 && (prev_state & 2 || !(next_comm ~ "ba*"))``: trace_events_filter.c, v4.19.
 
-The grammar is that of Documentation/trace/events.rst: predicates FIELD OP VALUE with ==, !=, <, <=, >, >= and & for numbers,
-==, != and ~ (a glob) for strings, which stand in quotes; they are joined by && and || (&& binds closer), negated by !, and grouped by
-parentheses.  A filter is a tree, and `filter_match_preds` asks it about a record.
+The grammar is that of Documentation/trace/events.rst: predicates FIELD OP VALUE with ==, !=, <, <=, >, >= and & for
+numbers, ==, != and ~ (a glob) for strings, which stand in quotes; they are joined by && and || (&& binds closer),
+negated by !, and grouped by parentheses.  A filter is a tree, and `filter_match_preds` asks it about a record.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _GENERIC: Final = {"CPU": "cpu", "cpu": "cpu", "COMM": "comm", "comm": "comm"}
 class Pred(NamedTuple):
     """struct filter_pred: a comparison of one field."""
 
-    where: int | str                            # place in the record; "cpu" or "comm" of the running task
+    where: int | str  # place in the record; "cpu" or "comm" of the running task
     op: str
     value: int | re.Pattern[bytes]
     negated: bool
     is_string: bool
-    unsigned_bits: int = 0                      # of an unsigned field; 0: signed
+    unsigned_bits: int = 0  # of an unsigned field; 0: signed
 
 
 #: a Pred, or ("and" | "or", left, right), or ("not", node)
@@ -39,8 +39,8 @@ Node = Any
 class FilterError(Exception):
     """A filter that cannot be understood: where, the kernel's own words for it, and the errno of the write.
 
-    A mistake in a predicate is EINVAL.  The others are what the kernel's internal numbers -1 (a closing parenthesis, or too many terms),
-    -2 (an opening one) and -3 (a quote) come to at the system call: EPERM, ENOENT and ESRCH.
+    A mistake in a predicate is EINVAL.  The others are what the kernel's internal numbers -1 (a closing parenthesis, or
+    too many terms), -2 (an opening one) and -3 (a quote) come to at the system call: EPERM, ENOENT and ESRCH.
     """
 
     def __init__(self, at: int, text: str, error: int = EPERM) -> None:
@@ -111,6 +111,7 @@ def _match_pred(pred: Pred, record: tuple[Any, ...]) -> bool:
 
 
 # ---- the parser ------------------------------------------------------------------------------------------
+
 
 def create_filter(event_call: TraceEventCall, text: str) -> EventFilter:
     """Compile a filter for an event.
@@ -213,7 +214,7 @@ class _Parser:
             raise self.wrong(self.at, "Invalid operator")
         self.at += len(op)
         self.skip()
-        if self.text[self.at:self.at + 1] in ('"', "'"):
+        if self.text[self.at : self.at + 1] in ('"', "'"):
             return self.string(where, is_string, op)
         return self.number(where, is_string, unsigned_bits, op)
 
@@ -247,7 +248,7 @@ class _Parser:
             raise self.wrong(start, "Illegal operation for field type")
         if not is_string:
             raise self.wrong(start, "Expecting numeric field")
-        value = self.text[start + 1:end]
+        value = self.text[start + 1 : end]
         if len(value) >= MAX_FILTER_STR_VAL:
             raise self.wrong(start, "Operand too long")
         self.at = end + 1
@@ -277,7 +278,7 @@ class _Parser:
 
 
 def _glob(pattern: str) -> str:
-    """Return the regular expression of a glob (lib/glob.c): ``*``, ``?``, ``[a-z]``, ``[!a-z]``, a backslash before one."""
+    """Return the regular expression of a glob (lib/glob.c): *, ?, [a-z], [!a-z], and a backslash before one."""
     out = []
     i = 0
     while i < len(pattern):
@@ -291,7 +292,7 @@ def _glob(pattern: str) -> str:
             out.append(re.escape(pattern[i]))
             i += 1
         elif c == "[":
-            end = pattern.find("]", i + 2 if pattern[i:i + 1] == "!" else i + 1)
+            end = pattern.find("]", i + 2 if pattern[i : i + 1] == "!" else i + 1)
             if end < 0:
                 out.append(re.escape(c))
                 continue

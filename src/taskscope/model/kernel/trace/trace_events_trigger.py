@@ -23,11 +23,16 @@ class EventTriggerData:
 
     __slots__ = ("command", "count", "event", "filter")
 
-    def __init__(self, command: str, count: int | None, event: TraceEventFile | None,
-                 event_filter: trace_events_filter.EventFilter | None) -> None:
+    def __init__(
+        self,
+        command: str,
+        count: int | None,
+        event: TraceEventFile | None,
+        event_filter: trace_events_filter.EventFilter | None,
+    ) -> None:
         self.command = command
-        self.count = count                      # times that it still fires; None: always
-        self.event = event                      # what enable_event is about
+        self.count = count  # times that it still fires; None: always
+        self.event = event  # what enable_event is about
         self.filter = event_filter
 
     def text(self) -> str:

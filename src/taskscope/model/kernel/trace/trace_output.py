@@ -47,9 +47,16 @@ def _ts(entry: TraceEntry) -> int:
 
 def _entries(cpu_buffer: ring_buffer.RingBufferPerCpu) -> Iterator[TraceEntry]:
     for ts, page, start, length in ring_buffer.rb_records(cpu_buffer):
-        data = bytes(page[start:start + length])
-        yield TraceEntry(ts, cpu_buffer.cpu, data[0] | data[1] << 8, data[2], data[3],
-                         int.from_bytes(data[4:8], "little", signed=True), data)
+        data = bytes(page[start : start + length])
+        yield TraceEntry(
+            ts,
+            cpu_buffer.cpu,
+            data[0] | data[1] << 8,
+            data[2],
+            data[3],
+            int.from_bytes(data[4:8], "little", signed=True),
+            data,
+        )
 
 
 class Printer:
@@ -60,7 +67,9 @@ class Printer:
         self.tr = tr
         self.long_size = cur.flavour.long_size
         self.calls = {call.id: call for call in cur.trace_events}
-        self.comms = {pid: comm.partition(b"\0")[0].decode("utf-8", "replace") for pid, comm in saved_cmdlines(cur).items()}
+        self.comms = {
+            pid: comm.partition(b"\0")[0].decode("utf-8", "replace") for pid, comm in saved_cmdlines(cur).items()
+        }
         self.comms[0] = "<idle>"
         self._bodies: dict[int, Callable[[tuple[Any, ...]], str]] = {}
 
@@ -74,7 +83,7 @@ class Printer:
         if entry.type == trace_entries.TRACE_STACK:
             return f"{head}<stack trace>\n" + "".join(f" => {self.symbol(a)}\n" for a in self.callers(entry.data))
         if entry.type == trace_entries.TRACE_PRINT:
-            text = entry.data[8 + self.long_size:].partition(b"\0")[0].decode("utf-8", "replace")
+            text = entry.data[8 + self.long_size :].partition(b"\0")[0].decode("utf-8", "replace")
             return f"{head}{self.symbol(self.word(entry.data, 8))}: {text}"
         call = self.calls.get(entry.type)
         if call is None:
@@ -102,14 +111,14 @@ class Printer:
 
     def word(self, data: bytes, at: int) -> int:
         """Return an unsigned long of a record."""
-        return int.from_bytes(data[at:at + self.long_size], "little")
+        return int.from_bytes(data[at : at + self.long_size], "little")
 
     def callers(self, data: bytes) -> list[int]:
         """Return the addresses of a stack."""
         first = 16 if self.long_size == 8 else 12
         end = (1 << 8 * self.long_size) - 1
         words = [self.word(data, at) for at in range(first, len(data) - self.long_size + 1, self.long_size)]
-        return words[:words.index(end)] if end in words else words
+        return words[: words.index(end)] if end in words else words
 
     def symbol(self, address: int) -> str:
         """Return an address as the options sym-offset and sym-addr want it."""
@@ -126,14 +135,14 @@ class Printer:
             field = call.fields[i] if i < len(call.fields) else None
             if field is not None and field.dynamic:
                 at, length = value & 0xFFFF, value >> 16
-                value = data[at:at + length].partition(b"\0")[0].decode("utf-8", "replace")
+                value = data[at : at + length].partition(b"\0")[0].decode("utf-8", "replace")
             elif isinstance(value, bytes):
                 value = value.partition(b"\0")[0].decode("utf-8", "replace")
             shown.append(value)
         if call.output is not None:
             return call.output(tuple(shown))
         if call.system == "syscalls":
-            return trace_syscalls.print_syscall(call, tuple(shown))
+            return trace_syscalls.print_syscall(self.cur, call, tuple(shown))
         maker = self._bodies.get(call.id)
         if maker is None:
             maker = self._bodies[call.id] = _Format(self, call).text
@@ -151,7 +160,7 @@ class _Format:
         at = 0
         todo = iter(args)
         for match in _DIRECTIVE.finditer(text):
-            self.parts.append(text[at:match.start()])
+            self.parts.append(text[at : match.start()])
             at = match.end()
             if match["kind"] == "%":
                 self.parts.append("%")
@@ -185,7 +194,7 @@ def _split_print_fmt(print_fmt: str) -> tuple[str, list[str]]:
     """Split a print format into the text and the arguments."""
     end = print_fmt.index('", ') if '", ' in print_fmt else len(print_fmt) - 1
     text = print_fmt[1:end].replace("\\n", "\n").replace("\\t", "\t")
-    rest = print_fmt[end + 2:]
+    rest = print_fmt[end + 2 :]
     args: list[str] = []
     depth, start = 0, 0
     for i, c in enumerate(rest):
@@ -201,10 +210,11 @@ def _split_print_fmt(print_fmt: str) -> tuple[str, list[str]]:
 def saved_cmdlines(cur: Machine) -> dict[int, bytes]:
     """Return the names of tasks that are kept: those of the saved_cmdlines_size tasks that came last."""
     pids = [pid for pid in cur.savedcmd if pid]
-    return {pid: cur.savedcmd[pid] for pid in pids[-cur.saved_cmdlines_size:]}
+    return {pid: cur.savedcmd[pid] for pid in pids[-cur.saved_cmdlines_size :]}
 
 
 # ---- the files -------------------------------------------------------------------------------------------
+
 
 def trace_text(cur: Machine, tr: TraceArray, cpu: int | None = None) -> str:
     """Return what the file ``trace`` shows."""
@@ -244,22 +254,30 @@ def _header(cur: Machine, tr: TraceArray, cpu: int | None) -> str:
 def _help_new(tgid: bool, irq_info: bool) -> str:
     """Return the column heads of v5.15 and later."""
     if not irq_info:
-        return (f"#           TASK-PID    {'   TGID   ' if tgid else ''} CPU#     TIMESTAMP  FUNCTION\n"
-                f"#              | |      {'     |    ' if tgid else ''}   |         |         |\n")
+        return (
+            f"#           TASK-PID    {'   TGID   ' if tgid else ''} CPU#     TIMESTAMP  FUNCTION\n"
+            f"#              | |      {'     |    ' if tgid else ''}   |         |         |\n"
+        )
     space = "#" + " " * (28 + (12 if tgid else 2))
-    return (f"{space}  _-----=> irqs-off/BH-disabled\n{space} / _----=> need-resched\n{space}| / _---=> hardirq/softirq\n"
-            f"{space}|| / _--=> preempt-depth\n{space}||| / _-=> migrate-disable\n{space}|||| /     delay\n"
-            f"#           TASK-PID  {'     TGID   ' if tgid else '  '} CPU#  |||||  TIMESTAMP  FUNCTION\n"
-            f"#              | |    {'       |    ' if tgid else '  '}   |   |||||     |         |\n")
+    return (
+        f"{space}  _-----=> irqs-off/BH-disabled\n{space} / _----=> need-resched\n{space}| / _---=> hardirq/softirq\n"
+        f"{space}|| / _--=> preempt-depth\n{space}||| / _-=> migrate-disable\n{space}|||| /     delay\n"
+        f"#           TASK-PID  {'     TGID   ' if tgid else '  '} CPU#  |||||  TIMESTAMP  FUNCTION\n"
+        f"#              | |    {'       |    ' if tgid else '  '}   |   |||||     |         |\n"
+    )
 
 
 def _help_old(tgid: bool, irq_info: bool) -> str:
     """Return the column heads of v4.19."""
     if not irq_info:
-        return (f"#           TASK-PID   {'  TGID   ' if tgid else ''}CPU#   TIMESTAMP  FUNCTION\n"
-                f"#              | |     {'    |    ' if tgid else ''}  |       |         |\n")
+        return (
+            f"#           TASK-PID   {'  TGID   ' if tgid else ''}CPU#   TIMESTAMP  FUNCTION\n"
+            f"#              | |     {'    |    ' if tgid else ''}  |       |         |\n"
+        )
     space = "#" + " " * (26 + (10 if tgid else 2))
-    return (f"{space}  _-----=> irqs-off\n{space} / _----=> need-resched\n{space}| / _---=> hardirq/softirq\n"
-            f"{space}|| / _--=> preempt-depth\n{space}||| /     delay\n"
-            f"#           TASK-PID   CPU#{'   TGID   ' if tgid else '  '}||||    TIMESTAMP  FUNCTION\n"
-            f"#              | |       | {'     |    ' if tgid else '  '}||||       |         |\n")
+    return (
+        f"{space}  _-----=> irqs-off\n{space} / _----=> need-resched\n{space}| / _---=> hardirq/softirq\n"
+        f"{space}|| / _--=> preempt-depth\n{space}||| /     delay\n"
+        f"#           TASK-PID   CPU#{'   TGID   ' if tgid else '  '}||||    TIMESTAMP  FUNCTION\n"
+        f"#              | |       | {'     |    ' if tgid else '  '}||||       |         |\n"
+    )

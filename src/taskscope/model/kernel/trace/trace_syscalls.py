@@ -1,6 +1,7 @@
 """The events syscalls:sys_enter_x and sys_exit_x (kernel/trace/trace_syscalls.c, v4.19).
 
-All of an instance share one probe on each of the tracepoints sys_enter and sys_exit, which finds the event by the number of the call.
+All of an instance share one probe on each of the tracepoints sys_enter and sys_exit, which finds the event by the
+number of the call.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 _IDS_61: Final = {"exit_group": 138, "kill": 173, "wait4": 134}
 _MADE_UP: Final = 1400
 #: names that the calls have in 4.19 to 6.18 beside those of their numbers
-_NUMBER_NAMES: Final = {"newstat": "stat", "newlstat": "lstat", "newfstat": "fstat", "newuname": "uname", "umount": "umount2"}
+_NUMBER_NAMES: Final = {
+    "newstat": "stat",
+    "newlstat": "lstat",
+    "newfstat": "fstat",
+    "newuname": "uname",
+    "umount": "umount2",
+}
 
 
 def syscall_event_calls(cur: Machine, abi: Abi) -> list[TraceEventCall]:
@@ -56,17 +63,31 @@ def _enter_declaration(metadata: SyscallMetadata, abi: Abi) -> Declaration:
         at += abi.long_size
     text = ", ".join(f"{name}: 0x%0{abi.long_size}lx" for name in metadata.args)
     args = "".join(f", ((unsigned long)(REC->{name}))" for name in metadata.args)
-    return Declaration("syscalls", f"sys_enter_{metadata.name}", "; ".join(fields), f'"{text}"{args}', ftrace_syscall_enter,
-                       None, tracepoint="sys_enter")
+    return Declaration(
+        "syscalls",
+        f"sys_enter_{metadata.name}",
+        "; ".join(fields),
+        f'"{text}"{args}',
+        ftrace_syscall_enter,
+        None,
+        tracepoint="sys_enter",
+    )
 
 
 def _exit_declaration(metadata: SyscallMetadata) -> Declaration:
-    return Declaration("syscalls", f"sys_exit_{metadata.name}", "int __syscall_nr; long ret", '"0x%lx", REC->ret',
-                       ftrace_syscall_exit, None, tracepoint="sys_exit")
+    return Declaration(
+        "syscalls",
+        f"sys_exit_{metadata.name}",
+        "int __syscall_nr; long ret",
+        '"0x%lx", REC->ret',
+        ftrace_syscall_exit,
+        None,
+        tracepoint="sys_exit",
+    )
 
 
 def syscall_register(cur: Machine, file: TraceEventFile, wanted: bool) -> None:
-    """Put an event into its instance's table of calls, or take it out; the first brings the probe, the last takes it along."""
+    """Put an event into its instance's table of calls, or out of it; the first brings the probe, the last takes it."""
     tr: TraceArray = file.tr
     name = file.event_call.declaration.tracepoint
     table = tr.enter_syscall_files if name == "sys_enter" else tr.exit_syscall_files
@@ -89,7 +110,7 @@ def ftrace_syscall_enter(tr: TraceArray, regs: Sequence[Any], id: int) -> None:
     """Write the record of a call, if its event is on."""
     file = tr.enter_syscall_files.get(id)
     if file is not None:
-        words = trace_events.syscall_get_arguments(machine.cur, regs)[:len(file.event_call.fields) - 1]
+        words = trace_events.syscall_get_arguments(machine.cur, regs)[: len(file.event_call.fields) - 1]
         trace_events.trace_event_buffer_commit(file, (id, *words))
 
 
@@ -100,10 +121,18 @@ def ftrace_syscall_exit(tr: TraceArray, ret: int, id: int) -> None:
         trace_events.trace_event_buffer_commit(file, (id, ret))
 
 
-def print_syscall(event_call: TraceEventCall, values: tuple[Any, ...]) -> str:
-    """Print a record as ``sys_kill(pid: 1, sig: 9)`` or ``sys_kill -> 0x0``."""
+def print_syscall(cur: Machine, event_call: TraceEventCall, values: tuple[Any, ...]) -> str:
+    """Print a record as ``sys_kill(pid: 1, sig: 9)`` or ``sys_kill -> 0x0``; numbers from 10 on have 0x since v6.18."""
     name = "sys_" + event_call.name.split("_", 2)[2]
     if event_call.declaration.tracepoint == "sys_exit":
         mask = (1 << 8 * event_call.fields[1].size) - 1
         return f"{name} -> 0x{values[1] & mask:x}"
-    return f"{name}(" + ", ".join(f"{f.name}: {v:x}" for f, v in zip(event_call.fields[1:], values[1:], strict=True)) + ")"
+    prefix = cur.flavour.version >= (6, 18)
+    return (
+        f"{name}("
+        + ", ".join(
+            f"{f.name}: {'0x' if prefix and v >= 10 else ''}{v:x}"
+            for f, v in zip(event_call.fields[1:], values[1:], strict=True)
+        )
+        + ")"
+    )

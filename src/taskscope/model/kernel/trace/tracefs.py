@@ -1,10 +1,10 @@
 """The files of tracefs: what each shows and takes (kernel/trace/trace.c, trace_events.c, ftrace.c, v4.19).
 
-`tracefs_lookup` finds a file or a folder by its path below /sys/kernel/tracing; `tracefs_read` and `tracefs_write` use one as
-``cat`` and ``echo`` do.  fs/tracefs/inode.py hangs the same tree into the machine's file system.
+`tracefs_lookup` finds a file or a folder by its path below /sys/kernel/tracing; `tracefs_read` and `tracefs_write` use
+one as ``cat`` and ``echo`` do.  fs/tracefs/inode.py hangs the same tree into the machine's file system.
 
-Not modelled: kprobe_events and its like, snapshot, trace_stat, synthetic events, set_graph_function and the files of tracers
-that are not there.
+Not modelled: kprobe_events and its like, snapshot, trace_stat, synthetic events, set_graph_function and the files of
+tracers that are not there.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PAGE: Final = ring_buffer.PAGE_SIZE
 
 
 class TraceFile(NamedTuple):
-    """A file: its mode, and what is called with (machine, instance, of what) when it is read, written, or opened with O_TRUNC."""
+    """A file: its mode, and what is called with (machine, instance, of what) to read, write and (O_TRUNC) empty it."""
 
     mode: int
     show: Callable[[Machine, TraceArray, Any], bytes | int] | None
     store: Callable[[Machine, TraceArray, Any, bytes], int] | None = None
     truncate: Callable[[Machine, TraceArray, Any], None] | None = None
-    stream: bool = False                        # reading takes: trace_pipe, trace_pipe_raw
+    stream: bool = False  # reading takes: trace_pipe, trace_pipe_raw
 
 
 class Node(NamedTuple):
@@ -43,6 +43,7 @@ class Node(NamedTuple):
 
 
 # ---- small values ----------------------------------------------------------------------------------------
+
 
 def _number(data: bytes) -> int | None:
     """Read a number as kstrtoul_from_user() does; None if it is none."""
@@ -196,6 +197,7 @@ def show_empty(cur: Machine, tr: TraceArray, what: Any) -> bytes:
 
 # ---- the log ---------------------------------------------------------------------------------------------
 
+
 def show_trace(cur: Machine, tr: TraceArray, what: int | None) -> bytes:
     """Show the log, and leave it."""
     return trace_output.trace_text(cur, tr, what).encode()
@@ -231,12 +233,15 @@ def show_stats(cur: Machine, tr: TraceArray, what: int) -> bytes:
     b = tr.buffers[what]
     oldest, now = ring_buffer.ring_buffer_oldest_event_ts(b), cur.now
     stamp = [f"{(t + 500) // 1000 // 1_000_000:5d}.{(t + 500) // 1000 % 1_000_000:06d}" for t in (oldest, now)]
-    return (f"entries: {ring_buffer.ring_buffer_entries_cpu(b)}\noverrun: {b.overrun}\ncommit overrun: 0\n"
-            f"bytes: {ring_buffer.ring_buffer_bytes_cpu(b)}\noldest event ts: {stamp[0]}\nnow ts: {stamp[1]}\n"
-            f"dropped events: {b.dropped_events}\nread events: {b.read_events}\n").encode()
+    return (
+        f"entries: {ring_buffer.ring_buffer_entries_cpu(b)}\noverrun: {b.overrun}\ncommit overrun: 0\n"
+        f"bytes: {ring_buffer.ring_buffer_bytes_cpu(b)}\noldest event ts: {stamp[0]}\nnow ts: {stamp[1]}\n"
+        f"dropped events: {b.dropped_events}\nread events: {b.read_events}\n"
+    ).encode()
 
 
 # ---- functions -------------------------------------------------------------------------------------------
+
 
 def show_available_filter_functions(cur: Machine, tr: TraceArray, what: Any) -> bytes:
     """Show the functions that can be traced."""
@@ -282,6 +287,7 @@ def truncate_set_ftrace_filter(cur: Machine, tr: TraceArray, what: str) -> None:
 
 
 # ---- events ----------------------------------------------------------------------------------------------
+
 
 def show_available_events(cur: Machine, tr: TraceArray, what: Any) -> bytes:
     """Show the events as SYSTEM:EVENT."""
@@ -366,7 +372,10 @@ def show_filter(cur: Machine, tr: TraceArray, what: Any) -> bytes:
     del cur
     text = tr.events[what].filter_text if isinstance(what, tuple) else ""
     if not isinstance(what, tuple):
-        return b"### global filter ###\n# Use this to set filters for multiple events.\n# Only events with the given fields will be affected.\n"
+        return (
+            b"### global filter ###\n# Use this to set filters for multiple events.\n"
+            b"# Only events with the given fields will be affected.\n"
+        )
     return (text or "none").encode() + b"\n"
 
 
@@ -403,7 +412,9 @@ def show_trigger(cur: Machine, tr: TraceArray, what: Any) -> bytes:
 def store_trigger(cur: Machine, tr: TraceArray, what: Any, data: bytes) -> int:
     """Set a trigger, or with ``!`` take it away."""
     del cur
-    return trace_events_trigger.event_trigger_write(tr.events[what], data.decode("utf-8", "replace").strip()) or len(data)
+    return trace_events_trigger.event_trigger_write(tr.events[what], data.decode("utf-8", "replace").strip()) or len(
+        data
+    )
 
 
 def truncate_trigger(cur: Machine, tr: TraceArray, what: Any) -> None:
@@ -468,7 +479,10 @@ _TOP_FILES: Final = {
 #: what a file is about, where its name alone says it
 _WHAT: Final = {"set_ftrace_filter": "filter", "set_ftrace_notrace": "notrace"}
 _OPTION_FILE: Final = TraceFile(0o644, show_option, store_option)
-_HEADERS: Final = {"header_page": TraceFile(0o444, show_header_page), "header_event": TraceFile(0o444, show_header_event)}
+_HEADERS: Final = {
+    "header_page": TraceFile(0o444, show_header_page),
+    "header_event": TraceFile(0o444, show_header_event),
+}
 _SYSTEM_FILES: Final = {name: _EVENT_FILES[name] for name in ("enable", "filter")}
 
 

@@ -77,18 +77,37 @@ def trace_raw_output_softirq(v: Any) -> str:
     return f"vec={v[0]} [action={SOFTIRQS[v[0]] if v[0] < len(SOFTIRQS) else hex(v[0])}]"
 
 
-_SOFTIRQ: Final = ('"vec=%u [action=%s]", REC->vec, __print_symbolic(REC->vec, '
-                   + ", ".join(f'{{ {i}, "{name}" }}' for i, name in enumerate(SOFTIRQS)) + ")")
+_SOFTIRQ: Final = (
+    '"vec=%u [action=%s]", REC->vec, __print_symbolic(REC->vec, '
+    + ", ".join(f'{{ {i}, "{name}" }}' for i, name in enumerate(SOFTIRQS))
+    + ")"
+)
 _TASKLET: Final = '"tasklet=%ps function=%ps", REC->tasklet, REC->func'
 
 EVENTS: Final = (
-    Declaration("irq", "irq_handler_entry", "int irq; __data_loc char[] name", '"irq=%d name=%s", REC->irq, __get_str(name)',
-                trace_event_raw_event_irq_handler_entry, None),
-    Declaration("irq", "irq_handler_exit", "int irq; int ret", '"irq=%d ret=%s", REC->irq, REC->ret ? "handled" : "unhandled"',
-                trace_event_raw_event_irq_handler_exit, trace_raw_output_irq_handler_exit),
-    *(Declaration("irq", name, "unsigned int vec", _SOFTIRQ, trace_event_raw_event_softirq, trace_raw_output_softirq)
-      for name in ("softirq_raise", "softirq_entry", "softirq_exit")),
+    Declaration(
+        "irq",
+        "irq_handler_entry",
+        "int irq; __data_loc char[] name",
+        '"irq=%d name=%s", REC->irq, __get_str(name)',
+        trace_event_raw_event_irq_handler_entry,
+        None,
+    ),
+    Declaration(
+        "irq",
+        "irq_handler_exit",
+        "int irq; int ret",
+        '"irq=%d ret=%s", REC->irq, REC->ret ? "handled" : "unhandled"',
+        trace_event_raw_event_irq_handler_exit,
+        trace_raw_output_irq_handler_exit,
+    ),
+    *(
+        Declaration("irq", name, "unsigned int vec", _SOFTIRQ, trace_event_raw_event_softirq, trace_raw_output_softirq)
+        for name in ("softirq_raise", "softirq_entry", "softirq_exit")
+    ),
     # Not modelled: tasklets.
-    *(Declaration("irq", name, "void * tasklet; void * func", _TASKLET, None, None, since=(6, 0))
-      for name in ("tasklet_entry", "tasklet_exit")),
+    *(
+        Declaration("irq", name, "void * tasklet; void * func", _TASKLET, None, None, since=(6, 0))
+        for name in ("tasklet_entry", "tasklet_exit")
+    ),
 )

@@ -23,5 +23,7 @@ def trace_event_raw_event_console(file: TraceEventFile, text: bytes) -> None:
 
 
 EVENTS: Final = (
-    Declaration("printk", "console", "__data_loc char[] msg", '"%s", __get_str(msg)', trace_event_raw_event_console, None),
+    Declaration(
+        "printk", "console", "__data_loc char[] msg", '"%s", __get_str(msg)', trace_event_raw_event_console, None
+    ),
 )

@@ -36,14 +36,16 @@ def trace_signal_deliver(sig: int, info: Any, ka: Any) -> None:
 
 
 def __store_siginfo(info: Any) -> tuple[int, int]:
-    # TP_STORE_SIGINFO(): SEND_SIG_NOINFO (0) and SEND_SIG_FORCED (2) are from user space, SEND_SIG_PRIV (1) from the kernel.
+    # TP_STORE_SIGINFO(): SEND_SIG_NOINFO (0) and SEND_SIG_FORCED (2) are from user space, SEND_SIG_PRIV (1) from the
+    # kernel.
     if isinstance(info, int):
         return 0, _SI_KERNEL if info == 1 else _SI_USER
     return info.si_errno, info.si_code
 
 
-def trace_event_raw_event_signal_generate(file: TraceEventFile, sig: int, info: Any, task: Task, group: int,
-                                          result: int) -> None:
+def trace_event_raw_event_signal_generate(
+    file: TraceEventFile, sig: int, info: Any, task: Task, group: int, result: int
+) -> None:
     """Write the record of a signal sent."""
     errno, code = __store_siginfo(info)
     trace_events.trace_event_buffer_commit(file, (sig, errno, code, task.comm16, task.pid, int(group), result))
@@ -57,12 +59,22 @@ def trace_event_raw_event_signal_deliver(file: TraceEventFile, sig: int, info: A
 
 
 EVENTS: Final = (
-    Declaration("signal", "signal_generate",
-                "int sig; int errno; int code; char comm[16]; pid_t pid; int group; int result",
-                '"sig=%d errno=%d code=%d comm=%s pid=%d grp=%d res=%d", REC->sig, REC->errno, REC->code, REC->comm, REC->pid, '
-                "REC->group, REC->result", trace_event_raw_event_signal_generate, None),
-    Declaration("signal", "signal_deliver",
-                "int sig; int errno; int code; unsigned long sa_handler; unsigned long sa_flags",
-                '"sig=%d errno=%d code=%d sa_handler=%lx sa_flags=%lx", REC->sig, REC->errno, REC->code, REC->sa_handler, '
-                "REC->sa_flags", trace_event_raw_event_signal_deliver, None),
+    Declaration(
+        "signal",
+        "signal_generate",
+        "int sig; int errno; int code; char comm[16]; pid_t pid; int group; int result",
+        '"sig=%d errno=%d code=%d comm=%s pid=%d grp=%d res=%d", REC->sig, REC->errno, REC->code, REC->comm, REC->pid, '
+        "REC->group, REC->result",
+        trace_event_raw_event_signal_generate,
+        None,
+    ),
+    Declaration(
+        "signal",
+        "signal_deliver",
+        "int sig; int errno; int code; unsigned long sa_handler; unsigned long sa_flags",
+        '"sig=%d errno=%d code=%d sa_handler=%lx sa_flags=%lx", REC->sig, REC->errno, REC->code, REC->sa_handler, '
+        "REC->sa_flags",
+        trace_event_raw_event_signal_deliver,
+        None,
+    ),
 )

@@ -1,6 +1,7 @@
 """The events raw_syscalls:sys_enter and sys_exit: include/trace/events/syscalls.h, v4.19 (unchanged until v6.18).
 
-The system ``syscalls``, with an event for each call, is made of the same two tracepoints in kernel/trace/trace_syscalls.py.
+The system ``syscalls``, with an event for each call, is made of the same two tracepoints in
+kernel/trace/trace_syscalls.py.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ def trace_sys_enter(regs: Sequence[Any], id: int) -> None:
 def trace_sys_exit(regs: Any, ret: int, id: int) -> None:
     """Trace the return of a system call.
 
-    :param regs: unused; what pt_regs would be
+    :param regs: as for `trace_sys_enter`; the record has nothing of them
     :param id: its number, which the kernel finds in the registers
     """
+    del regs
     probes = machine.cur.tp.sys_exit
     if probes:
         for probe, data in probes:
@@ -52,10 +54,20 @@ def trace_raw_output_sys_enter(v: Any) -> str:
 
 
 EVENTS: Final = (
-    Declaration("raw_syscalls", "sys_enter", "long id; unsigned long args[6]",
-                '"NR %ld (%lx, %lx, %lx, %lx, %lx, %lx)", REC->id, '
-                + ", ".join(f"REC->args[{i}]" for i in range(6)), trace_event_raw_event_sys_enter,
-                trace_raw_output_sys_enter),
-    Declaration("raw_syscalls", "sys_exit", "long id; long ret", '"NR %ld = %ld", REC->id, REC->ret',
-                trace_event_raw_event_sys_exit, None),
+    Declaration(
+        "raw_syscalls",
+        "sys_enter",
+        "long id; unsigned long args[6]",
+        '"NR %ld (%lx, %lx, %lx, %lx, %lx, %lx)", REC->id, ' + ", ".join(f"REC->args[{i}]" for i in range(6)),
+        trace_event_raw_event_sys_enter,
+        trace_raw_output_sys_enter,
+    ),
+    Declaration(
+        "raw_syscalls",
+        "sys_exit",
+        "long id; long ret",
+        '"NR %ld = %ld", REC->id, REC->ret',
+        trace_event_raw_event_sys_exit,
+        None,
+    ),
 )

@@ -35,22 +35,49 @@ def trace_event_raw_event_task_rename(file: TraceEventFile, task: Task, comm: st
     """Write the record of a new name."""
     # strlcpy(entry->newcomm, comm, TASK_COMM_LEN)
     trace_events.trace_event_buffer_commit(
-        file, (task.pid, task.comm16, trace_events.comm_bytes(comm), task.signal.oom_score_adj))
+        file, (task.pid, task.comm16, trace_events.comm_bytes(comm), task.signal.oom_score_adj)
+    )
 
 
-_NEWTASK_FMT: Final = '"pid=%d comm=%s clone_flags={} oom_score_adj=%hd", REC->pid, REC->comm, REC->clone_flags, REC->oom_score_adj'
+_NEWTASK_FMT: Final = (
+    '"pid=%d comm=%s clone_flags={} oom_score_adj=%hd", REC->pid, REC->comm, REC->clone_flags, REC->oom_score_adj'
+)
 
 EVENTS: Final = (
-    Declaration("task", "task_newtask", "pid_t pid; char comm[16]; unsigned long clone_flags; short oom_score_adj",
-                _NEWTASK_FMT.format("%lx"), trace_event_raw_event_task_newtask, None, before=(6, 18)),
-    Declaration("task", "task_newtask", "pid_t pid; char comm[16]; u64 clone_flags; short oom_score_adj",
-                _NEWTASK_FMT.format("%llx"), trace_event_raw_event_task_newtask, None, since=(6, 18)),
-    Declaration("task", "task_rename", "pid_t pid; char oldcomm[16]; char newcomm[16]; short oom_score_adj",
-                '"pid=%d oldcomm=%s newcomm=%s oom_score_adj=%hd", REC->pid, REC->oldcomm, REC->newcomm, REC->oom_score_adj',
-                trace_event_raw_event_task_rename, None),
+    Declaration(
+        "task",
+        "task_newtask",
+        "pid_t pid; char comm[16]; unsigned long clone_flags; short oom_score_adj",
+        _NEWTASK_FMT.format("%lx"),
+        trace_event_raw_event_task_newtask,
+        None,
+        before=(6, 18),
+    ),
+    Declaration(
+        "task",
+        "task_newtask",
+        "pid_t pid; char comm[16]; u64 clone_flags; short oom_score_adj",
+        _NEWTASK_FMT.format("%llx"),
+        trace_event_raw_event_task_newtask,
+        None,
+        since=(6, 18),
+    ),
+    Declaration(
+        "task",
+        "task_rename",
+        "pid_t pid; char oldcomm[16]; char newcomm[16]; short oom_score_adj",
+        '"pid=%d oldcomm=%s newcomm=%s oom_score_adj=%hd", REC->pid, REC->oldcomm, REC->newcomm, REC->oom_score_adj',
+        trace_event_raw_event_task_rename,
+        None,
+    ),
     # Not modelled: prctl() options that no kernel knows are not traced.
-    Declaration("task", "task_prctl_unknown",
-                "int option; unsigned long arg2; unsigned long arg3; unsigned long arg4; unsigned long arg5",
-                '"option=%d arg2=%ld arg3=%ld arg4=%ld arg5=%ld", REC->option, REC->arg2, REC->arg3, REC->arg4, REC->arg5',
-                None, None, since=(6, 13)),
+    Declaration(
+        "task",
+        "task_prctl_unknown",
+        "int option; unsigned long arg2; unsigned long arg3; unsigned long arg4; unsigned long arg5",
+        '"option=%d arg2=%ld arg3=%ld arg4=%ld arg5=%ld", REC->option, REC->arg2, REC->arg3, REC->arg4, REC->arg5',
+        None,
+        None,
+        since=(6, 13),
+    ),
 )

@@ -1,7 +1,7 @@
 """The events of timers: include/trace/events/timer.h, v4.19 to v6.18.
 
-The addresses of timers and of their functions are what `kallsyms_address` and the objects' own ``address`` say; a timer that has
-no address is 0.
+The addresses of timers and of their functions are what `kallsyms_address` and the objects' own ``address`` say; a timer
+that has no address is 0.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ def trace_itimer_expire(which: int, pid: Any, now: int) -> None:
 
 # ---- probes ----------------------------------------------------------------------------------------------
 
+
 def _address(thing: Any) -> int:
     """Return the address of a timer or of a function."""
     return trace_events.kernel_word(machine.cur, thing)
@@ -138,9 +139,10 @@ def trace_event_raw_event_hrtimer_setup(file: TraceEventFile, hrtimer: Any, cloc
 def trace_event_raw_event_hrtimer_start(file: TraceEventFile, hrtimer: Any, mode: int) -> None:
     """Write the record of an hrtimer started."""
     expires = hrtimer.expires
-    values = (_address(hrtimer), _address(hrtimer.function), expires, getattr(hrtimer, "softexpires", expires), mode)
+    soft = getattr(hrtimer, "softexpires", expires)
+    values: tuple[Any, ...] = (_address(hrtimer), _address(hrtimer.function), expires, soft, mode)
     if file.event_call.field("was_armed") is not None:
-        values = (*values, 0)                   # not known to the caller in 4.19's code
+        values = (*values, 0)  # not known to the caller in 4.19's code
     trace_events.trace_event_buffer_commit(file, values)
 
 
@@ -192,8 +194,10 @@ def trace_event_raw_event_itimer_expire(file: TraceEventFile, which: int, pid: A
 
 _CLOCKS: Final = {0: "CLOCK_REALTIME", 1: "CLOCK_MONOTONIC", 7: "CLOCK_BOOTTIME", 11: "CLOCK_TAI"}
 # enum hrtimer_mode: the bits are relative, pinned, softirq, hard.
-_MODES: Final = tuple(("ABS", "REL")[m & 1] + "".join(text for bit, text in ((2, "|PINNED"), (4, "|SOFT"), (8, "|HARD")) if m & bit)
-                      for m in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11))
+_MODES: Final = tuple(
+    ("ABS", "REL")[m & 1] + "".join(text for bit, text in ((2, "|PINNED"), (4, "|SOFT"), (8, "|HARD")) if m & bit)
+    for m in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+)
 
 
 def trace_raw_output_hrtimer_init(v: Any) -> str:
@@ -207,68 +211,188 @@ def _names(with_hard: bool) -> str:
 
 
 _CLOCK_NAMES: Final = ", ".join(f'{{ {n}, "{name}" }}' for n, name in _CLOCKS.items())
-_INIT: Final = '"hrtimer=%p clockid=%s mode=%s", REC->hrtimer, __print_symbolic(REC->clockid, {}), __print_symbolic(REC->mode, {})'
-_START: Final = ('"hrtimer=%p function=%ps expires=%llu softexpires=%llu mode=%s{}", REC->hrtimer, REC->function, '
-                 "(unsigned long long) REC->expires, (unsigned long long) REC->softexpires, __print_symbolic(REC->mode, {}){}")
-_TIMER_FLAGS: Final = ('"|", { 0x00040000, "M" }, { 0x00080000, "D" }, { 0x00100000, "P" }, { 0x00200000, "I" })')
-_TIMER_START: Final = ('"timer=%p function=%ps expires=%lu [timeout=%ld]{} cpu=%u idx=%u flags=%s", REC->timer, REC->function, '
-                       "REC->expires, (long)REC->expires - REC->now{}, REC->flags & 0x0003FFFF, REC->flags >> 22, "
-                       "__print_flags(REC->flags & (0x00040000 | 0x00080000 | 0x00100000 | 0x00200000), ")
+_INIT: Final = (
+    '"hrtimer=%p clockid=%s mode=%s", REC->hrtimer, __print_symbolic(REC->clockid, {}), __print_symbolic(REC->mode, {})'
+)
+_START: Final = (
+    '"hrtimer=%p function=%ps expires=%llu softexpires=%llu mode=%s{}", REC->hrtimer, REC->function, '
+    "(unsigned long long) REC->expires, (unsigned long long) REC->softexpires, __print_symbolic(REC->mode, {}){}"
+)
+_TIMER_FLAGS: Final = '"|", { 0x00040000, "M" }, { 0x00080000, "D" }, { 0x00100000, "P" }, { 0x00200000, "I" })'
+_TIMER_START: Final = (
+    '"timer=%p function=%ps expires=%lu [timeout=%ld]{} cpu=%u idx=%u flags=%s", REC->timer, REC->function, '
+    "REC->expires, (long)REC->expires - REC->now{}, REC->flags & 0x0003FFFF, REC->flags >> 22, "
+    "__print_flags(REC->flags & (0x00040000 | 0x00080000 | 0x00100000 | 0x00200000), "
+)
 _HR: Final = "void * hrtimer; void * function; s64 expires; s64 softexpires; enum hrtimer_mode mode"
 _DEPENDENCIES: Final = ("POSIX_TIMER", "PERF_EVENTS", "SCHED", "CLOCK_UNSTABLE", "RCU", "RCU_EXP")
 
 
 def _tick_stop(count: int) -> str:
-    return ('"success=%d dependency=%s", REC->success, __print_symbolic(REC->dependency, { 0, "NONE" }, '
-            + ", ".join(f'{{ (1 << {i}), "{n}" }}' for i, n in enumerate(_DEPENDENCIES[:count])) + ")")
+    return (
+        '"success=%d dependency=%s", REC->success, __print_symbolic(REC->dependency, { 0, "NONE" }, '
+        + ", ".join(f'{{ (1 << {i}), "{n}" }}' for i, n in enumerate(_DEPENDENCIES[:count]))
+        + ")"
+    )
 
 
 EVENTS: Final = (
-    Declaration("timer", "hrtimer_init", "void * hrtimer; clockid_t clockid; enum hrtimer_mode mode", _INIT.format(_CLOCK_NAMES, _names(False)),
-                trace_event_raw_event_hrtimer_init, trace_raw_output_hrtimer_init, before=(5, 4)),
-    Declaration("timer", "hrtimer_init", "void * hrtimer; clockid_t clockid; enum hrtimer_mode mode", _INIT.format(_CLOCK_NAMES, _names(True)),
-                trace_event_raw_event_hrtimer_init, trace_raw_output_hrtimer_init, since=(5, 4), before=(6, 15)),
-    Declaration("timer", "hrtimer_setup", "void * hrtimer; clockid_t clockid; enum hrtimer_mode mode", _INIT.format(_CLOCK_NAMES, _names(True)),
-                trace_event_raw_event_hrtimer_setup, trace_raw_output_hrtimer_init, since=(6, 15), tracepoint="hrtimer_init"),
-    Declaration("timer", "hrtimer_start", _HR, _START.format("", _names(False), ""), trace_event_raw_event_hrtimer_start, None,
-                before=(5, 4)),
-    Declaration("timer", "hrtimer_start", _HR, _START.format("", _names(True), ""), trace_event_raw_event_hrtimer_start, None,
-                since=(5, 4), before=(6, 1)),
-    Declaration("timer", "hrtimer_start", f"{_HR}; bool was_armed",
-                _START.format(" was_armed=%d", _names(True), ", REC->was_armed"), trace_event_raw_event_hrtimer_start, None,
-                since=(6, 1)),              # v6.17, and carried back to stable series
-    Declaration("timer", "hrtimer_expire_entry", "void * hrtimer; s64 now; void * function",
-                '"hrtimer=%p function=%ps now=%llu", REC->hrtimer, REC->function, (unsigned long long) REC->now',
-                trace_event_raw_event_hrtimer_expire_entry, None),
-    *(Declaration("timer", name, "void * hrtimer", '"hrtimer=%p", REC->hrtimer', trace_event_raw_event_timer_class, None)
-      for name in ("hrtimer_expire_exit", "hrtimer_cancel")),
-    *(Declaration("timer", name, "void * timer", '"timer=%p", REC->timer', trace_event_raw_event_timer_class, None)
-      for name in ("timer_init", "timer_expire_exit", "timer_cancel")),
-    Declaration("timer", "timer_start",
-                "void * timer; void * function; unsigned long expires; unsigned long now; unsigned int flags",
-                _TIMER_START.format("", "") + _TIMER_FLAGS, trace_event_raw_event_timer_start, None, before=(6, 4)),
-    Declaration("timer", "timer_start", "void * timer; void * function; unsigned long expires; unsigned long bucket_expiry; "
-                "unsigned long now; unsigned int flags",
-                _TIMER_START.format(" bucket_expiry=%lu", ", REC->bucket_expiry") + _TIMER_FLAGS,
-                trace_event_raw_event_timer_start, None, since=(6, 4)),
-    Declaration("timer", "timer_expire_entry", "void * timer; unsigned long now; void * function",
-                '"timer=%p function=%ps now=%lu", REC->timer, REC->function, REC->now', trace_event_raw_event_timer_expire_entry,
-                None, before=(5, 1)),
-    Declaration("timer", "timer_expire_entry", "void * timer; unsigned long now; void * function; unsigned long baseclk",
-                '"timer=%p function=%ps now=%lu baseclk=%lu", REC->timer, REC->function, REC->now, REC->baseclk',
-                trace_event_raw_event_timer_expire_entry, None, since=(5, 1)),
-    Declaration("timer", "tick_stop", "int success; int dependency", _tick_stop(4), trace_event_raw_event_tick_stop, None,
-                before=(5, 5)),
-    Declaration("timer", "tick_stop", "int success; int dependency", _tick_stop(6), trace_event_raw_event_tick_stop, None,
-                since=(5, 5)),
-    Declaration("timer", "itimer_state", "int which; unsigned long long expires; long value_sec; long value_nsec; "
-                "long interval_sec; long interval_nsec",
-                '"which=%d expires=%llu it_value=%ld.%06ld it_interval=%ld.%06ld", REC->which, REC->expires, REC->value_sec, '
-                "REC->value_nsec / 1000L, REC->interval_sec, REC->interval_nsec / 1000L", trace_event_raw_event_itimer_state,
-                None, since=(5, 5)),
-    Declaration("timer", "itimer_expire", "int which; pid_t pid; unsigned long long now",
-                '"which=%d pid=%d now=%llu", REC->which, (int) REC->pid, REC->now', trace_event_raw_event_itimer_expire, None),
+    Declaration(
+        "timer",
+        "hrtimer_init",
+        "void * hrtimer; clockid_t clockid; enum hrtimer_mode mode",
+        _INIT.format(_CLOCK_NAMES, _names(False)),
+        trace_event_raw_event_hrtimer_init,
+        trace_raw_output_hrtimer_init,
+        before=(5, 4),
+    ),
+    Declaration(
+        "timer",
+        "hrtimer_init",
+        "void * hrtimer; clockid_t clockid; enum hrtimer_mode mode",
+        _INIT.format(_CLOCK_NAMES, _names(True)),
+        trace_event_raw_event_hrtimer_init,
+        trace_raw_output_hrtimer_init,
+        since=(5, 4),
+        before=(6, 15),
+    ),
+    Declaration(
+        "timer",
+        "hrtimer_setup",
+        "void * hrtimer; clockid_t clockid; enum hrtimer_mode mode",
+        _INIT.format(_CLOCK_NAMES, _names(True)),
+        trace_event_raw_event_hrtimer_setup,
+        trace_raw_output_hrtimer_init,
+        since=(6, 15),
+        tracepoint="hrtimer_init",
+    ),
+    Declaration(
+        "timer",
+        "hrtimer_start",
+        _HR,
+        _START.format("", _names(False), ""),
+        trace_event_raw_event_hrtimer_start,
+        None,
+        before=(5, 4),
+    ),
+    Declaration(
+        "timer",
+        "hrtimer_start",
+        _HR,
+        _START.format("", _names(True), ""),
+        trace_event_raw_event_hrtimer_start,
+        None,
+        since=(5, 4),
+        before=(6, 1),
+    ),
+    Declaration(
+        "timer",
+        "hrtimer_start",
+        f"{_HR}; bool was_armed",
+        _START.format(" was_armed=%d", _names(True), ", REC->was_armed"),
+        trace_event_raw_event_hrtimer_start,
+        None,
+        since=(6, 1),
+    ),  # v6.17, and carried back to stable series
+    Declaration(
+        "timer",
+        "hrtimer_expire_entry",
+        "void * hrtimer; s64 now; void * function",
+        '"hrtimer=%p function=%ps now=%llu", REC->hrtimer, REC->function, (unsigned long long) REC->now',
+        trace_event_raw_event_hrtimer_expire_entry,
+        None,
+    ),
+    *(
+        Declaration(
+            "timer", name, "void * hrtimer", '"hrtimer=%p", REC->hrtimer', trace_event_raw_event_timer_class, None
+        )
+        for name in ("hrtimer_expire_exit", "hrtimer_cancel")
+    ),
+    *(
+        Declaration("timer", name, "void * timer", '"timer=%p", REC->timer', trace_event_raw_event_timer_class, None)
+        for name in ("timer_init", "timer_expire_exit", "timer_cancel")
+    ),
+    Declaration(
+        "timer",
+        "timer_start",
+        "void * timer; void * function; unsigned long expires; unsigned long now; unsigned int flags",
+        _TIMER_START.format("", "") + _TIMER_FLAGS,
+        trace_event_raw_event_timer_start,
+        None,
+        before=(6, 4),
+    ),
+    Declaration(
+        "timer",
+        "timer_start",
+        "void * timer; void * function; unsigned long expires; unsigned long bucket_expiry; "
+        "unsigned long now; unsigned int flags",
+        _TIMER_START.format(" bucket_expiry=%lu", ", REC->bucket_expiry") + _TIMER_FLAGS,
+        trace_event_raw_event_timer_start,
+        None,
+        since=(6, 4),
+    ),
+    Declaration(
+        "timer",
+        "timer_expire_entry",
+        "void * timer; unsigned long now; void * function",
+        '"timer=%p function=%ps now=%lu", REC->timer, REC->function, REC->now',
+        trace_event_raw_event_timer_expire_entry,
+        None,
+        before=(5, 1),
+    ),
+    Declaration(
+        "timer",
+        "timer_expire_entry",
+        "void * timer; unsigned long now; void * function; unsigned long baseclk",
+        '"timer=%p function=%ps now=%lu baseclk=%lu", REC->timer, REC->function, REC->now, REC->baseclk',
+        trace_event_raw_event_timer_expire_entry,
+        None,
+        since=(5, 1),
+    ),
+    Declaration(
+        "timer",
+        "tick_stop",
+        "int success; int dependency",
+        _tick_stop(4),
+        trace_event_raw_event_tick_stop,
+        None,
+        before=(5, 5),
+    ),
+    Declaration(
+        "timer",
+        "tick_stop",
+        "int success; int dependency",
+        _tick_stop(6),
+        trace_event_raw_event_tick_stop,
+        None,
+        since=(5, 5),
+    ),
+    Declaration(
+        "timer",
+        "itimer_state",
+        "int which; unsigned long long expires; long value_sec; long value_nsec; long interval_sec; long interval_nsec",
+        '"which=%d expires=%llu it_value=%ld.%06ld it_interval=%ld.%06ld", REC->which, REC->expires, REC->value_sec, '
+        "REC->value_nsec / 1000L, REC->interval_sec, REC->interval_nsec / 1000L",
+        trace_event_raw_event_itimer_state,
+        None,
+        since=(5, 5),
+    ),
+    Declaration(
+        "timer",
+        "itimer_expire",
+        "int which; pid_t pid; unsigned long long now",
+        '"which=%d pid=%d now=%llu", REC->which, (int) REC->pid, REC->now',
+        trace_event_raw_event_itimer_expire,
+        None,
+    ),
     # Not modelled: the idle bases of v6.9.
-    Declaration("timer", "timer_base_idle", "bool is_idle; unsigned int cpu", '"is_idle=%d cpu=%d", REC->is_idle, REC->cpu',
-                None, None, since=(6, 9)),
+    Declaration(
+        "timer",
+        "timer_base_idle",
+        "bool is_idle; unsigned int cpu",
+        '"is_idle=%d cpu=%d", REC->is_idle, REC->cpu',
+        None,
+        None,
+        since=(6, 9),
+    ),
 )
