@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Program = Callable[..., Any]
 #: how long a run may take at most that ends by a condition, in seconds of the machine
 LONGEST = 24 * 3600
+_BOOT_AT_MOST = 60_000_000_000
 
 
 class Process:
@@ -537,6 +538,8 @@ def boot(cpus: int = 2, flavour: str = "", hz: int | None = None, seed: int = 0,
             system.step()
             if m.panicked is not None:
                 raise AssertionError(f"the kernel panicked: {m.panicked}")
+            if m.now > _BOOT_AT_MOST:
+                raise AssertionError(f"init does not wait for work after {m.now / 1e9:.0f} s: the boot hangs")
     except BaseException:
         system.close()
         raise

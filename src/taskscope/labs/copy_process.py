@@ -88,5 +88,6 @@ LAB = Lab(
         "it nothing can fail."
     ),
     scenario=scenario,
-    mutant=Mutant("the unwinding forgets the open files", "kernel.fork:bad_fork_cleanup", "        fs_file.exit_files(p)\n", "        pass\n"),
+    mutant=Mutant("the unwinding forgets the signal actions", "kernel.fork:bad_fork_cleanup",
+                  "        __cleanup_sighand(p.sighand)\n", "        pass\n"),
 )

@@ -100,7 +100,6 @@ LAB = Lab(
         "thread, in kthread(), completes the request and waits to be woken."
     ),
     scenario=scenario,
-    mutant=Mutant("kthreadd is woken before the request is on the list", "kernel.kthread:__kthread_create_on_node",
-                  "    list_add_tail(create.list, m.kthread_create_list)\n    spin_unlock(m.kthread_create_lock)\n    sched_core.wake_up_process(m.kthreadd_task)\n",
-                  "    spin_unlock(m.kthread_create_lock)\n    sched_core.wake_up_process(m.kthreadd_task)\n    list_add_tail(create.list, m.kthread_create_list)\n"),
+    mutant=Mutant("a kernel thread does not share fs with kthreadd", "kernel.kthread:create_kthread",
+                  "CLONE_FS | CLONE_FILES | SIGCHLD", "CLONE_FILES | SIGCHLD"),
 )

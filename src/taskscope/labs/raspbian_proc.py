@@ -19,8 +19,8 @@ def scenario(run: Run) -> None:
     run.typed("ps -ely", "\n".join(line for line in terminal.type("ps -ely").splitlines() if "raspbian" in line or "CMD" in line or "bash" in line))
     run.equal("it waits in nanosleep: S, WCHAN hrtime(r_nanosleep)", (k.task(proc).row.state, k.task(proc).row.wchan), ("S", "hrtimer_nanosleep"))
     run.typed(f"kill -9 {proc}", terminal.type(f"kill -9 {proc}"))
-    run.typed("", terminal.type(""))
     k.run(s=0.3)
+    run.typed("", terminal.type(""))
     recording = k.recording()
     life = run.life(recording, proc)
     run.show(str(life).splitlines(), "its life, told from the recording")
@@ -85,5 +85,6 @@ LAB = Lab(
         "it (wait4 -> release_task) and gets wait status 9."
     ),
     scenario=scenario,
-    mutant=Mutant("a fatal signal gives exit code 0", "kernel.signal.deliver:get_signal", "exit_.do_group_exit(info.si_signo)", "exit_.do_group_exit(0)"),
+    mutant=Mutant("a fatal signal ends the process with exit code 0", "kernel.signal.send:complete_signal",
+                  "signal.group_exit_code = sig", "signal.group_exit_code = 0"),
 )
