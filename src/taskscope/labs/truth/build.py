@@ -154,10 +154,12 @@ def take(builder: Builder, step: Step, *, root: bool) -> None:
     if kind in DEADLY and not _may_end(world, actor, who // len(able)):
         kind = "fork"
     # Stops and continuations are rare: more often than not let what follows from them happen.
-    news = [proc.parent for proc in world.procs if proc.continued and proc.parent > 0 and builder.active(proc.parent)]
-    if news and what // len(KINDS) % 3:
+    news = [proc.parent for proc in world.procs
+            if (proc.continued or proc.state == "stopped") and proc.parent > 0 and builder.active(proc.parent)]
+    dice = what // len(KINDS) % 4
+    if news and dice in (1, 2):
         actor, kind = news[who % len(news)], ("wait4", "waitid")[what % 2]
-    elif actor and any(proc.state == "stopped" for proc in world.procs) and what // len(KINDS) % 3 == 1:
+    elif actor and dice and any(proc.state == "stopped" for proc in world.procs):
         kind, b = "kill", b | 1
     call = _call(world, actor, kind, a, b, c)
     if call is None or (actor == 0 and kind not in ("wait4", "waitid")) or (kind == "setuid" and not root):
@@ -219,9 +221,12 @@ def _anyone(world: World, actor: int, a: int, *, kids: int = 0) -> str | int:
 def _seeing(world: World, actor: int, c: int) -> int:
     """Choose, more often than not, the options that show a child's stop or continuation; 0 where there is none."""
     kids = [world.procs[n] for n in world.procs[actor].kids]
-    if not any(kid.stop_code or kid.continued for kid in kids) or c % 3 == 0:
+    if not any(kid.state == "stopped" or kid.continued for kid in kids) or c % 3 == 0:
         return 0
-    return (WUNTRACED | WCONTINUED, WUNTRACED | WCONTINUED | WNOHANG, WCONTINUED, WUNTRACED)[c // 3 % 4]
+    return (
+        WUNTRACED | WCONTINUED | WNOHANG, WUNTRACED | WNOHANG, WCONTINUED | WNOHANG, WUNTRACED, WCONTINUED,
+        WUNTRACED | WCONTINUED,
+    )[c // 3 % 6]
 
 
 def _negative(target: str | int) -> str | int:
