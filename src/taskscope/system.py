@@ -1,8 +1,8 @@
 """A machine of the executable kernel as people use it: `System`, what `taskscope.boot` returns.
 
 Stands at the front door because it joins rooms that may not know each other: the machine (model), the decoder of task
-descriptors (snapshot) and the recordings (ftrace, lives).  It looks at the machine from outside, as a debugger and a person at the keyboard do:
-nothing here takes virtual time, and what it starts is started by the machine's init.
+descriptors (snapshot) and the recordings (ftrace, lives).  It looks at the machine from outside, as a debugger and a
+person at the keyboard do: nothing here takes virtual time, and what it starts is started by the machine's init.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from taskscope.errors import NoSuchTaskError, UsageError
 
@@ -61,7 +61,7 @@ class Process:
     @property
     def text(self) -> str:
         """What its terminal has shown since it was started."""
-        return b"".join(data for _, data in self.tty.screen[self._from:]).decode(errors="replace")
+        return b"".join(data for _, data in self.tty.screen[self._from :]).decode(errors="replace")
 
     def wait(self, s: float = LONGEST) -> int:
         """Run the machine until it has ended; return its exit code.
@@ -100,7 +100,7 @@ class Terminal:
         return self.tty.text[before:]
 
     def keys(self, text: str, s: float = 0.01) -> str:
-        """Press keys without Enter (``\\x03`` is ^C), and run for `s` seconds."""
+        r"""Press keys without Enter (``\x03`` is ^C), and run for `s` seconds."""
         before = len(self.tty.text)
         self._system.type(self.tty, text)
         self._system.run(s=s)
@@ -109,8 +109,15 @@ class Terminal:
     def idle(self) -> bool:
         """Tell whether the shell waits for a line."""
         task = self._system.find(self.process.pid)
-        return (not self._system.machine.uart_fifo and not self.tty.lines and task is not None and task.state == 1 and self.tty.pgrp is not None
-                and self.tty.pgrp.nr == task.tgid and self._system.waits_in(task) == "n_tty_read")
+        return (
+            not self._system.machine.uart_fifo
+            and not self.tty.lines
+            and task is not None
+            and task.state == 1
+            and self.tty.pgrp is not None
+            and self.tty.pgrp.nr == task.tgid
+            and self._system.waits_in(task) == "n_tty_read"
+        )
 
     def close(self) -> None:
         """Close the terminal's window: its session hears SIGHUP."""
@@ -146,7 +153,7 @@ class System:
         if not self.machine.closed:
             self.machine.close()
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -178,8 +185,14 @@ class System:
             install_program(path, program)
 
     def spawn(
-        self, program: Program | str, *args: str, name: str | None = None, tty: TtyStruct | None = None, cwd: str = "/root",
-        env: dict[str, str] | None = None, uid: int = 0,
+        self,
+        program: Program | str,
+        *args: str,
+        name: str | None = None,
+        tty: TtyStruct | None = None,
+        cwd: str = "/root",
+        env: dict[str, str] | None = None,
+        uid: int = 0,
     ) -> Process:
         """Have init start a program, in a session of its own; it runs when the machine runs.
 
@@ -199,7 +212,9 @@ class System:
         controlling = tty is not None
         tty = m.console_tty if tty is None else tty
         self._requests += 1
-        m.hostctl.requests.append((self._requests, path, [name, *args], dict(env or {}), f"/dev/{tty.name}", controlling, cwd, uid))
+        m.hostctl.requests.append(
+            (self._requests, path, [name, *args], dict(env or {}), f"/dev/{tty.name}", controlling, cwd, uid)
+        )
         self.interrupt(m.hostctl.irq)
         return Process(self, self._requests, name, tty)
 
@@ -239,9 +254,11 @@ class System:
         """Run the machine.
 
         :param s: for so many seconds of its time; or `ns`
-        :param until: a `Process` (until it has ended), a function without arguments that is asked every `every` ns (until it is true), or the
+        :param until: a `Process` (until it has ended), a function without arguments that is asked every `every` ns
+            (until it is true), or the
             name of a kernel function or of a trace event (until that is next reached: the machine stands in it)
-        :raises UsageError: what `until` waits for did not come within `s` seconds, 24 hours by default; or nothing says when to stop
+        :raises UsageError: what `until` waits for did not come within `s` seconds, 24 hours by default; or nothing says
+            when to stop
         """
         m = self.machine
         if s is None and ns is None and until is None:
@@ -258,7 +275,9 @@ class System:
             if m.now >= limit:
                 if isinstance(until, Process):
                     return
-                raise UsageError(f"what run() waits for did not come within {(limit - m.now) / 1e9:g} s of the machine's time")
+                raise UsageError(
+                    f"what run() waits for did not come within {(limit - m.now) / 1e9:g} s of the machine's time"
+                )
             m.run_until(min(m.now + every, limit))
 
     def step(self) -> None:
@@ -297,7 +316,10 @@ class System:
 
         probe = kprobes.Kprobe(name, do, when)
         if kprobes.register_kprobe(self.machine, probe):
-            raise UsageError(f"this kernel has no function and no event {name!r} (see available_filter_functions and available_events)")
+            raise UsageError(
+                f"this kernel has no function and no event {name!r} (see available_filter_functions and "
+                "available_events)"
+            )
         try:
             yield
         finally:
@@ -436,9 +458,11 @@ class System:
         m = self.machine
         table = kallsyms.kallsyms(m)
         entered: str | None = None
-        frame = sys._getframe(2)
+        frame = sys._getframe(2)  # noqa: SLF001  the stack is what is asked for
         # Between here and the kernel stand the probe's own frames, and for a probe on a function the stub in its place.
-        while frame.f_back is not None and not ((symbol := table.by_code.get(frame.f_code)) is not None and not symbol.notrace):
+        while frame.f_back is not None and not (
+            (symbol := table.by_code.get(id(frame.f_code))) is not None and not symbol.notrace
+        ):
             if frame.f_code.co_filename == "<ftrace>":
                 entered = kallsyms.symbol_name(frame.f_code.co_name, m)
             frame = frame.f_back
@@ -480,10 +504,15 @@ class System:
 
                 calls = [call_of_name(m.flavour.machine, name) for name in ("exit_group", "exit")]
                 trace_events.ftrace_set_clr_event(tr, "raw_syscalls:sys_enter", True)
-                trace_events.apply_event_filter(tr.events["raw_syscalls", "sys_enter"], " || ".join(f"id == {c.number}" for c in calls if c is not None))
+                trace_events.apply_event_filter(
+                    tr.events["raw_syscalls", "sys_enter"],
+                    " || ".join(f"id == {c.number}" for c in calls if c is not None),
+                )
             for event in events or ("sched:*", "task:*", "signal:*"):
                 system, _, name = event.partition(":")
-                found = trace_events.set_event(tr, None if system == "*" else system, None if name in ("", "*") else name, True)
+                found = trace_events.set_event(
+                    tr, None if system == "*" else system, None if name in ("", "*") else name, True
+                )
                 if found:
                     raise UsageError(f"this kernel has no event {event}")
 
@@ -516,7 +545,9 @@ def _raise(arg: Any) -> None:
     cpu.machine.raise_irq(cpu, irq)
 
 
-def boot(cpus: int = 2, flavour: str = "", hz: int | None = None, seed: int = 0, mem: int = 1 << 30, bare: bool = False) -> System:
+def boot(
+    cpus: int = 2, flavour: str = "", hz: int | None = None, seed: int = 0, mem: int = 1 << 30, bare: bool = False
+) -> System:
     """See `taskscope.boot`."""
     from taskscope.model import machine
     from taskscope.model.flavours import DEFAULT

@@ -1,4 +1,7 @@
-"""``taskscope lab``: the labs; list them, or run one."""
+"""``taskscope lab``.
+
+The labs; list them, or run one.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,42 @@ from taskscope.errors import UsageError
 EXAMPLES = (
     ("taskscope lab list", "the labs"),
     ("taskscope lab raspbian-proc --answer", "run one, and read what it shows"),
-    ("taskscope lab task-dead --flavour 6.18-x86_64 --mutant", "with a named mistake in the kernel, which the lab must notice"),
+    (
+        "taskscope lab task-dead --flavour 6.18-x86_64 --mutant",
+        "with a named mistake in the kernel, which the lab must notice",
+    ),
 )
 
 
 @click.command("lab", cls=Verb, options_metavar="[OPTIONS]")
 @click.argument("name", metavar="list|NAME")
-@click.option("--flavour", metavar="NAME", default="4.19-arm", show_default=True, help="The kernel: 4.19-arm, 6.1-x86_64, 6.18-x86_64, or all.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another number schedules in another way.")
+@click.option(
+    "--flavour",
+    metavar="NAME",
+    default="4.19-arm",
+    show_default=True,
+    help="The kernel: 4.19-arm, 6.1-x86_64, 6.18-x86_64, or all.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another number schedules in another way."
+)
 @click.option("--on", "on", type=click.Choice(["model"]), default="model", show_default=True, help="The machine.")
 @click.option("--answer", is_flag=True, help="Say the answer, too.")
 @click.option("--mutant", is_flag=True, help="Run it with its mutant: one line of the kernel changed.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 @click.option("-q", "--quiet", is_flag=True, help="Only what was checked.")
 @click.pass_context
-def command(ctx: click.Context, name: str, flavour: str, seed: int, on: str, answer: bool, mutant: bool, as_json: bool, quiet: bool) -> None:
+def command(
+    ctx: click.Context,
+    name: str,
+    flavour: str,
+    seed: int,
+    on: str,
+    answer: bool,
+    mutant: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Run a lab: a question about the kernel, a scenario, what to look at, and what must be seen.
 
     Exits with 0 if all was seen that must be seen, with 1 if not.
@@ -48,10 +72,24 @@ def command(ctx: click.Context, name: str, flavour: str, seed: int, on: str, ans
         run = run_lab(lab, one, seed, mutant)
         passed = passed and run.passed
         if as_json:
-            click.echo(json.dumps({
-                "name": lab.name, "flavour": one, "machine": "model", "mutant": lab.mutant.name if mutant else None, "passed": run.passed, "crash": run.crash,
-                "checks": [{"what": c.what, "passed": c.passed, "seen": None if c.passed else c.seen} for c in run.checks], "output": run.output,
-            }, ensure_ascii=False))
+            click.echo(
+                json.dumps(
+                    {
+                        "name": lab.name,
+                        "flavour": one,
+                        "machine": "model",
+                        "mutant": lab.mutant.name if mutant else None,
+                        "passed": run.passed,
+                        "crash": run.crash,
+                        "checks": [
+                            {"what": c.what, "passed": c.passed, "seen": None if c.passed else c.seen}
+                            for c in run.checks
+                        ],
+                        "output": run.output,
+                    },
+                    ensure_ascii=False,
+                )
+            )
             continue
         click.echo(f"{lab.name}: {lab.title} ({one})")
         if not quiet:
@@ -61,7 +99,10 @@ def command(ctx: click.Context, name: str, flavour: str, seed: int, on: str, ans
             for line in run.output:
                 click.echo(line)
         for check in run.checks:
-            click.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.what}" + ("" if check.passed or not check.seen else f"\n     seen: {check.seen[:400]}"))
+            click.echo(
+                f"{'ok  ' if check.passed else 'FAIL'} {check.what}"
+                + ("" if check.passed or not check.seen else f"\n     seen: {check.seen[:400]}")
+            )
         if run.crash is not None:
             click.echo(f"FAIL the kernel fell over: {run.crash}")
         if answer:
@@ -79,8 +120,19 @@ def listing(titles: dict[str, str], as_json: bool) -> None:
     for name, title in titles.items():
         if as_json:
             lab = get(name)
-            click.echo(json.dumps({"name": name, "title": title, "machines": list(lab.machines), "flavours": list(lab.flavours),
-                                   "question": lab.question, "mutant": lab.mutant.name}, ensure_ascii=False))
+            click.echo(
+                json.dumps(
+                    {
+                        "name": name,
+                        "title": title,
+                        "machines": list(lab.machines),
+                        "flavours": list(lab.flavours),
+                        "question": lab.question,
+                        "mutant": lab.mutant.name,
+                    },
+                    ensure_ascii=False,
+                )
+            )
         else:
             click.echo(f"{name:<{width}}  model     {title}")
 

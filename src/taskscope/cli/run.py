@@ -1,11 +1,14 @@
-"""``taskscope run``: programs on the executable kernel, recorded as a real kernel records them."""
+"""``taskscope run``.
+
+Programs on the executable kernel, recorded as a real kernel records them.
+"""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,35 +21,87 @@ if TYPE_CHECKING:
     from taskscope.system import Process, System
 
 EXAMPLES = (
-    ("taskscope run -c 'raspbian_proc & sleep 5; kill -9 $!'", "a shell line, into trace.dat; then: taskscope life raspbian_proc"),
+    (
+        "taskscope run -c 'raspbian_proc & sleep 5; kill -9 $!'",
+        "a shell line, into trace.dat; then: taskscope life raspbian_proc",
+    ),
     ("taskscope run --cpus 4 --seed 7 program.py 10", "a Python program: def main(sys, argv)"),
-    ("taskscope run --flavour 6.1-x86_64 --for 2 raspbian_fork --then 'ps -axjf'", "2 s of a program of the machine, and who is there then"),
+    (
+        "taskscope run --flavour 6.1-x86_64 --for 2 raspbian_fork --then 'ps -axjf'",
+        "2 s of a program of the machine, and who is there then",
+    ),
 )
 #: what --then knows
 THEN = "ps [-ely|-ejH|axjf], tree, task PID, stack PID"
 
 
-@click.command("run", cls=Verb, context_settings={"allow_interspersed_args": True, "ignore_unknown_options": False}, options_metavar="[OPTIONS]")
+@click.command(
+    "run",
+    cls=Verb,
+    context_settings={"allow_interspersed_args": True, "ignore_unknown_options": False},
+    options_metavar="[OPTIONS]",
+)
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="[--] [PROG [ARG]…]")
 @click.option("-c", "--command", "line", metavar="LINE", help="Run a shell line on the machine.")
 @click.option("--cpus", type=click.IntRange(1, 64), default=2, show_default=True, help="Virtual CPUs.")
-@click.option("--flavour", metavar="NAME", default="4.19-arm", show_default=True, help="The kernel: 4.19-arm, 6.1-x86_64, 6.18-x86_64.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="0 schedules in the usual way, another number draws.")
-@click.option("--for", "seconds", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds of the machine's time.")
-@click.option("-e", "--event", "events", multiple=True, metavar="EVENT", help="Events instead of sched, task, signal: SYSTEM:EVENT, SYSTEM:*.")
-@click.option("-o", "--output", metavar="FILE", default="trace.dat", show_default=True, help="The recording; '' for none.")
+@click.option(
+    "--flavour",
+    metavar="NAME",
+    default="4.19-arm",
+    show_default=True,
+    help="The kernel: 4.19-arm, 6.1-x86_64, 6.18-x86_64.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="0 schedules in the usual way, another number draws.",
+)
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Stop after S seconds of the machine's time.",
+)
+@click.option(
+    "-e",
+    "--event",
+    "events",
+    multiple=True,
+    metavar="EVENT",
+    help="Events instead of sched, task, signal: SYSTEM:EVENT, SYSTEM:*.",
+)
+@click.option(
+    "-o", "--output", metavar="FILE", default="trace.dat", show_default=True, help="The recording; '' for none."
+)
 @click.option("--then", "then", multiple=True, metavar="CMD", help=f"Look at the machine at the end: {THEN}.")
 @click.option("--dmesg", is_flag=True, help="Print the kernel's log at the end.")
-@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Colour.")
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Colour."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No notes on stderr.")
 @click.pass_context
 def command(
-    ctx: click.Context, program: tuple[str, ...], line: str | None, cpus: int, flavour: str, seed: int, seconds: float | None,
-    events: tuple[str, ...], output: str, then: tuple[str, ...], dmesg: bool, color: str, quiet: bool,
+    ctx: click.Context,
+    program: tuple[str, ...],
+    line: str | None,
+    cpus: int,
+    flavour: str,
+    seed: int,
+    seconds: float | None,
+    events: tuple[str, ...],
+    output: str,
+    then: tuple[str, ...],
+    dmesg: bool,
+    color: str,
+    quiet: bool,
 ) -> None:
     """Run programs on the executable kernel, and record what they do.
 
-    PROG is a Python file with ``def main(sys, argv)``, or a program of the machine (`ls /bin` lists them).  What it prints is
+    PROG is a Python file with ``def main(sys, argv)``, or a program of the machine (`ls /bin` lists them).  What it
+    prints is
     printed; the exit status is its own, 128 + N if signal N killed it.
     """
     import taskscope
@@ -96,7 +151,7 @@ def start(k: System, line: str | None, program: tuple[str, ...]) -> Process:
         return k.spawn("bash", "-c", line)
     name, *args = program
     if name.endswith(".py"):
-        return k.spawn(load(name), *args, name=os.path.basename(name).removesuffix(".py"))
+        return k.spawn(load(name), *args, name=Path(name).stem)
     return k.spawn(name, *args)
 
 
@@ -107,7 +162,7 @@ def load(path: str) -> Callable[..., Any]:
     """
     import runpy
 
-    if not os.path.isfile(path):
+    if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
     try:
         found = runpy.run_path(path, run_name="taskscope_program").get("main")
@@ -135,7 +190,7 @@ def parse_then(text: str) -> Callable[[System, bool], Any]:
     if verb == "tree" and not args:
         return lambda k, color: _tree(k, color)
     if verb in ("task", "stack") and len(args) == 1 and args[0].isdigit():
-        return lambda k, color: _task(k, verb, int(args[0]))
+        return lambda k, _color: _task(k, verb, int(args[0]))
     raise UsageError(f"--then {text!r} is none of {THEN}")
 
 

@@ -6,9 +6,23 @@ from contextlib import ExitStack
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
+from taskscope.system import System
 
-STEPS = ("dup_task_struct", "copy_creds", "sched_fork", "copy_files", "copy_fs", "copy_sighand", "copy_signal", "copy_mm", "copy_namespaces", "copy_io",
-         "copy_thread", "alloc_pid")
+STEPS = (
+    "dup_task_struct",
+    "copy_creds",
+    "sched_fork",
+    "copy_files",
+    "copy_fs",
+    "copy_sighand",
+    "copy_signal",
+    "copy_mm",
+    "copy_namespaces",
+    "copy_io",
+    "copy_thread",
+    "alloc_pid",
+)
 
 
 def scenario(run: Run) -> None:
@@ -17,7 +31,9 @@ def scenario(run: Run) -> None:
     calls: list[str] = []
     with ExitStack() as probes:
         for step in STEPS:
-            probes.enter_context(k.probe(step, lambda *_, step=step: calls.append(step), when=lambda *_: k.running().comm == "forker"))
+            probes.enter_context(
+                k.probe(step, lambda *_, step=step: calls.append(step), when=lambda *_: k.running().comm == "forker")
+            )
         p = k.spawn(forker, "1", name="forker")
         p.wait()
     run.show(" -> ".join(calls), "calls of copy_process(), in order")
@@ -42,12 +58,18 @@ def scenario(run: Run) -> None:
         difference = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
         if difference:
             leaks[point] = difference
-    run.show([f"{point:<22} {result}" for point, result in failed.items()], "each step made to fail: what fork() returned")
-    run.check("every step can fail, and fork() says so", bool(failed) and all(text.startswith(("ENOMEM", "EAGAIN")) for text in failed.values()), failed)
+    run.show(
+        [f"{point:<22} {result}" for point, result in failed.items()], "each step made to fail: what fork() returned"
+    )
+    run.check(
+        "every step can fail, and fork() says so",
+        bool(failed) and all(text.startswith(("ENOMEM", "EAGAIN")) for text in failed.values()),
+        failed,
+    )
     run.check("a failed fork leaves nothing behind: slabs, pages, tables, processes", bool(failed) and not leaks, leaks)
 
 
-def accounts(k) -> dict[str, object]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def accounts(k: System) -> dict[str, object]:
     """Return what a leak would change."""
     m = k.machine
     from taskscope.model.mm import page_alloc
@@ -58,17 +80,22 @@ def accounts(k) -> dict[str, object]:  # type: ignore[no-untyped-def]  # noqa: A
         free = page_alloc.nr_free_pages() + cached * (m.flavour.thread_size // page_alloc.PAGE_SIZE)
     slabs = {cache.name: cache.active for cache in m.slab_caches}
     return {
-        "slabs": slabs, "free pages": free, "threads": m.nr_threads, "pids": len(m.init_pid_ns.idr),
-        "processes of root": m.root_user.processes, "init_files": m.init_files.count, "init_fs": m.init_fs.users,
+        "slabs": slabs,
+        "free pages": free,
+        "threads": m.nr_threads,
+        "pids": len(m.init_pid_ns.idr),
+        "processes of root": m.root_user.processes,
+        "init_files": m.init_files.count,
+        "init_fs": m.init_fs.users,
     }
 
 
-def forker(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def forker(sys: Sys, argv: list[str]) -> int:  # noqa: ARG001
     """Fork once and say how it went."""
     try:
         pid = sys.fork()
     except OSError as error:
-        sys.puts({11: "EAGAIN", 12: "ENOMEM"}.get(error.errno, str(error.errno)))
+        sys.puts({11: "EAGAIN", 12: "ENOMEM"}.get(error.errno or 0, str(error.errno)))
         return 0
     if pid == 0:
         sys._exit(0)
@@ -83,11 +110,17 @@ LAB = Lab(
     question="In which order is a child put together, and what happens if a step in the middle fails?",
     look="the calls in their order, then the errno of each step that was made to fail",
     answer=(
-        "dup_task_struct() first: task_struct and stack, both copies; then credentials, sched_fork(), and one copy_…() for each thing that a flag may share; copy_thread() gives it registers, alloc_pid() a number; "
-        "only then is it linked into its parent's children and init_task.tasks, under tasklist_lock.  Until there every failure jumps to a label that undoes what was done, in reverse order, so that nothing leaks.  After "
+        "dup_task_struct() first: task_struct and stack, both copies; then credentials, sched_fork(), and one "
+        "copy_…() for each thing that a flag may share; copy_thread() gives it registers, alloc_pid() a number; "
+        "only then is it linked into its parent's children and init_task.tasks, under tasklist_lock.  Until there "
+        "every failure jumps to a label that undoes what was done, in reverse order, so that nothing leaks.  After "
         "it nothing can fail."
     ),
     scenario=scenario,
-    mutant=Mutant("the unwinding forgets the signal actions", "kernel.fork:bad_fork_cleanup",
-                  "        __cleanup_sighand(p.sighand)\n", "        pass\n"),
+    mutant=Mutant(
+        "the unwinding forgets the signal actions",
+        "kernel.fork:bad_fork_cleanup",
+        "        __cleanup_sighand(p.sighand)\n",
+        "        pass\n",
+    ),
 )

@@ -6,10 +6,11 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 
 def scenario(run: Run) -> None:
-    """Move a running task by affinity and let the balancer move others; compare thread_info, the register and the events."""
+    """Move a running task by affinity, let the balancer move others; compare thread_info, the register, the events."""
     k = run.boot()
     k.trace()
     sets: list[tuple[int, int, int]] = []
@@ -23,11 +24,18 @@ def scenario(run: Run) -> None:
         p.wait()
     lines = [line for line in p.text.splitlines() if line.startswith("on ")]
     run.show(lines, "what the program sees (getcpu(2) is smp_processor_id())")
-    run.equal("it is where it asked to be, each time", lines, ["on 0 after affinity {0}", "on 1 after affinity {1}", "on 0 after affinity {0}"])
+    run.equal(
+        "it is where it asked to be, each time",
+        lines,
+        ["on 0 after affinity {0}", "on 1 after affinity {1}", "on 0 after affinity {0}"],
+    )
     run.show([f"set_task_cpu({pid}): thread_info.cpu {old} -> {new}" for pid, old, new in sets], "set_task_cpu()")
     run.check("set_task_cpu() changed thread_info.cpu each time", [new for _, _, new in sets][-2:] == [1, 0], sets)
     recording = k.recording()
-    seen = [(row["orig_cpu"], row["dest_cpu"]) for row in run.events(recording, "sched_migrate_task", pid=p.pid, comm="mover")]
+    seen = [
+        (row["orig_cpu"], row["dest_cpu"])
+        for row in run.events(recording, "sched_migrate_task", pid=p.pid, comm="mover")
+    ]
     run.equal("sched_migrate_task tells each move", seen, [(old, new) for _, old, new in sets])
     life = run.life(recording, p.pid or 0)
     run.check("it ran on both CPUs", set(life.cpus) == {0, 1}, life.cpus)
@@ -36,10 +44,14 @@ def scenario(run: Run) -> None:
     cpus = sorted(k.task(h.pid or 0).row.cpu or 0 for h in hogs)
     run.equal("four busy tasks are spread over two CPUs", cpus, [0, 0, 1, 1])
     for cpu in k.machine.cpus:
-        run.check(f"the task that runs on CPU {cpu.id} says so in its thread_info", cpu.curr.thread_info.cpu == cpu.id, cpu.curr)
+        run.check(
+            f"the task that runs on CPU {cpu.id} says so in its thread_info",
+            cpu.curr.thread_info.cpu == cpu.id,
+            cpu.curr,
+        )
 
 
-def mover(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def mover(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Go from CPU to CPU."""
     for cpu in (0, 1, 0):
         sys.sched_setaffinity(0, [cpu])
@@ -47,7 +59,7 @@ def mover(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, A
         sys.puts(f"on {sys.getcpu()} after affinity {{{cpu}}}")
 
 
-def hog(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def hog(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Compute."""
     sys.run_for(3_000_000_000)
 
@@ -58,10 +70,17 @@ LAB = Lab(
     question="Where does smp_processor_id() get its answer, and how does a task get to another CPU?",
     look="thread_info.cpu before and after, and sched_migrate_task",
     answer=(
-        "smp_processor_id() is current_thread_info()->cpu on ARM.  The field belongs to the task and says whose runqueue it is on; it changes in set_task_cpu() (__set_task_cpu() for a new task), called when a wakeup, the balancer or a changed affinity puts the task elsewhere.  sched_migrate_task tells every such move; a running task "
+        "smp_processor_id() is current_thread_info()->cpu on ARM.  The field belongs to the task and says whose "
+        "runqueue it is on; it changes in set_task_cpu() (__set_task_cpu() for a new task), called when a wakeup, "
+        "the balancer or a changed affinity puts the task elsewhere.  sched_migrate_task tells every such move; a "
+        "running task "
         "is moved by migration/N, which runs on its CPU in its place."
     ),
     scenario=scenario,
-    mutant=Mutant("set_task_cpu() tells no one", "kernel.sched.core:set_task_cpu",
-                  "    trace.trace_sched_migrate_task(p, new_cpu)\n", "    pass\n"),
+    mutant=Mutant(
+        "set_task_cpu() tells no one",
+        "kernel.sched.core:set_task_cpu",
+        "    trace.trace_sched_migrate_task(p, new_cpu)\n",
+        "    pass\n",
+    ),
 )

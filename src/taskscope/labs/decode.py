@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 
 def scenario(run: Run) -> None:
@@ -46,16 +47,25 @@ def scenario(run: Run) -> None:
         meanings[what] = meaning
         run.show([f"taskscope decode {kind} {value}   # {what}", *("  " + line for line in meaning)])
     joined = {what: " ".join(lines) for what, lines in meanings.items()}
-    run.check("0x1200011 is CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD", flags[-1] == 0x0120_0011
-              and all(name in joined["flags of fork() in the C library"] for name in ("CLONE_CHILD_SETTID", "CLONE_CHILD_CLEARTID", "SIGCHLD")), joined["flags of fork() in the C library"])
+    run.check(
+        "0x1200011 is CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD",
+        flags[-1] == 0x0120_0011
+        and all(
+            name in joined["flags of fork() in the C library"]
+            for name in ("CLONE_CHILD_SETTID", "CLONE_CHILD_CLEARTID", "SIGCHLD")
+        ),
+        joined["flags of fork() in the C library"],
+    )
     run.check("kthreadd has PF_KTHREAD", "PF_KTHREAD" in joined["of kthreadd"], joined["of kthreadd"])
-    run.check("a sleeping task is in TASK_INTERRUPTIBLE", "TASK_INTERRUPTIBLE" in joined["its state"], joined["its state"])
+    run.check(
+        "a sleeping task is in TASK_INTERRUPTIBLE", "TASK_INTERRUPTIBLE" in joined["its state"], joined["its state"]
+    )
     run.check("9 is SIGKILL", "SIGKILL" in joined["the signal that killed it"])
     run.equal("clone is 120 on ARM, 56 on x86-64", call.number, 56 if run.new else 120)
     del p
 
 
-def glibc_fork(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def glibc_fork(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Fork as the C library does."""
     if sys.fork() == 0:
         sys._exit(0)
@@ -68,10 +78,16 @@ LAB = Lab(
     question="What do 0x01200011, 0x406040 or 120 mean?",
     look="numbers taken from the running machine, and what taskscope decode says of each",
     answer=(
-        "They are sets of bits or entries of tables, and the tables belong to the kernel's version and architecture: clone flags with the exit signal in the low byte, PF_… of task_struct.flags, TIF_… of thread_info.flags, task states, wait statuses (signal in the low 7 bits, exit code in the second byte), "
+        "They are sets of bits or entries of tables, and the tables belong to the kernel's version and "
+        "architecture: clone flags with the exit signal in the low byte, PF_… of task_struct.flags, TIF_… of "
+        "thread_info.flags, task states, wait statuses (signal in the low 7 bits, exit code in the second byte), "
         "system call numbers (clone is 120 on 32-bit ARM, 56 on x86-64), and the bit fields of preempt_count."
     ),
     scenario=scenario,
-    mutant=Mutant("clone() forgets CLONE_CHILD_SETTID", "kernel.fork:sys_clone",
-                  "clone_flags &= CLONE_LEGACY_FLAGS", "clone_flags &= CLONE_LEGACY_FLAGS & ~0x0100_0000"),
+    mutant=Mutant(
+        "clone() forgets CLONE_CHILD_SETTID",
+        "kernel.fork:sys_clone",
+        "clone_flags &= CLONE_LEGACY_FLAGS",
+        "clone_flags &= CLONE_LEGACY_FLAGS & ~0x0100_0000",
+    ),
 )

@@ -25,6 +25,7 @@ def scenario(run: Run) -> None:
         def seen(*_: Any) -> None:
             t = k.running()
             steps.append((name, t.flags, t.mm is not None, t.files is not None, t.fs is not None, t.exit_state))
+
         return seen
 
     with ExitStack() as probes:
@@ -36,19 +37,34 @@ def scenario(run: Run) -> None:
         pid = k.pids("sleep")[0]
         terminal.type(f"kill -9 {pid}")
         k.run(s=0.2)
-    run.show([f"{'step':<14} PF_EXITING mm files fs exit_state"] + [
-        f"{name:<14} {'yes' if flags & PF_EXITING else 'no':<10} {'+' if mm else '-':<2} {'+' if files else '-':<5} {'+' if fs else '-':<2} {state:#x}"
-        for name, flags, mm, files, fs, state in steps], "do_exit(9), step by step: what the task still has on entry")
+    run.show(
+        [f"{'step':<14} PF_EXITING mm files fs exit_state"]
+        + [
+            f"{name:<14} {'yes' if flags & PF_EXITING else 'no':<10} {'+' if mm else '-':<2} "
+            f"{'+' if files else '-':<5} {'+' if fs else '-':<2} {state:#x}"
+            for name, flags, mm, files, fs, state in steps
+        ],
+        "do_exit(9), step by step: what the task still has on entry",
+    )
     run.equal("kill -9 passes 9: the wait status", codes, [9])
     run.equal("the steps come in this order", [s[0] for s in steps], list(STEPS))
     at = {s[0]: s for s in steps}
-    run.check("exit_signals() sets PF_EXITING", not at["exit_signals"][1] & PF_EXITING and bool(at["exit_mm"][1] & PF_EXITING))
+    run.check(
+        "exit_signals() sets PF_EXITING", not at["exit_signals"][1] & PF_EXITING and bool(at["exit_mm"][1] & PF_EXITING)
+    )
     run.check("exit_mm() takes the memory away", at["exit_mm"][2] and not at["exit_files"][2])
     run.check("exit_files() the open files", at["exit_files"][3] and not at["exit_fs"][3])
     run.check("exit_fs() root and working directory", at["exit_fs"][4] and not at["exit_notify"][4])
-    run.check("exit_notify() makes it a zombie", at["exit_notify"][5] == 0 and at["do_task_dead"][5] in (0x20, 0x10), at["do_task_dead"][5])
-    run.check("4.19 marks a finished futex clean-up with PF_EXITPIDONE; later kernels have no such flag",
-              bool(at["do_task_dead"][1] & PF_EXITPIDONE) != run.new, hex(at["do_task_dead"][1]))
+    run.check(
+        "exit_notify() makes it a zombie",
+        at["exit_notify"][5] == 0 and at["do_task_dead"][5] in (0x20, 0x10),
+        at["do_task_dead"][5],
+    )
+    run.check(
+        "4.19 marks a finished futex clean-up with PF_EXITPIDONE; later kernels have no such flag",
+        bool(at["do_task_dead"][1] & PF_EXITPIDONE) != run.new,
+        hex(at["do_task_dead"][1]),
+    )
 
     fell: list[int] = []
 
@@ -63,10 +79,21 @@ def scenario(run: Run) -> None:
     with k.probe("exit_files", fault):
         terminal.type("/bin/true", s=1)
     stuck = k.task(fell[0])
-    run.show([f"pid {fell[0]} {stuck.row.comm}: state {stuck.row.state}, flags {stuck.members['flags']:#x}", *stuck.stack], "a task that faulted inside of do_exit()")
+    run.show(
+        [f"pid {fell[0]} {stuck.row.comm}: state {stuck.row.state}, flags {stuck.members['flags']:#x}", *stuck.stack],
+        "a task that faulted inside of do_exit()",
+    )
     run.equal("the recursion guard leaves it alone: TASK_UNINTERRUPTIBLE, for ever", stuck.row.state, "D")
-    run.check("4.19 sets PF_EXITPIDONE on it, so that futex_lock_pi() does not wait", bool(stuck.members["flags"] & PF_EXITPIDONE) != run.new, hex(stuck.members["flags"]))
-    run.check("dmesg says that a reboot is needed", "Fixing recursive fault but reboot is needed!" in k.dmesg(), k.dmesg()[-200:])
+    run.check(
+        "4.19 sets PF_EXITPIDONE on it, so that futex_lock_pi() does not wait",
+        bool(stuck.members["flags"] & PF_EXITPIDONE) != run.new,
+        hex(stuck.members["flags"]),
+    )
+    run.check(
+        "dmesg says that a reboot is needed",
+        "Fixing recursive fault but reboot is needed!" in k.dmesg(),
+        k.dmesg()[-200:],
+    )
     terminal.keys("\x03")
     k.run(s=1)
     run.equal("no signal reaches it", k.task(fell[0]).row.state, "D")
@@ -78,10 +105,17 @@ LAB = Lab(
     question="In which order does a task give up what it has, and what if it faults while it does so?",
     look="the table: on entry of each step, what the task still has",
     answer=(
-        "do_exit(code) first checks for recursion, sets PF_EXITING (exit_signals), then gives up memory (exit_mm), files, fs, terminal and namespaces, tells its relatives (exit_notify: zombie, SIGCHLD) and calls do_task_dead(), which never returns.  A task that comes in again "
-        "with PF_EXITING set faulted inside: nothing can be cleaned up safely, so it sleeps uninterruptibly for ever, and the log asks for a reboot.  kill -9 gives code 9: the wait status, in its lower byte."
+        "do_exit(code) first checks for recursion, sets PF_EXITING (exit_signals), then gives up memory (exit_mm), "
+        "files, fs, terminal and namespaces, tells its relatives (exit_notify: zombie, SIGCHLD) and calls "
+        "do_task_dead(), which never returns.  A task that comes in again "
+        "with PF_EXITING set faulted inside: nothing can be cleaned up safely, so it sleeps uninterruptibly for "
+        "ever, and the log asks for a reboot.  kill -9 gives code 9: the wait status, in its lower byte."
     ),
     scenario=scenario,
-    mutant=Mutant("files are closed after the parent has been told", "kernel.exit:do_exit", "    fs_file.exit_files(tsk)\n    fs_struct.exit_fs(tsk)\n",
-                  "    fs_struct.exit_fs(tsk)\n    fs_file.exit_files(tsk)\n"),
+    mutant=Mutant(
+        "files are closed after the parent has been told",
+        "kernel.exit:do_exit",
+        "    fs_file.exit_files(tsk)\n    fs_struct.exit_fs(tsk)\n",
+        "    fs_struct.exit_fs(tsk)\n    fs_file.exit_files(tsk)\n",
+    ),
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
-from taskscope.recording import Recording
 from taskscope.labs.mutant import Mutant
 from taskscope.labs.raspbian_proc import function_stack, ordered
 from taskscope.labs.stages import log_of, record_function_stacks
+from taskscope.recording import Recording
 
 
 def scenario(run: Run) -> None:
@@ -21,7 +21,11 @@ def scenario(run: Run) -> None:
     terminal.type("")
     k.run(s=0.3)
     run.check("whoami prints root", "root" in who.splitlines(), who)
-    run.check("/proc/interrupts has a column a CPU and counts the timer", "CPU0" in interrupts and "CPU1" in interrupts, interrupts)
+    run.check(
+        "/proc/interrupts has a column a CPU and counts the timer",
+        "CPU0" in interrupts and "CPU1" in interrupts,
+        interrupts,
+    )
     recording = k.recording()
     shell = terminal.process.pid or 0
     for program in ("whoami", "cat"):
@@ -30,13 +34,23 @@ def scenario(run: Run) -> None:
         stamps = order_of(run, recording, life.pid, program)
         run.show([f"{at / 1e9:.6f}  {name}" for name, at in stamps], f"{program}, pid {life.pid}")
         names = [name for name, _ in stamps]
-        expected = ["sched_process_fork", "task_rename", "sched_process_exec", "sched_process_exit", "sched_process_free"]
+        expected = [
+            "sched_process_fork",
+            "task_rename",
+            "sched_process_exec",
+            "sched_process_exit",
+            "sched_process_free",
+        ]
         run.equal(f"{program}: the events come in the kernel's order", names, expected)
     life = next(x for x in recording.lives if any(e.filename == "/bin/whoami" for e in x.execs))
     if not run.new:
         stack = function_stack(recording, life.pid, "search_binary_handler")
         run.show(stack, "exec looks for a loader: innermost first")
-        run.check(f"search_binary_handler() is called on the way from {run.name('sys_execve')}", ordered(stack, [run.name("sys_execve")]), stack)
+        run.check(
+            f"search_binary_handler() is called on the way from {run.name('sys_execve')}",
+            ordered(stack, [run.name("sys_execve")]),
+            stack,
+        )
     run.show(log_of(recording, ("whoami",), 8), "lines of the log")
     assert life.exit is not None
     run.equal("it ends by itself", life.exit.signal, None)
@@ -45,8 +59,13 @@ def scenario(run: Run) -> None:
 def order_of(run: Run, recording: Recording, pid: int, program: str) -> list[tuple[str, int]]:
     """Return the events of one program's life, in the order of the log."""
     found = []
-    for event, column in (("sched_process_fork", "child_pid"), ("task_rename", "pid"), ("sched_process_exec", "pid"), ("sched_process_exit", "pid"),
-                          ("sched_process_free", "pid")):
+    for event, column in (
+        ("sched_process_fork", "child_pid"),
+        ("task_rename", "pid"),
+        ("sched_process_exec", "pid"),
+        ("sched_process_exit", "pid"),
+        ("sched_process_free", "pid"),
+    ):
         wanted = {column: pid} | ({"newcomm": program} if event == "task_rename" else {})
         found += [(event, row["ts"]) for row in run.events(recording, event, **wanted)]
     return sorted(found, key=lambda item: item[1])
@@ -58,8 +77,11 @@ LAB = Lab(
     question="What happens between typing whoami and its line on the screen?",
     look="the five events of each program, with their times",
     answer=(
-        "bash forks; the child, still called bash, calls execve: the kernel opens the file and asks each binary format (search_binary_handler), throws the old memory away, renames the task (task_rename), starts the new program (sched_process_exec).  "
-        "It prints, exits (sched_process_exit), its parent reaps it, and after an RCU grace period the last reference goes (sched_process_free)."
+        "bash forks; the child, still called bash, calls execve: the kernel opens the file and asks each binary "
+        "format (search_binary_handler), throws the old memory away, renames the task (task_rename), starts the "
+        "new program (sched_process_exec).  "
+        "It prints, exits (sched_process_exit), its parent reaps it, and after an RCU grace period the last "
+        "reference goes (sched_process_free)."
     ),
     scenario=scenario,
     mutant=Mutant("exec does not rename the task", "fs.exec:__set_task_comm", "trace_task_rename(tsk, buf)", "pass"),

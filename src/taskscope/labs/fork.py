@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID, SIGCHLD = 0x0100_0000, 0x0020_0000, 17
 
@@ -15,8 +16,8 @@ def scenario(run: Run) -> None:
     stacks: list[list[str]] = []
     flags: list[int] = []
 
-    def entered(*args: object) -> None:
-        flags.append(int(args[0]))  # type: ignore[call-overload]
+    def entered(clone_flags: int, *_: object) -> None:
+        flags.append(clone_flags)
         stacks.append(k.running_stack())
 
     with k.probe(run.name("_do_fork"), entered, when=lambda *args: k.running().comm == "forker"):
@@ -25,9 +26,14 @@ def scenario(run: Run) -> None:
     run.show(stacks[0], "stack when the library's fork() reaches " + run.name("_do_fork"))
     run.show(p.text.splitlines(), "what the program printed")
     inner = [entry.split("+")[0] for entry in stacks[0]]
-    run.check(f"the way is {run.name('sys_clone')} -> {run.name('_do_fork')}",
-              run.name("sys_clone") in inner and inner.index(run.name("_do_fork")) < inner.index(run.name("sys_clone")), inner)
-    run.equal("flags of fork() in the C library: 0x01200011", flags[0], CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD)
+    run.check(
+        f"the way is {run.name('sys_clone')} -> {run.name('_do_fork')}",
+        run.name("sys_clone") in inner and inner.index(run.name("_do_fork")) < inner.index(run.name("sys_clone")),
+        inner,
+    )
+    run.equal(
+        "flags of fork() in the C library: 0x01200011", flags[0], CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD
+    )
     if not run.new or len(flags) > 1:
         run.equal("fork(2) itself asks for SIGCHLD alone", flags[1], SIGCHLD)
     text = dict(line.split(": ", 1) for line in p.text.splitlines())
@@ -35,13 +41,17 @@ def scenario(run: Run) -> None:
     run.check("the parent gets the child's pid, the child 0", text["child got"] == "0" and child > 0, text)
     run.equal("the pid is that of the child", text["child is"], str(child))
     run.equal("the child's parent is the caller", text["child's parent"], text["parent is"])
-    run.equal("with RLIMIT_NPROC used up a user's fork fails: EAGAIN, a negative errno in the kernel", text["at the limit"], "EAGAIN")
+    run.equal(
+        "with RLIMIT_NPROC used up a user's fork fails: EAGAIN, a negative errno in the kernel",
+        text["at the limit"],
+        "EAGAIN",
+    )
     life = run.life(k.recording(), child)
     assert life.born is not None
     run.equal("the recording shows who created it", life.born.by and life.born.by.pid, int(text["parent is"]))
 
 
-def forker(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def forker(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Fork in the ways there are, and print both results."""
     read_end, write_end = sys.pipe()
     pid = sys.fork()
@@ -64,7 +74,7 @@ def forker(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, 
             sys.sys_fork()
             result = "no error"
         except OSError as error:
-            result = {11: "EAGAIN"}.get(error.errno, str(error.errno))
+            result = {11: "EAGAIN"}.get(error.errno or 0, str(error.errno))
         sys.write(write_end, f"at the limit: {result}\n".encode())
         sys._exit(0)
     sys.waitpid(third)
@@ -77,11 +87,16 @@ LAB = Lab(
     question="Which way does fork() take into the kernel, and how can one call return twice?",
     look="the stack, innermost first, and the two results",
     answer=(
-        "The C library's fork() makes the system call clone with CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD (0x01200011); sys_clone, sys_fork and sys_vfork "
-        "all end in _do_fork() (kernel_clone() since 5.10), which calls copy_process() and wake_up_new_task() and returns the child's pid, or a negative errno.  "
-        "The child never calls anything: copy_thread() gives it the parent's registers with 0 in the result register, and "
+        "The C library's fork() makes the system call clone with CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | "
+        "SIGCHLD (0x01200011); sys_clone, sys_fork and sys_vfork "
+        "all end in _do_fork() (kernel_clone() since 5.10), which calls copy_process() and wake_up_new_task() and "
+        "returns the child's pid, or a negative errno.  "
+        "The child never calls anything: copy_thread() gives it the parent's registers with 0 in the result "
+        "register, and "
         "ret_from_fork() returns to user mode with them."
     ),
     scenario=scenario,
-    mutant=Mutant("the result is not the child's pid", "kernel.fork:_do_fork", "    nr = pid.nr\n", "    nr = pid.nr + 1\n"),
+    mutant=Mutant(
+        "the result is not the child's pid", "kernel.fork:_do_fork", "    nr = pid.nr\n", "    nr = pid.nr + 1\n"
+    ),
 )

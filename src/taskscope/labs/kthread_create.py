@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_UNTRACED, SIGCHLD, PF_KTHREAD = 0x100, 0x200, 0x400, 0x80_0000, 17, 0x20_0000
 
@@ -41,31 +42,62 @@ def scenario(run: Run) -> None:
         p = k.spawn(owner, name="owner")
         k.run(until=lambda: bool(p.text))
     run.show(seen["asker"], "who asks: innermost first")
-    run.show([f"request {seen['request on the list']} is on kthread_create_list; kthreadd is in state {seen['state of kthreadd']} (1: TASK_INTERRUPTIBLE)"])
+    run.show(
+        f"request {seen['request on the list']} is on kthread_create_list; kthreadd is in state "
+        f"{seen['state of kthreadd']} (1: TASK_INTERRUPTIBLE)"
+    )
     run.show(seen["kthreadd"], "kthreadd makes it: innermost first")
-    run.show([f"{run.name('_do_fork')}(flags={seen['flags']:#x}, fn={seen['function']}(), arg=request for {seen['for']})"])
+    run.show(
+        [f"{run.name('_do_fork')}(flags={seen['flags']:#x}, fn={seen['function']}(), arg=request for {seen['for']})"]
+    )
     asker, daemon = plain(seen["asker"]), plain(seen["kthreadd"])
-    run.check("the request goes on kthread_create_list before kthreadd is woken", seen["request on the list"] == [f"vhost-{p.pid}"], seen["request on the list"])
-    run.check("the asker is in kthread_create_on_node() <- vhost_dev_set_owner()", "kthread_create_on_node" in asker and "vhost_dev_set_owner" in asker, asker)
-    run.check("kthreadd sleeps interruptibly while its list is empty", seen["state of kthreadd"] == 1, seen["state of kthreadd"])
-    run.check("kthreadd: create_kthread() -> kernel_thread() -> _do_fork()",
-              daemon[:4] == [run.name("_do_fork"), "kernel_thread", "create_kthread", "kthreadd"], daemon)
+    run.check(
+        "the request goes on kthread_create_list before kthreadd is woken",
+        seen["request on the list"] == [f"vhost-{p.pid}"],
+        seen["request on the list"],
+    )
+    run.check(
+        "the asker is in kthread_create_on_node() <- vhost_dev_set_owner()",
+        "kthread_create_on_node" in asker and "vhost_dev_set_owner" in asker,
+        asker,
+    )
+    run.check(
+        "kthreadd sleeps interruptibly while its list is empty",
+        seen["state of kthreadd"] == 1,
+        seen["state of kthreadd"],
+    )
+    run.check(
+        "kthreadd: create_kthread() -> kernel_thread() -> _do_fork()",
+        daemon[:4] == [run.name("_do_fork"), "kernel_thread", "create_kthread", "kthreadd"],
+        daemon,
+    )
     run.check("it took the request off the list first", seen["list meanwhile"] == [], seen["list meanwhile"])
-    run.equal("flags: CLONE_FS | CLONE_FILES | SIGCHLD of create_kthread(), CLONE_VM | CLONE_UNTRACED of kernel_thread()",
-              seen["flags"], CLONE_FS | CLONE_FILES | SIGCHLD | CLONE_VM | CLONE_UNTRACED)
+    run.equal(
+        "flags: CLONE_FS | CLONE_FILES | SIGCHLD of create_kthread(), CLONE_VM | CLONE_UNTRACED of kernel_thread()",
+        seen["flags"],
+        CLONE_FS | CLONE_FILES | SIGCHLD | CLONE_VM | CLONE_UNTRACED,
+    )
     run.equal("the new thread starts in kthread(), whatever it is to do", seen["function"], "kthread")
-    run.check("the result comes back by a completion, completed by the new thread in kthread()", "reporter" in seen and "kthread" in plain(seen["reporter"][2]), seen.get("reporter"))
+    run.check(
+        "the result comes back by a completion, completed by the new thread in kthread()",
+        "reporter" in seen and "kthread" in plain(seen["reporter"][2]),
+        seen.get("reporter"),
+    )
     rows = {t.pid: t for t in k.ps().tasks}
     worker = next(t for t in rows.values() if t.comm == f"vhost-{p.pid}")
     task = k.find(worker.pid)
     assert task is not None
     run.equal("its name is vhost-PID, of current->pid of the asker", worker.comm, f"vhost-{p.pid}")
-    run.check("it has PF_KTHREAD, no mm, and kthreadd for a parent", bool(task.flags & PF_KTHREAD) and task.mm is None and worker.ppid == 2, worker)
+    run.check(
+        "it has PF_KTHREAD, no mm, and kthreadd for a parent",
+        bool(task.flags & PF_KTHREAD) and task.mm is None and worker.ppid == 2,
+        worker,
+    )
     k.run(s=0.3)
     run.equal("closing the device stops it", [t.comm for t in k.ps().tasks if t.comm.startswith("vhost")], [])
 
 
-def nodes(head):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def nodes(head: Any) -> list[Any]:
     """Return the nodes of a list."""
     found = []
     node = head.next
@@ -80,7 +112,7 @@ def plain(stack: list[str]) -> list[str]:
     return [entry.split("+")[0] for entry in stack]
 
 
-def owner(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def owner(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Own a vhost device for a while."""
     fd = sys.open("/dev/vhost-net", 2)
     sys.ioctl(fd, 0xAF01)
@@ -95,11 +127,19 @@ LAB = Lab(
     question="kthread_create() is called by a driver, yet the thread's parent is kthreadd: how?",
     look="the two stacks: who asks, and who makes",
     answer=(
-        "kthread_create() does not fork.  It puts a request on kthread_create_list under kthread_create_lock, wakes kthreadd and waits for a completion.  kthreadd, which sleeps in TASK_INTERRUPTIBLE while the list is empty, takes the request "
-        "and calls create_kthread() -> kernel_thread(kthread, create, CLONE_FS | CLONE_FILES | SIGCHLD) -> _do_fork(flags | CLONE_VM | CLONE_UNTRACED).  So every kernel thread is a child of kthreadd, with a clean context instead of the caller's.  The new "
+        "kthread_create() does not fork.  It puts a request on kthread_create_list under kthread_create_lock, "
+        "wakes kthreadd and waits for a completion.  kthreadd, which sleeps in TASK_INTERRUPTIBLE while the list "
+        "is empty, takes the request "
+        "and calls create_kthread() -> kernel_thread(kthread, create, CLONE_FS | CLONE_FILES | SIGCHLD) -> "
+        "_do_fork(flags | CLONE_VM | CLONE_UNTRACED).  So every kernel thread is a child of kthreadd, with a clean "
+        "context instead of the caller's.  The new "
         "thread, in kthread(), completes the request and waits to be woken."
     ),
     scenario=scenario,
-    mutant=Mutant("a kernel thread does not share fs with kthreadd", "kernel.kthread:create_kthread",
-                  "CLONE_FS | CLONE_FILES | SIGCHLD", "CLONE_FILES | SIGCHLD"),
+    mutant=Mutant(
+        "a kernel thread does not share fs with kthreadd",
+        "kernel.kthread:create_kthread",
+        "CLONE_FS | CLONE_FILES | SIGCHLD",
+        "CLONE_FILES | SIGCHLD",
+    ),
 )

@@ -7,22 +7,43 @@ from typing import Any
 from taskscope.labs.kthread_create import owner, plain
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 
 def scenario(run: Run) -> None:
-    """Apply the notes' patch to ttwu_do_wakeup(), wake kthreadd from its own CPU and from another, and compare with sched_waking."""
+    """Patch ttwu_do_wakeup() as the notes do, wake kthreadd from its own CPU and from another's."""
     local, remote = wakeup(run, same_cpu=True), wakeup(run, same_cpu=False)
     run.show(local["dmesg"], "dmesg of the patch: waker and kthreadd on one CPU")
     run.show(remote["dmesg"], "dmesg of the patch: the waker runs on the other CPU")
     run.show(remote["waking"][1], "the waker's stack at sched_waking, in the same case")
-    run.check("on one CPU the patch names the one that asked", local["patch"][0] == "owner" and "kthread_create_on_node" in local["patch"][1], local["patch"])
-    run.check("its stack: ttwu_do_wakeup <- … <- try_to_wake_up <- … <- kthread_create_on_node",
-              in_order(local["patch"][1], ["ttwu_do_wakeup", "try_to_wake_up", "kthread_create_on_node"]), local["patch"][1])
-    run.check("from another CPU the wakeup is done by kthreadd's CPU, in the interrupt: current is not the waker",
-              remote["patch"][0] != "owner" and "sched_ttwu_pending" in remote["patch"][1], remote["patch"])
-    run.check("there is no kthread_create_on_node() on that stack: it is the interrupt's", "kthread_create_on_node" not in remote["patch"][1], remote["patch"][1])
-    run.check("sched_waking runs on the waker's side in both cases, and names it",
-              all(one["waking"][0] == "owner" and "kthread_create_on_node" in plain(one["waking"][1]) for one in (local, remote)), remote["waking"])
+    run.check(
+        "on one CPU the patch names the one that asked",
+        local["patch"][0] == "owner" and "kthread_create_on_node" in local["patch"][1],
+        local["patch"],
+    )
+    run.check(
+        "its stack: ttwu_do_wakeup <- … <- try_to_wake_up <- … <- kthread_create_on_node",
+        in_order(local["patch"][1], ["ttwu_do_wakeup", "try_to_wake_up", "kthread_create_on_node"]),
+        local["patch"][1],
+    )
+    run.check(
+        "from another CPU the wakeup is done by kthreadd's CPU, in the interrupt: current is not the waker",
+        remote["patch"][0] != "owner" and "sched_ttwu_pending" in remote["patch"][1],
+        remote["patch"],
+    )
+    run.check(
+        "there is no kthread_create_on_node() on that stack: it is the interrupt's",
+        "kthread_create_on_node" not in remote["patch"][1],
+        remote["patch"][1],
+    )
+    run.check(
+        "sched_waking runs on the waker's side in both cases, and names it",
+        all(
+            one["waking"][0] == "owner" and "kthread_create_on_node" in plain(one["waking"][1])
+            for one in (local, remote)
+        ),
+        remote["waking"],
+    )
 
 
 def wakeup(run: Run, same_cpu: bool) -> dict[str, Any]:
@@ -39,7 +60,7 @@ def wakeup(run: Run, same_cpu: bool) -> dict[str, Any]:
     m.cpus[1].llc_id = 1
     seen: dict[str, Any] = {}
 
-    def patch(rq: Any, p: Any, *_: Any) -> None:
+    def patch(_: Any, p: Any, *__: Any) -> None:
         # if (!strcmp(p->comm, "kthreadd")) { printk(...); dump_stack(); }
         if p.comm == "kthreadd" and "waking" in seen and "patch" not in seen:
             seen["patch"] = (k.running().comm, plain(k.running_stack()))
@@ -60,11 +81,11 @@ def wakeup(run: Run, same_cpu: bool) -> dict[str, Any]:
     del launcher
     text = k.dmesg()
     at = text.find("[+]")
-    seen["dmesg"] = text[text.rfind("\n", 0, at) + 1:].splitlines()[:16]
+    seen["dmesg"] = text[text.rfind("\n", 0, at) + 1 :].splitlines()[:16]
     return seen
 
 
-def pinned(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def pinned(sys: Sys, argv: list[str]) -> None:
     """Bind kthreadd to one CPU and oneself to another (or the same), then own the device."""
     sys.sched_setaffinity(2, [int(argv[2])])
     sys.sched_setaffinity(0, [int(argv[1])])
@@ -84,13 +105,24 @@ def in_order(stack: list[str], names: list[str]) -> bool:
 LAB = Lab(
     name="kthreadd-wakeup",
     title="who wakes kthreadd, and whom the notes' patch names",
-    question="The notes patch ttwu_do_wakeup() to print current->comm when kthreadd is woken.  Is that always the waker?",
+    question=(
+        "The notes patch ttwu_do_wakeup() to print current->comm when kthreadd is woken.  Is that always the waker?"
+    ),
     look="the two outputs of the patch, and the stack at sched_waking",
     answer=(
-        "No.  On the waker's own CPU ttwu_do_wakeup() is called from try_to_wake_up(), and current is who called kthread_create().  If kthreadd's runqueue belongs to a CPU that shares no cache with the waker's, try_to_wake_up() only queues the task there and sends an interrupt: "
-        "ttwu_do_wakeup() then runs in that CPU's interrupt (scheduler_ipi -> sched_ttwu_pending), and current is whatever was interrupted, often the idle task.  The waker is seen reliably at sched_waking, which try_to_wake_up() fires first: "
-        "echo stacktrace if comm == \"kthreadd\" into its trigger instead of patching."
+        "No.  On the waker's own CPU ttwu_do_wakeup() is called from try_to_wake_up(), and current is who called "
+        "kthread_create().  If kthreadd's runqueue belongs to a CPU that shares no cache with the waker's, "
+        "try_to_wake_up() only queues the task there and sends an interrupt: "
+        "ttwu_do_wakeup() then runs in that CPU's interrupt (scheduler_ipi -> sched_ttwu_pending), and current is "
+        "whatever was interrupted, often the idle task.  The waker is seen reliably at sched_waking, which "
+        "try_to_wake_up() fires first: "
+        'echo stacktrace if comm == "kthreadd" into its trigger instead of patching.'
     ),
     scenario=scenario,
-    mutant=Mutant("a wakeup is never handed to the other CPU", "kernel.sched.core:ttwu_queue", "ttwu_queue_remote(p, cpu, wake_flags)\n", "pass\n"),
+    mutant=Mutant(
+        "a wakeup is never handed to the other CPU",
+        "kernel.sched.core:ttwu_queue",
+        "ttwu_queue_remote(p, cpu, wake_flags)\n",
+        "pass\n",
+    ),
 )

@@ -1,7 +1,7 @@
 """What a lab is, and running one: `Lab`, `Run`, `run_lab`.
 
-A lab asks a question about the kernel, plays a scenario on a machine, shows what to look at, and checks what must be seen.  Each stands in
-a file of its own as ``LAB``; its scenario is a function that gets a `Run`.
+A lab asks a question about the kernel, plays a scenario on a machine, shows what to look at, and checks what must be
+seen.  Each stands in a file of its own as ``LAB``; its scenario is a function that gets a `Run`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Lab:
     name: str
     title: str
     question: str
-    look: str                               # what to look at in the output
+    look: str  # what to look at in the output
     answer: str
     scenario: Callable[[Run], None]
     mutant: Mutant
@@ -73,7 +73,9 @@ class Run:
         """Boot a machine of the run's flavour; it is closed when the run ends."""
         import taskscope
 
-        return self._stack.enter_context(taskscope.boot(cpus=cpus or self.lab.cpus, flavour=self.flavour, seed=self.seed, **options))
+        return self._stack.enter_context(
+            taskscope.boot(cpus=cpus or self.lab.cpus, flavour=self.flavour, seed=self.seed, **options)
+        )
 
     def check(self, what: str, passed: bool, seen: object = "") -> bool:
         """State something that must be seen.
@@ -113,18 +115,21 @@ class Run:
     # ---- evidence ------------------------------------------------------------------------------------
 
     def events(self, recording: Recording, event: str, **conditions: Any) -> list[dict[str, Any]]:
-        """Return the records of an event whose own fields have these values, oldest first: its fields with ``ts`` and ``cpu``."""
+        """Return the records of an event whose own fields have these values, oldest first.
+
+        Its fields with ``ts`` and ``cpu``.
+        """
         if recording.type(event) is None:
             return []
         table = recording.events(event)
         own = {column.removeprefix("fields."): column for column in table.columns}
         # A field that bears the name of a common column is called fields.NAME.
         own |= {column.removeprefix("fields."): column for column in table.columns if column.startswith("fields.")}
-        found = []
-        for row in table.iter_rows(named=True):
-            if all(row[own[name]] == value for name, value in conditions.items()):
-                found.append({name: row[column] for name, column in own.items()} | {"ts": row["ts"], "cpu": row["cpu"]})
-        return found
+        return [
+            {name: row[column] for name, column in own.items()} | {"ts": row["ts"], "cpu": row["cpu"]}
+            for row in table.iter_rows(named=True)
+            if all(row[own[name]] == value for name, value in conditions.items())
+        ]
 
     def life(self, recording: Recording, pid: int) -> Life:
         """Return the last life of a pid in a recording."""
@@ -147,7 +152,7 @@ def run_lab(lab: Lab, flavour: str = "4.19-arm", seed: int = 0, mutant: bool = F
     with ExitStack() as stack:
         if mutant:
             stack.enter_context(lab.mutant.applied())
-        stack.enter_context(run._stack)  # noqa: SLF001  the run's machines close with it
+        stack.enter_context(run._stack)
         try:
             lab.scenario(run)
         except Exception as error:

@@ -1,7 +1,7 @@
 """Mutants: named one-line changes of the executable kernel that a lab must notice.
 
-A mutant replaces one line of one kernel function while a machine runs, by compiling the changed source and giving the function that
-code.  It fails loudly when the line is not there any more.
+A mutant replaces one line of one kernel function while a machine runs, by compiling the changed source and giving the
+function that code.  It fails loudly when the line is not there any more.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -17,11 +18,24 @@ def scenario(run: Run) -> None:
     calls: list[str] = []
     with ExitStack() as probes:
         for name in ("exit_notify", "forget_original_parent", "find_new_reaper"):
-            probes.enter_context(k.probe(name, lambda *_, name=name: calls.append(name), when=lambda *_: k.running().comm == "to-init"))
+            probes.enter_context(
+                k.probe(name, lambda *_, name=name: calls.append(name), when=lambda *_: k.running().comm == "to-init")
+            )
         orphan(run, k, "to-init", to_init, "init", "init adopts")
     run.show(" -> ".join(calls[:3]), "calls in the dying parent")
-    run.equal("the way: exit_notify -> forget_original_parent -> find_new_reaper", calls[:3], ["exit_notify", "forget_original_parent", "find_new_reaper"])
-    orphan(run, k, "to-subreaper", to_subreaper, "to-subreaper", "the nearest ancestor that is a subreaper adopts, not the grandparent as such")
+    run.equal(
+        "the way: exit_notify -> forget_original_parent -> find_new_reaper",
+        calls[:3],
+        ["exit_notify", "forget_original_parent", "find_new_reaper"],
+    )
+    orphan(
+        run,
+        k,
+        "to-subreaper",
+        to_subreaper,
+        "to-subreaper",
+        "the nearest ancestor that is a subreaper adopts, not the grandparent as such",
+    )
     orphan(run, k, "to-thread", to_thread, "to-thread", "another thread of the same process adopts")
 
 
@@ -36,11 +50,25 @@ def orphan(run: Run, k: Any, name: str, program: Any, adopter: str, what: str) -
     siblings = [node.pid for node in children(old)]
     k.run(s=0.15)
     after = (task.real_parent.pid, task.parent.pid)
-    run.show([f"before: real_parent {before[0]} ({old.comm}), parent {before[1]}", f"after:  real_parent {after[0]} ({task.real_parent.comm}), parent {after[1]}"], f"{name}, child {pid}")
+    run.show(
+        [
+            f"before: real_parent {before[0]} ({old.comm}), parent {before[1]}",
+            f"after:  real_parent {after[0]} ({task.real_parent.comm}), parent {after[1]}",
+        ],
+        f"{name}, child {pid}",
+    )
     run.check(f"{name}: {what}", task.real_parent.comm == adopter and task.real_parent is not old, task.real_parent)
-    run.check(f"{name}: the kernel changes both fields: they are equal before and after", before[0] == before[1] and after[0] == after[1], (before, after))
-    run.check(f"{name}: it moved from the old parent's children to the new one's", pid in siblings and pid in [c.pid for c in children(task.real_parent)]
-              and pid not in [c.pid for c in children(old)])
+    run.check(
+        f"{name}: the kernel changes both fields: they are equal before and after",
+        before[0] == before[1] and after[0] == after[1],
+        (before, after),
+    )
+    run.check(
+        f"{name}: it moved from the old parent's children to the new one's",
+        pid in siblings
+        and pid in [c.pid for c in children(task.real_parent)]
+        and pid not in [c.pid for c in children(old)],
+    )
     k.run(s=0.5)
 
 
@@ -54,21 +82,21 @@ def children(task: Any) -> list[Any]:
     return found
 
 
-def to_init(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def to_init(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Have a child and die first."""
     pid = sys.clone(rest)
     sys.write(1, f"child {pid}\n".encode())
     sys.nanosleep(50_000_000)
 
 
-def to_subreaper(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def to_subreaper(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Be a subreaper with two generations below that do not adopt: the grandparent is none."""
     sys.prctl(PR_SET_CHILD_SUBREAPER, 1)
     sys.clone(generation, 2)
     sys.nanosleep(300_000_000)
 
 
-def generation(sys, left):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def generation(sys: Sys, left: int) -> None:
     """Be one of the generations between."""
     if left:
         sys.clone(generation, left - 1)
@@ -79,20 +107,20 @@ def generation(sys, left):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN2
     sys.nanosleep(50_000_000)
 
 
-def to_thread(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def to_thread(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Let a second thread have the child and end before the process does."""
     sys.pthread_create(parent_thread)
     sys.nanosleep(400_000_000)
 
 
-def parent_thread(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def parent_thread(sys: Sys) -> None:
     """Have a child and end as a thread."""
     pid = sys.clone(rest)
     sys.write(1, f"child {pid}\n".encode())
     sys.nanosleep(50_000_000)
 
 
-def rest(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def rest(sys: Sys) -> None:
     """Be the child."""
     sys.nanosleep(250_000_000)
 
@@ -103,9 +131,18 @@ LAB = Lab(
     question="The parent dies first: do real_parent and parent differ then, and who takes the child?",
     look="both fields before and after, in the three cases",
     answer=(
-        "They do not differ.  forget_original_parent() sets real_parent to the reaper, and parent too, unless the child is traced: only under ptrace do the two differ (parent is then the tracer).  find_new_reaper() asks in this order: another living thread of the same process, the "
-        "nearest ancestor that called prctl(PR_SET_CHILD_SUBREAPER), else init.  A grandparent as such is never asked.  The study notes say that the fields differ once the creator has died; the kernel's code above shows otherwise."
+        "They do not differ.  forget_original_parent() sets real_parent to the reaper, and parent too, unless the "
+        "child is traced: only under ptrace do the two differ (parent is then the tracer).  find_new_reaper() asks "
+        "in this order: another living thread of the same process, the "
+        "nearest ancestor that called prctl(PR_SET_CHILD_SUBREAPER), else init.  A grandparent as such is never "
+        "asked.  The study notes say that the fields differ once the creator has died; the kernel's code above "
+        "shows otherwise."
     ),
     scenario=scenario,
-    mutant=Mutant("only real_parent is changed", "kernel.exit:forget_original_parent", "                t.parent = t.real_parent\n", "                pass\n"),
+    mutant=Mutant(
+        "only real_parent is changed",
+        "kernel.exit:forget_original_parent",
+        "                t.parent = t.real_parent\n",
+        "                pass\n",
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 RESERVED_PIDS = 300
 
@@ -25,23 +26,39 @@ def scenario(run: Run) -> None:
     run.show([line if len(line) < 100 else line[:96] + " …" for line in lines], "what the program saw")
     run.equal("it ran to its end", code, 0)
     rows = {t.pid: t for t in k.ps().tasks}
-    run.equal("swapper is 0, init 1, kthreadd 2", (rows[0].comm[:7], rows[1].comm, rows[2].comm), ("swapper", "init", "kthreadd"))
+    run.equal(
+        "swapper is 0, init 1, kthreadd 2",
+        (rows[0].comm[:7], rows[1].comm, rows[2].comm),
+        ("swapper", "init", "kthreadd"),
+    )
     first = seen["forked"]
     run.equal("each fork gives the next number", first, list(range(first[0], first[0] + len(first))))
-    run.equal("getpid() is the thread group's id, in every thread; gettid() differs", seen["thread"][0], seen["main"][0])
-    run.check("the thread's own id is another, and not its tgid", seen["thread"][1] != seen["thread"][0] and seen["main"][0] == seen["main"][1])
+    run.equal(
+        "getpid() is the thread group's id, in every thread; gettid() differs", seen["thread"][0], seen["main"][0]
+    )
+    run.check(
+        "the thread's own id is another, and not its tgid",
+        seen["thread"][1] != seen["thread"][0] and seen["main"][0] == seen["main"][1],
+    )
     wrapped = seen["wrapped"]
     turn = next((n for n in range(1, len(wrapped)) if wrapped[n] < wrapped[n - 1]), None)
     run.check("pids wrap at pid_max", turn is not None and max(wrapped) == 699, wrapped[-5:])
     if turn is not None:
-        run.check(f"after the turn they go on from {RESERVED_PIDS} (RESERVED_PIDS), not from 1", wrapped[turn] >= RESERVED_PIDS, wrapped[turn])
+        run.check(
+            f"after the turn they go on from {RESERVED_PIDS} (RESERVED_PIDS), not from 1",
+            wrapped[turn] >= RESERVED_PIDS,
+            wrapped[turn],
+        )
         run.check("a number in use is skipped", seen["main"][0] not in wrapped)
-        run.check("a number of a task that has gone is given out again", bool(set(wrapped[turn:]) & set(wrapped[:turn])) or
-                  wrapped[turn] < first[0])
+        run.check(
+            "a number of a task that has gone is given out again",
+            bool(set(wrapped[turn:]) & set(wrapped[:turn])) or wrapped[turn] < first[0],
+        )
 
 
-def report(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def report(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Print the pids that forks give, the ids of a thread, and the pids around the turn."""
+
     def some(count: int) -> list[int]:
         pids = []
         for _ in range(count):
@@ -60,12 +77,12 @@ def report(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, 
     sys.puts("wrapped: " + " ".join(map(str, some(700))))
 
 
-def nothing(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def nothing(sys: Sys) -> int:  # noqa: ARG001
     """Be a child that ends at once."""
     return 0
 
 
-def thread(sys, ids):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def thread(sys: Sys, ids: list[int]) -> None:
     """Tell the ids of a thread."""
     ids += [sys.getpid(), sys.gettid()]
 
@@ -76,11 +93,16 @@ LAB = Lab(
     question="Does a higher pid mean a younger process?",
     look="the numbers of five forks in a row, getpid() and gettid() of a thread, and the numbers around pid_max",
     answer=(
-        "pid_t is an int, and alloc_pid() hands numbers out in a circle (idr_alloc_cyclic): the next free one after the last.  So a higher pid is a "
-        "younger task only until the numbers wrap at kernel.pid_max; after the turn they go on from RESERVED_PIDS (300), and numbers of dead tasks come "
-        "again.  getpid() is task_tgid_vnr(current): the id of the thread group, equal in all threads of a process and equal "
+        "pid_t is an int, and alloc_pid() hands numbers out in a circle (idr_alloc_cyclic): the next free one "
+        "after the last.  So a higher pid is a "
+        "younger task only until the numbers wrap at kernel.pid_max; after the turn they go on from RESERVED_PIDS "
+        "(300), and numbers of dead tasks come "
+        "again.  getpid() is task_tgid_vnr(current): the id of the thread group, equal in all threads of a process "
+        "and equal "
         "to pid only in the leader."
     ),
     scenario=scenario,
-    mutant=Mutant("numbers wrap to 1", "kernel.pid:alloc_pid", "RESERVED_PIDS if ns.idr_next > RESERVED_PIDS else 1", "1"),
+    mutant=Mutant(
+        "numbers wrap to 1", "kernel.pid:alloc_pid", "RESERVED_PIDS if ns.idr_next > RESERVED_PIDS else 1", "1"
+    ),
 )

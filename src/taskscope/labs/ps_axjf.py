@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.include.linux.sched import Task
 
 PF_KTHREAD, PF_WQ_WORKER = 0x20_0000, 0x20
 
@@ -15,38 +16,76 @@ def scenario(run: Run) -> None:
     table = terminal.type("ps -axjf")
     run.typed("ps -axjf", table)
     lines = [line for line in table.splitlines() if line[:5].strip().isdigit()]
-    run.check("the columns are those of the notes",
-              "PPID   PID  PGID   SID TTY      TPGID STAT   UID   TIME COMMAND" in table)
+    run.check(
+        "the columns are those of the notes", "PPID   PID  PGID   SID TTY      TPGID STAT   UID   TIME COMMAND" in table
+    )
     shown = {int(line.split()[1]): line for line in lines}
     kinds: dict[int, str] = {}
-    for task in k.machine_tasks():
-        kinds[task.pid] = kind_of(task)
-    run.show([f"{pid:5d}  {kinds[pid]:<22} {k.find(pid).comm}" for pid in sorted(kinds) if kinds[pid] != "user"],
-             "the same tasks, told apart by flags and thread function")
-    run.check("kernel threads are in brackets: they have no command line", all("[" in shown[p] for p in kinds if kinds[p] != "user" and p in shown))
+    tasks = {task.pid: task for task in k.machine_tasks()}
+    for pid, task in tasks.items():
+        kinds[pid] = kind_of(task)
+    run.show(
+        [f"{pid:5d}  {kinds[pid]:<22} {tasks[pid].comm}" for pid in sorted(kinds) if kinds[pid] != "user"],
+        "the same tasks, told apart by flags and thread function",
+    )
+    run.check(
+        "kernel threads are in brackets: they have no command line",
+        all("[" in shown[p] for p in kinds if kinds[p] != "user" and p in shown),
+    )
     run.equal("kthreadd is the one whose function is kthreadd()", [p for p in kinds if kinds[p] == "kthreadd"], [2])
     workers = [p for p in kinds if kinds[p] == "worker"]
-    run.check("kworker/… threads have PF_WQ_WORKER and run worker_thread()",
-              bool(workers) and all(k.find(p).comm.startswith("kworker/") and k.find(p).flags & PF_WQ_WORKER for p in workers), workers)
-    run.check("no other task has PF_WQ_WORKER but a rescuer of a workqueue",
-              all(kinds[p] in ("worker", "rescuer") for p in kinds if k.find(p).flags & PF_WQ_WORKER))
+    run.check(
+        "kworker/… threads have PF_WQ_WORKER and run worker_thread()",
+        bool(workers) and all(tasks[p].comm.startswith("kworker/") and tasks[p].flags & PF_WQ_WORKER for p in workers),
+        workers,
+    )
+    run.check(
+        "no other task has PF_WQ_WORKER but a rescuer of a workqueue",
+        all(kinds[p] in ("worker", "rescuer") for p in kinds if tasks[p].flags & PF_WQ_WORKER),
+    )
     irq = [p for p in kinds if kinds[p] == "irq thread"]
-    run.check("irq/number-name threads run irq_thread()", all(k.find(p).comm.startswith("irq/") for p in irq), irq)
+    expected = [] if run.new else ["irq/86-mmc1"]
+    run.equal(
+        "irq/number-name threads run irq_thread(): on the Pi that of the MMC controller",
+        [tasks[p].comm for p in irq],
+        expected,
+    )
+    if irq:
+        # The device interrupts: the handler wakes the thread, which does the second half.
+        action = k.machine.mmc1_action
+        k.interrupt(next(desc for desc in k.machine.irq_descs if desc.irq == 86))
+        k.run(s=0.01)
+        run.check(
+            "an interrupt of the device wakes it, and it runs the second half at priority 50 of SCHED_FIFO",
+            action.handled == 1 and tasks[irq[0]].rt_priority == 50,
+            (action.handled, tasks[irq[0]].rt_priority),
+        )
     per_cpu = [p for p in kinds if kinds[p] == "per-cpu (smpboot)"]
-    run.check("ksoftirqd/N and migration/N are one a CPU, bound to it (PF_NO_SETAFFINITY)",
-              {k.find(p).comm for p in per_cpu} >= {f"ksoftirqd/{n}" for n in range(run.lab.cpus)}
-              and all(k.find(p).flags & 0x400_0000 for p in per_cpu), [k.find(p).comm for p in per_cpu])
-    run.check("TTY is ? and TPGID -1 for what has no terminal", all(" ?  " in shown[p] and " -1 " in shown[p] for p in kinds if kinds[p] != "user" and p in shown))
+    run.check(
+        "ksoftirqd/N and migration/N are one a CPU, bound to it (PF_NO_SETAFFINITY)",
+        {tasks[p].comm for p in per_cpu} >= {f"ksoftirqd/{n}" for n in range(run.lab.cpus)}
+        and all(tasks[p].flags & 0x400_0000 for p in per_cpu),
+        [tasks[p].comm for p in per_cpu],
+    )
+    run.check(
+        "TTY is ? and TPGID -1 for what has no terminal",
+        all(" ?  " in shown[p] and " -1 " in shown[p] for p in kinds if kinds[p] != "user" and p in shown),
+    )
 
 
-def kind_of(task) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def kind_of(task: Task) -> str:
     """Say what kind a task is of, by its flags and the function it runs."""
     if not task.flags & PF_KTHREAD:
         return "user"
     if task.kthread is None:
         return "kthreadd" if task.pid == 2 else "kernel thread"
     name = getattr(task.kthread.threadfn, "__name__", "")
-    known = {"worker_thread": "worker", "rescuer_thread": "rescuer", "irq_thread": "irq thread", "smpboot_thread_fn": "per-cpu (smpboot)"}
+    known = {
+        "worker_thread": "worker",
+        "rescuer_thread": "rescuer",
+        "irq_thread": "irq thread",
+        "smpboot_thread_fn": "per-cpu (smpboot)",
+    }
     return known.get(name, f"{name}()")
 
 
@@ -56,12 +95,19 @@ LAB = Lab(
     question="How does one tell kthreadd, worker threads and interrupt threads apart?",
     look="the bracketed names below [kthreadd], and the second table: flags and thread function of each",
     answer=(
-        "All kernel threads have PF_KTHREAD and no mm, so that ps has no command line and prints the name in brackets.  What they are "
-        "is the function given to kthread_create(): worker_thread() for kworker/… (which sets PF_WQ_WORKER), rescuer_thread() for the "
-        "rescuer of a workqueue such as rcu_gp, irq_thread() for irq/number-name, smpboot_thread_fn() for the threads that "
+        "All kernel threads have PF_KTHREAD and no mm, so that ps has no command line and prints the name in "
+        "brackets.  What they are "
+        "is the function given to kthread_create(): worker_thread() for kworker/… (which sets PF_WQ_WORKER), "
+        "rescuer_thread() for the "
+        "rescuer of a workqueue such as rcu_gp, irq_thread() for irq/number-name, smpboot_thread_fn() for the "
+        "threads that "
         "each CPU has.  The name is only the format string of whoever asked."
     ),
     scenario=scenario,
-    mutant=Mutant("workers do not say that they are workers", "kernel.workqueue:worker_thread",
-                  "    current.flags |= PF_WQ_WORKER\n", "    pass\n"),
+    mutant=Mutant(
+        "workers do not say that they are workers",
+        "kernel.workqueue:worker_thread",
+        "    current.flags |= PF_WQ_WORKER\n",
+        "    pass\n",
+    ),
 )

@@ -29,15 +29,28 @@ def scenario(run: Run) -> None:
     wrong = [pid for pid in parent if pid in rows and rows[pid].ppid != parent[pid]]
     run.check("each line stands under its parent (real_parent of the task descriptor)", not wrong, wrong)
     kthreads = [t.pid for t in rows.values() if t.kind == "kthread" and t.pid != 2]
-    run.check("every kernel thread is a child of kthreadd (2)", bool(kthreads) and all(rows[p].ppid == 2 for p in kthreads),
-              [p for p in kthreads if rows[p].ppid != 2])
-    run.check("kthreadd and init are children of nobody in the list (of swapper, 0)", rows[1].ppid == 0 and rows[2].ppid == 0)
+    run.check(
+        "every kernel thread is a child of kthreadd (2)",
+        bool(kthreads) and all(rows[p].ppid == 2 for p in kthreads),
+        [p for p in kthreads if rows[p].ppid != 2],
+    )
+    run.check(
+        "kthreadd and init are children of nobody in the list (of swapper, 0)", rows[1].ppid == 0 and rows[2].ppid == 0
+    )
     proc = k.pids("raspbian_proc")
-    run.check("raspbian_proc stands under the shell, which stands under init",
-              bool(proc) and parent.get(proc[0]) == shell and parent.get(shell) == 1, (proc, parent.get(shell)))
-    run.check("a job is a process group of its own in the shell's session",
-              bool(proc) and rows[proc[0]].pgid == proc[0] and rows[proc[0]].sid == shell, rows.get(proc[0] if proc else 0))
-    run.check("kernel threads have no group and no session", all(rows[p].pgid == 0 and rows[p].sid == 0 for p in kthreads))
+    run.check(
+        "raspbian_proc stands under the shell, which stands under init",
+        bool(proc) and parent.get(proc[0]) == shell and parent.get(shell) == 1,
+        (proc, parent.get(shell)),
+    )
+    run.check(
+        "a job is a process group of its own in the shell's session",
+        bool(proc) and rows[proc[0]].pgid == proc[0] and rows[proc[0]].sid == shell,
+        rows.get(proc[0] if proc else 0),
+    )
+    run.check(
+        "kernel threads have no group and no session", all(rows[p].pgid == 0 and rows[p].sid == 0 for p in kthreads)
+    )
 
 
 LAB = Lab(
@@ -46,11 +59,17 @@ LAB = Lab(
     question="Who is whose child, and where do kernel threads come from?",
     look="the indentation: kthreadd with all kernel threads below it, init with the shell and what it started",
     answer=(
-        "There are two families.  Everything in user space descends from init (pid 1), everything in the kernel from kthreadd (pid 2); "
+        "There are two families.  Everything in user space descends from init (pid 1), everything in the kernel "
+        "from kthreadd (pid 2); "
         "both are children of swapper (pid 0), which rest_init() made them from.  ps draws the tree from PPID, that is "
-        "task_struct.real_parent.  PGID and SID of kernel threads are 0, the ids of swapper, which nothing has changed since."
+        "task_struct.real_parent.  PGID and SID of kernel threads are 0, the ids of swapper, which nothing has "
+        "changed since."
     ),
     scenario=scenario,
-    mutant=Mutant("a kernel thread is made by whoever asks, not by kthreadd", "kernel.fork:copy_process",
-                  "p.real_parent = current\n", "p.real_parent = current if current.mm is not None else m.init_task\n"),
+    mutant=Mutant(
+        "a kernel thread is made by whoever asks, not by kthreadd",
+        "kernel.fork:copy_process",
+        "p.real_parent = current\n",
+        "p.real_parent = current if current.mm is not None else m.init_task\n",
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 
 def scenario(run: Run) -> None:
@@ -14,10 +15,17 @@ def scenario(run: Run) -> None:
     terminal = k.terminal()
     table = terminal.type("ps -ely")
     run.typed("ps -ely", table)
-    rows = [line.split(None, 12) for line in table.splitlines() if line.split(None, 1)[:1] and line[0] in "SRDITZ" and line[1] == " "]
+    rows = [
+        line.split(None, 12)
+        for line in table.splitlines()
+        if line.split(None, 1)[:1] and line[0] in "SRDITZ" and line[1] == " "
+    ]
     header, rows = rows[0], rows[1:]
-    run.equal("the columns are those of the notes", header,
-              "S UID PID PPID C PRI NI RSS SZ WCHAN TTY TIME CMD".split())
+    run.equal(
+        "the columns are those of the notes",
+        header,
+        ["S", "UID", "PID", "PPID", "C", "PRI", "NI", "RSS", "SZ", "WCHAN", "TTY", "TIME", "CMD"],
+    )
     by_pid = {int(row[2]): row for row in rows}
     walked = []
     node = k.machine.init_task.tasks.next
@@ -27,33 +35,56 @@ def scenario(run: Run) -> None:
     leaders = [task.pid for task in walked]
     alive = set(leaders)
     run.show([f"{task.pid:5d} {task.comm}" for task in walked[:12]], "the walk along init_task.tasks, first 12")
-    run.check("ps lists what the list holds, and ps itself, which has gone since", set(by_pid) - alive <= {max(by_pid)} and alive <= set(by_pid),
-              sorted(set(by_pid) ^ alive))
+    run.check(
+        "ps lists what the list holds, and ps itself, which has gone since",
+        set(by_pid) - alive <= {max(by_pid)} and alive <= set(by_pid),
+        sorted(set(by_pid) ^ alive),
+    )
     run.check("the list is in the order of creation", leaders == sorted(leaders), leaders)
-    run.check("the head of the list is init_task (swapper, pid 0), which is not in the table", k.machine.init_task.pid == 0 and 0 not in by_pid)
+    run.check(
+        "the head of the list is init_task (swapper, pid 0), which is not in the table",
+        k.machine.init_task.pid == 0 and 0 not in by_pid,
+    )
     threads = [t for t in k.ps().tasks if t.kind == "thread"]
-    run.check("a thread that is no group leader is in no entry of the list", bool(threads) and all(t.pid not in by_pid for t in threads), threads)
-    run.equal("pid 1 is init, pid 2 is kthreadd", (by_pid[1][12], by_pid[2][12], by_pid[2][3]), ("init", "kthreadd", "0"))
+    run.check(
+        "a thread that is no group leader is in no entry of the list",
+        bool(threads) and all(t.pid not in by_pid for t in threads),
+        threads,
+    )
+    run.equal(
+        "pid 1 is init, pid 2 is kthreadd", (by_pid[1][12], by_pid[2][12], by_pid[2][3]), ("init", "kthreadd", "0")
+    )
     # Since 6.9 rescuers say what they are: kworker/R-rcu_gp.
     names = {row[12].removeprefix("kworker/R-"): row for row in rows}
-    run.equal("rcu_gp: state I, PRI 60, NI -20", [names.get("rcu_gp", [""] * 13)[n] for n in (0, 5, 6)], ["I", "60", "-20"])
+    run.equal(
+        "rcu_gp: state I, PRI 60, NI -20", [names.get("rcu_gp", [""] * 13)[n] for n in (0, 5, 6)], ["I", "60", "-20"]
+    )
     missing = [name for name in ("rcu_gp", "rcu_par_gp", "mm_percpu_wq", "ksoftirqd/0") if name not in names]
     run.check("the kernel threads of the notes are there", not missing, missing)
-    later = {"rcu_tasks_rude_", "rcu_tasks_trace"} & {name[:15] for name in names} or {n for n in names if n.startswith("rcu_tasks_")}
+    later = {"rcu_tasks_rude_", "rcu_tasks_trace"} & {name[:15] for name in names} or {
+        n for n in names if n.startswith("rcu_tasks_")
+    }
     run.check("the rcu_tasks_ threads exist from 5.10 on, not in 4.19", bool(later) == run.new, sorted(later))
-    run.check("WCHAN of the shell is read from its stack: it waits for ps in do_wait()", by_pid[terminal.process.pid or 0][9] == "do_wai",
-              by_pid[terminal.process.pid or 0][9])
-    run.check("ps itself runs: R, WCHAN -", by_pid[max(by_pid)][0] == "R" and by_pid[max(by_pid)][9] == "-", by_pid[max(by_pid)])
+    run.check(
+        "WCHAN of the shell is read from its stack: it waits for ps in do_wait()",
+        by_pid[terminal.process.pid or 0][9] == "do_wai",
+        by_pid[terminal.process.pid or 0][9],
+    )
+    run.check(
+        "ps itself runs: R, WCHAN -",
+        by_pid[max(by_pid)][0] == "R" and by_pid[max(by_pid)][9] == "-",
+        by_pid[max(by_pid)],
+    )
     del threaded
 
 
-def with_thread(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def with_thread(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Have a second thread, and sleep."""
     sys.pthread_create(waiting)
     sys.pause()
 
 
-def waiting(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def waiting(sys: Sys) -> None:
     """Be the thread."""
     sys.pause()
 
@@ -64,13 +95,22 @@ LAB = Lab(
     question="Where does ps get its list from, who is in it, and who is not?",
     look="the first rows: init 1, kthreadd 2, and the kernel's own threads with state I, PRI 60, NI -20",
     answer=(
-        "Every thread group leader is linked through task_struct.tasks into one circular list whose head is init_task, the task_struct of "
-        "swapper (pid 0).  The head itself is not an entry, so ps never shows pid 0; nor are threads that are not leaders, "
-        "which hang on their leader's thread_group.  copy_process() adds at the tail (list_add_tail_rcu), so the list is in the order of "
-        "creation.  Idle workers sleep in TASK_IDLE, shown as I; a rescuer like rcu_gp has nice -20, which ps -l prints as "
-        "PRI 60.  WCHAN is not stored anywhere: it is the innermost function on the sleeping task's kernel stack that is not the scheduler's."
+        "Every thread group leader is linked through task_struct.tasks into one circular list whose head is "
+        "init_task, the task_struct of "
+        "swapper (pid 0).  The head itself is not an entry, so ps never shows pid 0; nor are threads that are not "
+        "leaders, "
+        "which hang on their leader's thread_group.  copy_process() adds at the tail (list_add_tail_rcu), so the "
+        "list is in the order of "
+        "creation.  Idle workers sleep in TASK_IDLE, shown as I; a rescuer like rcu_gp has nice -20, which ps -l "
+        "prints as "
+        "PRI 60.  WCHAN is not stored anywhere: it is the innermost function on the sleeping task's kernel stack "
+        "that is not the scheduler's."
     ),
     scenario=scenario,
-    mutant=Mutant("a new process is put at the front of the list", "kernel.fork:copy_process",
-                  "list_add_tail_rcu(p.tasks, m.init_task.tasks)", "list_add(p.tasks, m.init_task.tasks)"),
+    mutant=Mutant(
+        "a new process is put at the front of the list",
+        "kernel.fork:copy_process",
+        "list_add_tail_rcu(p.tasks, m.init_task.tasks)",
+        "list_add(p.tasks, m.init_task.tasks)",
+    ),
 )

@@ -19,16 +19,27 @@ def scenario(run: Run) -> None:
     recording = k.recording()
     life = next(x for x in recording.lives if x.comm == "raspbian_exit")
     run.show(str(life).splitlines(), "its life, told from the recording")
-    run.show(log_of(recording, ("do_exit", f"comm=raspbian_exit pid={life.pid}", "signal_generate: sig=17")), "lines of the log")
-    stage_one(run, recording, life, shell)
+    run.show(
+        log_of(recording, ("do_exit", f"comm=raspbian_exit pid={life.pid}", "signal_generate: sig=17")),
+        "lines of the log",
+    )
+    stage_one(run, life, shell)
     stage_two(run, recording, life, 3)
     assert life.exit is not None
     run.equal("it ended by itself, by no signal", life.exit.signal, None)
     run.check("nobody sent it a signal", not [s for s in life.signals if s.sig != SIGCHLD], life.signals)
     stack = list(life.exit.stack or function_stack(recording, life.pid, "do_exit"))
     run.show(stack, "how it came to do_exit(), innermost first")
-    run.check(f"the way: do_exit <- do_group_exit <- {run.name('sys_exit_group')}", ordered(stack, ["do_exit", "do_group_exit", run.name("sys_exit_group")]), stack)
-    run.check("SIGCHLD (17) goes to its parent", life.exit.notified_sig == SIGCHLD and life.exit.notified is not None and life.exit.notified.pid == shell, life.exit)
+    run.check(
+        f"the way: do_exit <- do_group_exit <- {run.name('sys_exit_group')}",
+        ordered(stack, ["do_exit", "do_group_exit", run.name("sys_exit_group")]),
+        stack,
+    )
+    run.check(
+        "SIGCHLD (17) goes to its parent",
+        life.exit.notified_sig == SIGCHLD and life.exit.notified is not None and life.exit.notified.pid == shell,
+        life.exit,
+    )
     run.check("the shell's $? is 0", terminal.text.rstrip().splitlines()[-2].strip() == "0", terminal.text[-60:])
 
 
@@ -38,9 +49,15 @@ LAB = Lab(
     question="What is different when the program ends by itself instead of being killed?",
     look="the stack of do_exit(): it comes from a system call, not from a signal",
     answer=(
-        "exit(EXIT_SUCCESS) becomes the system call exit_group: sys_exit_group -> do_group_exit -> do_exit.  From do_exit() on nothing is different, SIGCHLD to the parent included; only the exit code is 0 in the "
+        "exit(EXIT_SUCCESS) becomes the system call exit_group: sys_exit_group -> do_group_exit -> do_exit.  From "
+        "do_exit() on nothing is different, SIGCHLD to the parent included; only the exit code is 0 in the "
         "upper byte of the wait status instead of a signal in the lower."
     ),
     scenario=scenario,
-    mutant=Mutant("exit_group() ends as by a signal", "kernel.exit:sys_exit_group", "(error_code & 0xFF) << 8", "(error_code & 0xFF) | 1"),
+    mutant=Mutant(
+        "exit_group() ends as by a signal",
+        "kernel.exit:sys_exit_group",
+        "(error_code & 0xFF) << 8",
+        "(error_code & 0xFF) | 1",
+    ),
 )

@@ -60,8 +60,19 @@ def scenario(run: Run) -> None:
     out = terminal.type("./set_ftrace.sh")
     run.typed("./set_ftrace.sh", out)
     said = [line for line in out.splitlines() if "abled" in line or "tracing" in line]
-    run.equal("every line of the script works", said, ["tracing_off", "events disabled", "function tracer enabled", "set_ftrace_filter enabled", "event enabled",
-                                                      "function stack trace enabled", "tracing_on"])
+    run.equal(
+        "every line of the script works",
+        said,
+        [
+            "tracing_off",
+            "events disabled",
+            "function tracer enabled",
+            "set_ftrace_filter enabled",
+            "event enabled",
+            "function stack trace enabled",
+            "tracing_on",
+        ],
+    )
     run.check("no line complains", not any(word in out for word in ("No such", "denied", "Invalid", "error")), out)
     terminal.type("raspbian_proc &")
     proc = k.pids("raspbian_proc")[0]
@@ -73,28 +84,54 @@ def scenario(run: Run) -> None:
     shown = [line for line in lines if f"-{proc} " in line or f"pid={proc}" in line or f"next_pid={proc}" in line]
     run.show([*lines[:11], *shown[:10]], "ftrace_log.c")
     filtered = k.read(f"{D}/set_ftrace_filter").decode().split()
-    run.check("the filter holds the functions that the globs match", {run.name("sys_clone"), "do_exit", run.name("_do_fork"), run.name("copy_process")} <= set(filtered), filtered)
-    run.check("set_ftrace_filter takes only what available_filter_functions has", set(filtered) <= set(k.read(f"{D}/available_filter_functions").decode().split()))
-    run.check("the log is a function trace with its header", lines[0] == "# tracer: function" and any("TASK-PID" in line for line in lines[:12]), lines[:12])
-    run.check(f"it has {run.name('copy_process')} called by {run.name('_do_fork')}", any(f"{run.name('copy_process')}" in line and f"<-{run.name('_do_fork')}" in line for line in lines)
-              or any(run.name("copy_process") in line and run.name("_do_fork") in line for line in lines))
-    run.check("a stack follows each function", any("<stack trace>" in line for line in lines) and any(line.startswith(" => ") for line in lines))
-    run.check("the fork, the switches, the signal and the exit of raspbian_proc are in it",
-              any("sched_process_fork" in line and f"child_pid={proc}" in line for line in lines) and any("sched_switch" in line and f"next_pid={proc}" in line for line in lines)
-              and any("signal_generate" in line and f"pid={proc}" in line and "sig=9" in line for line in lines)
-              and any("sched_process_exit" in line and f"pid={proc}" in line for line in lines))
-    run.check("what was not enabled is not in it", not any("task_newtask" in line or "sched_waking:" in line for line in lines))
-    from taskscope.recording import Recording
-
+    run.check(
+        "the filter holds the functions that the globs match",
+        {run.name("sys_clone"), "do_exit", run.name("_do_fork"), run.name("copy_process")} <= set(filtered),
+        filtered,
+    )
+    run.check(
+        "set_ftrace_filter takes only what available_filter_functions has",
+        set(filtered) <= set(k.read(f"{D}/available_filter_functions").decode().split()),
+    )
+    run.check(
+        "the log is a function trace with its header",
+        lines[0] == "# tracer: function" and any("TASK-PID" in line for line in lines[:12]),
+        lines[:12],
+    )
+    run.check(
+        f"it has {run.name('copy_process')} called by {run.name('_do_fork')}",
+        any(f"{run.name('copy_process')}" in line and f"<-{run.name('_do_fork')}" in line for line in lines)
+        or any(run.name("copy_process") in line and run.name("_do_fork") in line for line in lines),
+    )
+    run.check(
+        "a stack follows each function",
+        any("<stack trace>" in line for line in lines) and any(line.startswith(" => ") for line in lines),
+    )
+    run.check(
+        "the fork, the switches, the signal and the exit of raspbian_proc are in it",
+        any("sched_process_fork" in line and f"child_pid={proc}" in line for line in lines)
+        and any("sched_switch" in line and f"next_pid={proc}" in line for line in lines)
+        and any("signal_generate" in line and f"pid={proc}" in line and "sig=9" in line for line in lines)
+        and any("sched_process_exit" in line and f"pid={proc}" in line for line in lines),
+    )
+    run.check(
+        "what was not enabled is not in it",
+        not any("task_newtask" in line or "sched_waking:" in line for line in lines),
+    )
     import tempfile
+
+    from taskscope.recording import Recording
 
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
         f.write(log)
         f.flush()
         recording = Recording.open(f.name)
         life = run.life(recording, proc)
-        run.check("the copied text is a recording like one of a real kernel: taskscope tells the life from it",
-                  life.exit is not None and life.exit.signal == 9, life.exit)
+        run.check(
+            "the copied text is a recording like one of a real kernel: taskscope tells the life from it",
+            life.exit is not None and life.exit.signal == 9,
+            life.exit,
+        )
     run.equal("tracing is off again", k.read(f"{D}/tracing_on").decode().strip(), "0")
 
 
@@ -104,10 +141,19 @@ LAB = Lab(
     question="What does each line of set_ftrace.sh and get_ftrace.sh do?",
     look="the scripts' output, and the log that they make",
     answer=(
-        "tracing_on 0 stops recording; current_tracer function selects the function tracer, which patches the functions in set_ftrace_filter (> sets, >> adds; globs are matched against available_filter_functions); events/…/enable switches trace events on; options/func_stack_trace records the call stack behind each function; "
-        "tracing_on 1 begins.  get_ftrace.sh stops it and copies trace, the buffer as text.  On kernels since 5.10 _do_fork is kernel_clone, and on x86-64 sys_clone is __x64_sys_clone: a filter with the old names is refused."
+        "tracing_on 0 stops recording; current_tracer function selects the function tracer, which patches the "
+        "functions in set_ftrace_filter (> sets, >> adds; globs are matched against available_filter_functions); "
+        "events/…/enable switches trace events on; options/func_stack_trace records the call stack behind each "
+        "function; "
+        "tracing_on 1 begins.  get_ftrace.sh stops it and copies trace, the buffer as text.  On kernels since 5.10 "
+        "_do_fork is kernel_clone, and on x86-64 sys_clone is __x64_sys_clone: a filter with the old names is "
+        "refused."
     ),
     scenario=scenario,
-    mutant=Mutant("the filter's globs match nothing but themselves", "kernel.trace.trace_events_filter:glob_match",
-                  "re.fullmatch(_glob(pattern), text, re.DOTALL) is not None", "pattern == text"),
+    mutant=Mutant(
+        "the filter's globs match nothing but themselves",
+        "kernel.trace.trace_events_filter:glob_match",
+        "re.fullmatch(_glob(pattern), text, re.DOTALL) is not None",
+        "pattern == text",
+    ),
 )

@@ -7,6 +7,7 @@ from typing import Any
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
 from taskscope.model.flavours import FLAVOURS
+from taskscope.model.user.libc import Sys
 
 
 def scenario(run: Run) -> None:
@@ -29,24 +30,50 @@ def scenario(run: Run) -> None:
         p.wait()
         k.run(s=1)
         after = counts(k)
-        run.show([f"{name:<22} {before[name]:>8} {during[name]:>8} {after[name]:>8}" for name in before], "before, with 10 children, after")
-        run.equal("each child takes a task_struct from the slab (and the parent one)", during["task_struct"] - before["task_struct"], 11)
-        run.equal("the slab gives out objects of sizeof(struct task_struct), one address each", len({address for _, address, _ in births}), len(births))
+        run.show(
+            [f"{name:<22} {before[name]:>8} {during[name]:>8} {after[name]:>8}" for name in before],
+            "before, with 10 children, after",
+        )
+        run.equal(
+            "each child takes a task_struct from the slab (and the parent one)",
+            during["task_struct"] - before["task_struct"],
+            11,
+        )
+        run.equal(
+            "the slab gives out objects of sizeof(struct task_struct), one address each",
+            len({address for _, address, _ in births}),
+            len(births),
+        )
         run.equal("after their end all are back", after["task_struct"], before["task_struct"])
         kind = "vmalloc areas" if vmap else "stack pages"
         size = 11 if vmap else 11 * (FLAVOURS[run.flavour].thread_size // 4096)
         cached = before["cached stacks"]
-        run.check(f"stacks are {'vmalloc areas' if vmap else 'pages of order THREAD_SIZE_ORDER (1)'}: {size} more, those from the cache aside",
-                  size - cached <= during[kind] - before[kind] <= size, (during[kind], before[kind], cached))
+        run.check(
+            f"stacks are {'vmalloc areas' if vmap else 'pages of order THREAD_SIZE_ORDER (1)'}: {size} more, those "
+            "from the cache aside",
+            size - cached <= during[kind] - before[kind] <= size,
+            (during[kind], before[kind], cached),
+        )
         births.clear()
         p = k.spawn(serial, name="serial")
         p.wait()
-    run.show([f"pid {pid}: task_struct {address:#x}, stack {stack:#x}" for pid, address, stack in births], "five children one after the other")
+    run.show(
+        [f"pid {pid}: task_struct {address:#x}, stack {stack:#x}" for pid, address, stack in births],
+        "five children one after the other",
+    )
     run.check("addresses are used again", len({stack for _, _, stack in births}) < len(births), births)
     if vmap:
-        run.check("the CPU keeps at most two freed stacks (NR_CACHED_STACKS)", 0 < after["cached stacks"] <= 2, after["cached stacks"])
+        run.check(
+            "the CPU keeps at most two freed stacks (NR_CACHED_STACKS)",
+            0 < after["cached stacks"] <= 2,
+            after["cached stacks"],
+        )
     else:
-        run.check("nothing is cached: the pages go back to the allocator", after["cached stacks"] == 0 and after["stack pages"] == before["stack pages"], after)
+        run.check(
+            "nothing is cached: the pages go back to the allocator",
+            after["cached stacks"] == 0 and after["stack pages"] == before["stack pages"],
+            after,
+        )
     child = k.find(2)
     assert child is not None
     run.equal("a stack's last word holds STACK_END_MAGIC", k.machine.memory[end_of(k, child)], 0x57AC6E9D)
@@ -66,8 +93,12 @@ def counts(k: Any) -> dict[str, int]:
     m = k.machine
     with k.current():
         return {
-            "task_struct": m.task_struct_cachep.active, "sighand": m.sighand_cachep.active, "signal": m.signal_cachep.active, "mm": m.mm_cachep.active,
-            "stack pages": stack_pages(m), "vmalloc areas": len(getattr(m, "vmap_areas", ())),
+            "task_struct": m.task_struct_cachep.active,
+            "sighand": m.sighand_cachep.active,
+            "signal": m.signal_cachep.active,
+            "mm": m.mm_cachep.active,
+            "stack pages": stack_pages(m),
+            "vmalloc areas": len(getattr(m, "vmap_areas", ())),
             "cached stacks": sum(one is not None for cached in m.cached_stacks for one in cached),
         }
 
@@ -76,10 +107,11 @@ def stack_pages(m: Any) -> int:
     """Return how many pages are kernel stacks of tasks."""
     if m.flavour.switches.vmap_stack:
         return 0
-    return sum(1 for address, what in m.memory.items() if type(what).__name__ == "ThreadInfo" and address) * (m.flavour.thread_size // 4096)
+    stacks = sum(1 for address, what in m.memory.items() if type(what).__name__ == "ThreadInfo" and address)
+    return stacks * int(m.flavour.thread_size // 4096)
 
 
-def family(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def family(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Have ten children at once."""
     pids = [sys.clone(rest) for _ in range(10)]
     sys.puts("alive")
@@ -87,19 +119,19 @@ def family(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, 
         sys.waitpid(pid)
 
 
-def rest(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def rest(sys: Sys) -> None:
     """Be there for a while."""
     sys.nanosleep(200_000_000)
 
 
-def serial(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def serial(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Have five children one after the other, with time for RCU between."""
     for _ in range(5):
         sys.waitpid(sys.clone(at_once))
         sys.nanosleep(100_000_000)
 
 
-def at_once(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def at_once(sys: Sys) -> int:  # noqa: ARG001
     """End at once."""
     return 0
 
@@ -110,10 +142,17 @@ LAB = Lab(
     question="Where do the task_struct and the stack of a new task come from, and where do they go?",
     look="the counts before, during and after, and the addresses of children that follow each other",
     answer=(
-        "dup_task_struct() takes the task_struct from the slab task_struct_cachep and the stack from alloc_thread_stack_node(): on 4.19-arm two pages at once (THREAD_SIZE_ORDER 1), on x86-64 with CONFIG_VMAP_STACK first one of the two stacks that the CPU keeps (cached_stacks), else "
-        "__vmalloc_node_range().  setup_thread_stack() then copies the parent's thread_info and sets its task.  Both are given back when the last references go, so the next child often gets the same addresses."
+        "dup_task_struct() takes the task_struct from the slab task_struct_cachep and the stack from "
+        "alloc_thread_stack_node(): on 4.19-arm two pages at once (THREAD_SIZE_ORDER 1), on x86-64 with "
+        "CONFIG_VMAP_STACK first one of the two stacks that the CPU keeps (cached_stacks), else "
+        "__vmalloc_node_range().  setup_thread_stack() then copies the parent's thread_info and sets its task.  "
+        "Both are given back when the last references go, so the next child often gets the same addresses."
     ),
     scenario=scenario,
-    mutant=Mutant("stacks are not given back", "kernel.fork:free_thread_stack",
-                  "        page_alloc.free_pages(tsk.stack, (m.flavour.thread_size // page_alloc.PAGE_SIZE).bit_length() - 1)\n", "        pass\n"),
+    mutant=Mutant(
+        "stacks are not given back",
+        "kernel.fork:free_thread_stack",
+        "        page_alloc.free_pages(tsk.stack, (m.flavour.thread_size // page_alloc.PAGE_SIZE).bit_length() - 1)\n",
+        "        pass\n",
+    ),
 )

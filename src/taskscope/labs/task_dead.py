@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 TASK_DEAD, PF_NOFREEZE = 0x80, 0x8000
 
@@ -20,6 +21,7 @@ def scenario(run: Run) -> None:
         def seen(p: Any, *_: Any) -> None:
             if p.comm == "mortal":
                 log.append((name, p.pid, f"{k.running().comm}-{k.running().pid}", k.running().pid, p.usage))
+
         return seen
 
     def dying(*_: Any) -> None:
@@ -27,42 +29,71 @@ def scenario(run: Run) -> None:
         if t.comm == "mortal":
             dead[t.pid] = (t.state, t.flags)
 
-    def switched(preempt: Any, prev: Any, next_: Any) -> None:
+    def switched(_: Any, prev: Any, next_: Any) -> None:
         if prev.comm == "mortal" and prev.state == TASK_DEAD:
             log.append(("last switch", prev.pid, f"to {next_.comm}-{next_.pid}", next_.pid, prev.usage))
             dead[prev.pid] = (prev.state, prev.flags)
 
     k.install(mortal, "/usr/local/bin/mortal")
-    with (k.probe("put_task_stack", note("put_task_stack")), k.probe("__put_task_struct", note("__put_task_struct")), k.probe("release_task", note("release_task")),
-          k.probe("delayed_put_task_struct", note("delayed_put_task_struct")), k.probe("sched_switch", switched)):
+    with (
+        k.probe("put_task_stack", note("put_task_stack")),
+        k.probe("__put_task_struct", note("__put_task_struct")),
+        k.probe("release_task", note("release_task")),
+        k.probe("delayed_put_task_struct", note("delayed_put_task_struct")),
+        k.probe("sched_switch", switched),
+    ):
         p = k.spawn(parent, name="parent")
         p.wait()
         k.run(s=0.5)
-    run.show([f"{name:<24} of {pid} by {who:<18} references left: {usage}" for name, pid, who, _, usage in log], "the ends of the tasks called mortal")
+    run.show(
+        [f"{name:<24} of {pid} by {who:<18} references left: {usage}" for name, pid, who, _, usage in log],
+        "the ends of the tasks called mortal",
+    )
     pids = sorted({entry[1] for entry in log})
     for pid in pids:
         mine = [entry for entry in log if entry[1] == pid]
         names = [entry[0] for entry in mine]
         after = next((e for e in mine if e[0] == "last switch"), None)
         stack = next((e for e in mine if e[0] == "put_task_stack"), None)
-        run.check(f"{pid}: TASK_DEAD and PF_NOFREEZE in its last switch", pid in dead and dead[pid][0] == TASK_DEAD and bool(dead[pid][1] & PF_NOFREEZE), dead.get(pid))
-        run.check(f"{pid}: its stack is dropped by the next task, which came to run in finish_task_switch()", after is not None and stack is not None and stack[3] == after[3] != pid,
-                  (after, stack))
-        run.check(f"{pid}: the task_struct is freed once, after release_task() and an RCU grace period",
-                  names.count("__put_task_struct") == 1 and names.index("release_task") < names.index("delayed_put_task_struct") <= names.index("__put_task_struct"), names)
+        run.check(
+            f"{pid}: TASK_DEAD and PF_NOFREEZE in its last switch",
+            pid in dead and dead[pid][0] == TASK_DEAD and bool(dead[pid][1] & PF_NOFREEZE),
+            dead.get(pid),
+        )
+        run.check(
+            f"{pid}: its stack is dropped by the next task, which came to run in finish_task_switch()",
+            after is not None and stack is not None and stack[3] == after[3] != pid,
+            (after, stack),
+        )
+        run.check(
+            f"{pid}: the task_struct is freed once, after release_task() and an RCU grace period",
+            names.count("__put_task_struct") == 1
+            and names.index("release_task")
+            < names.index("delayed_put_task_struct")
+            <= names.index("__put_task_struct"),
+            names,
+        )
     run.equal("three died", len(pids), 3)
     zombie = pids[0]
-    mine = [e[0] for e in log if e[1] == zombie]
-    run.check("the one that was a zombie for a while: the switch first, the reaper much later", mine.index("last switch") < mine.index("release_task"), mine)
-    run.check("so the last reference is not always dropped in finish_task_switch(): RCU drops it", mine[-1] == "__put_task_struct" and mine[-2] == "delayed_put_task_struct", mine)
+    order = [e[0] for e in log if e[1] == zombie]
+    run.check(
+        "the one that was a zombie for a while: the switch first, the reaper much later",
+        order.index("last switch") < order.index("release_task"),
+        order,
+    )
+    run.check(
+        "so the last reference is not always dropped in finish_task_switch(): RCU drops it",
+        order[-1] == "__put_task_struct" and order[-2] == "delayed_put_task_struct",
+        order,
+    )
 
 
-def mortal(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def mortal(sys: Sys, argv: list[str]) -> int:  # noqa: ARG001
     """Die."""
     return 0
 
 
-def parent(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def parent(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Have three children: one reaped late, one at once, one by nobody (SIGCHLD ignored)."""
     pid = sys.clone(become_mortal)
     sys.nanosleep(100_000_000)
@@ -74,7 +105,7 @@ def parent(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, 
     sys.nanosleep(100_000_000)
 
 
-def become_mortal(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def become_mortal(sys: Sys) -> None:
     """Exec the program."""
     sys.execv("/usr/local/bin/mortal", ["mortal"])
 
@@ -85,10 +116,19 @@ LAB = Lab(
     question="A task cannot free the stack it stands on.  Who does, and when is the task_struct itself freed?",
     look="who calls put_task_stack() for whom, and the order of release_task(), RCU and the last put",
     answer=(
-        "do_task_dead() sets TASK_DEAD and PF_NOFREEZE and calls __schedule(false), which switches away for ever.  The next task on that CPU arrives in finish_task_switch(), sees prev's state TASK_DEAD, and drops its stack (put_task_stack) and one reference of the "
-        "task_struct (put_task_struct).  That is the last reference only if everything else is done: usually the task is still a zombie, and the reference of the lists goes later: release_task() by the waiting parent, then, after a grace period, "
+        "do_task_dead() sets TASK_DEAD and PF_NOFREEZE and calls __schedule(false), which switches away for ever.  "
+        "The next task on that CPU arrives in finish_task_switch(), sees prev's state TASK_DEAD, and drops its "
+        "stack (put_task_stack) and one reference of the "
+        "task_struct (put_task_struct).  That is the last reference only if everything else is done: usually the "
+        "task is still a zombie, and the reference of the lists goes later: release_task() by the waiting parent, "
+        "then, after a grace period, "
         "delayed_put_task_struct(), which fires sched_process_free."
     ),
     scenario=scenario,
-    mutant=Mutant("the stack of a dead task is kept", "kernel.sched.core:finish_task_switch", "        fork.put_task_stack(prev)\n", "        pass\n"),
+    mutant=Mutant(
+        "the stack of a dead task is kept",
+        "kernel.sched.core:finish_task_switch",
+        "        fork.put_task_stack(prev)\n",
+        "        pass\n",
+    ),
 )

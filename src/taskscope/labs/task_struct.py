@@ -6,10 +6,11 @@ from collections import Counter
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 
 def scenario(run: Run) -> None:
-    """Show task descriptors member by member, and count the tasks by state on a healthy machine and on one in trouble."""
+    """Show task descriptors member by member; count the tasks by state on a healthy machine and on one in trouble."""
     from taskscope.views.task import task_lines
 
     k = run.boot()
@@ -21,7 +22,11 @@ def scenario(run: Run) -> None:
     lines = list(task_lines(detail))
     run.show(lines, f"task {proc}")
     text = "\n".join(lines)
-    run.equal("comm, pid, tgid", (detail.members["comm"], detail.members["pid"], detail.members["tgid"]), ("raspbian_proc", proc, proc))
+    run.equal(
+        "comm, pid, tgid",
+        (detail.members["comm"], detail.members["pid"], detail.members["tgid"]),
+        ("raspbian_proc", proc, proc),
+    )
     state = detail.members.get("__state" if run.new else "state")
     run.equal(f"the member is called {'__state' if run.new else 'state'}; 1: it sleeps interruptibly", state, 1)
     run.check("every bit of flags has a name", "PF_" in text and "unknown" not in text.lower(), text)
@@ -36,12 +41,17 @@ def scenario(run: Run) -> None:
     k.spawn(careless, name="careless")
     k.run(s=0.2)
     zombie = next((t for t in k.ps().tasks if t.state == "Z"), None)
-    run.check("a zombie: exit_state 0x20 (EXIT_ZOMBIE), exit_code is the wait status 3 << 8", zombie is not None
-              and (k.task(zombie.pid).members["exit_state"], k.task(zombie.pid).members["exit_code"]) == (0x20, 0x300),
-              zombie and k.task(zombie.pid).members)
+    run.check(
+        "a zombie: exit_state 0x20 (EXIT_ZOMBIE), exit_code is the wait status 3 << 8",
+        zombie is not None
+        and (k.task(zombie.pid).members["exit_state"], k.task(zombie.pid).members["exit_code"]) == (0x20, 0x300),
+        zombie and k.task(zombie.pid).members,
+    )
     if zombie is not None:
         shown = "\n".join(task_lines(k.task(zombie.pid)))
-        run.check("its bits are named too: EXIT_ZOMBIE, PF_EXITING", "EXIT_ZOMBIE" in shown and "PF_EXITING" in shown, shown)
+        run.check(
+            "its bits are named too: EXIT_ZOMBIE, PF_EXITING", "EXIT_ZOMBIE" in shown and "PF_EXITING" in shown, shown
+        )
     states = Counter(t.state for t in k.ps().tasks if t.pid)
     run.show([f"{letter}: {count}" for letter, count in states.most_common()], "tasks by state, healthy")
     run.check("most tasks sleep", states["S"] + states["I"] > 0.8 * sum(states.values()), states)
@@ -50,27 +60,33 @@ def scenario(run: Run) -> None:
         k.spawn(busy, name="busy")
     k.run(s=0.3)
     trouble = [t for t in k.ps().tasks if t.state in "RD" and t.pid]
-    run.show([f"{t.state} {t.pid:5d} {t.comm:<16} {t.wchan or 'wants a CPU'}" for t in trouble], "in trouble: who is R or D, and what for")
-    run.check("the D tasks wait for their vfork children, the R tasks for a CPU",
-              sum(t.state == "D" and t.wchan is not None for t in trouble) >= 4 and sum(t.state == "R" for t in trouble) >= 4, trouble)
+    run.show(
+        [f"{t.state} {t.pid:5d} {t.comm:<16} {t.wchan or 'wants a CPU'}" for t in trouble],
+        "in trouble: who is R or D, and what for",
+    )
+    run.check(
+        "the D tasks wait for their vfork children, the R tasks for a CPU",
+        sum(t.state == "D" and t.wchan is not None for t in trouble) >= 4 and sum(t.state == "R" for t in trouble) >= 4,
+        trouble,
+    )
     del child
 
 
-def careless(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def careless(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Leave a zombie with exit code 3."""
     if sys.fork() == 0:
         sys._exit(3)
     sys.nanosleep(3_000_000_000)
 
 
-def blocked(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def blocked(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Wait in D for a child that sleeps."""
     if sys.vfork() == 0:
         sys.nanosleep(2_000_000_000)
         sys._exit(0)
 
 
-def busy(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def busy(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Compute for two seconds."""
     sys.run_for(2_000_000_000)
 
@@ -81,10 +97,17 @@ LAB = Lab(
     question="What does the kernel know of a process, and what does it mean if many tasks are R or D?",
     look="the members of the descriptor with their bits, then the count by state",
     answer=(
-        "state says whether the task can run (0), sleeps interruptibly (1) or not (2); flags (PF_…) what kind of task it is and how far its death has come; exit_state (0x20 zombie, 0x10 dead) and exit_code how it ended.  On a healthy machine nearly "
-        "all sleep.  Many R tasks want more CPUs than there are; many D tasks wait for something that does not come: what for is on their stacks (WCHAN)."
+        "state says whether the task can run (0), sleeps interruptibly (1) or not (2); flags (PF_…) what kind of "
+        "task it is and how far its death has come; exit_state (0x20 zombie, 0x10 dead) and exit_code how it "
+        "ended.  On a healthy machine nearly "
+        "all sleep.  Many R tasks want more CPUs than there are; many D tasks wait for something that does not "
+        "come: what for is on their stacks (WCHAN)."
     ),
     scenario=scenario,
-    mutant=Mutant("a sleep is not interruptible", "kernel.time.hrtimer:do_nanosleep",
-                  "current.state = TASK_INTERRUPTIBLE", "current.state = 2"),
+    mutant=Mutant(
+        "a sleep is not interruptible",
+        "kernel.time.hrtimer:do_nanosleep",
+        "current.state = TASK_INTERRUPTIBLE",
+        "current.state = 2",
+    ),
 )

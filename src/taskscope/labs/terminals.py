@@ -21,7 +21,9 @@ def scenario(run: Run) -> None:
     run.typed("ps -ejH", "\n".join(line for line in out.splitlines() if "bash" in line or "ps" in line.split()[-1:]))
     rows = {t.pid: t for t in k.ps().tasks}
     ttys = [rows[pid].tty for pid in after]
-    run.check("each has a terminal of its own", len(set(ttys)) == 2 and all(t and t.startswith("pts/") for t in ttys), ttys)
+    run.check(
+        "each has a terminal of its own", len(set(ttys)) == 2 and all(t and t.startswith("pts/") for t in ttys), ttys
+    )
     run.check("each leads a session of its own", all(rows[pid].sid == pid for pid in after))
     second.type("raspbian_proc &")
     proc = k.pids("raspbian_proc")[0]
@@ -30,12 +32,21 @@ def scenario(run: Run) -> None:
     while chain[-1] not in (0, 1):
         chain.append(rows[chain[-1]].ppid or 0)
     run.show(" <- ".join(f"{rows[pid].comm} ({pid})" for pid in chain), "who started whom")
-    run.equal("a program does not start itself: the shell forked it, init the shell", [rows[pid].comm for pid in chain],
-              ["raspbian_proc", "bash", "init"])
-    run.equal("it has the shell's terminal and session", (rows[proc].tty, rows[proc].sid), (rows[after[1]].tty, after[1]))
+    run.equal(
+        "a program does not start itself: the shell forked it, init the shell",
+        [rows[pid].comm for pid in chain],
+        ["raspbian_proc", "bash", "init"],
+    )
+    run.equal(
+        "it has the shell's terminal and session", (rows[proc].tty, rows[proc].sid), (rows[after[1]].tty, after[1])
+    )
     second.close()
     k.run(s=0.5)
-    run.check("closing the terminal sends SIGHUP: its shell ends, the other stays", k.pids("bash") == [first.process.pid], k.pids("bash"))
+    run.check(
+        "closing the terminal sends SIGHUP: its shell ends, the other stays",
+        k.pids("bash") == [first.process.pid],
+        k.pids("bash"),
+    )
 
 
 LAB = Lab(
@@ -44,10 +55,17 @@ LAB = Lab(
     question="Where does the new bash come from when a terminal is opened, and who started raspbian_proc?",
     look="the two lists of shells, and the chain of parents",
     answer=(
-        "A terminal is opened by a program that forks and execs a shell on it: one more bash, leader of a session whose controlling "
-        "terminal it is.  What is typed there is forked by that shell, so the chain of real_parent leads from raspbian_proc over bash "
+        "A terminal is opened by a program that forks and execs a shell on it: one more bash, leader of a session "
+        "whose controlling "
+        "terminal it is.  What is typed there is forked by that shell, so the chain of real_parent leads from "
+        "raspbian_proc over bash "
         "to init.  When the terminal goes, its session leader gets SIGHUP."
     ),
     scenario=scenario,
-    mutant=Mutant("a child does not inherit the terminal", "kernel.fork:copy_process", "p.signal.tty = current.signal.tty", "p.signal.tty = None"),
+    mutant=Mutant(
+        "a child does not inherit the terminal",
+        "kernel.fork:copy_process",
+        "p.signal.tty = current.signal.tty",
+        "p.signal.tty = None",
+    ),
 )

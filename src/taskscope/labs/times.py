@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 
 def scenario(run: Run) -> None:
@@ -24,8 +25,12 @@ def scenario(run: Run) -> None:
     with k.probe("sched_info_arrive", arrived):
         k.run(s=0.5)
     run.show(chain[:7], "who calls sched_info_arrive(), innermost first")
-    run.equal("it is called on the way through context_switch(); prepare_task_switch(), sched_info_switch() and __sched_info_switch() are inlined there",
-              chain[:3], ["sched_info_arrive", "context_switch", "__schedule"])
+    run.equal(
+        "it is called on the way through context_switch(); prepare_task_switch(), sched_info_switch() and "
+        "__sched_info_switch() are inlined there",
+        chain[:3],
+        ["sched_info_arrive", "context_switch", "__schedule"],
+    )
     recording = k.recording()
     tick = k.machine.tick_nsec
     rows = []
@@ -40,24 +45,49 @@ def scenario(run: Run) -> None:
         arrivals, last = len(switches), switches[-1]
         info = task.sched_info
         on_cpu = k.machine.now - task.se.exec_start if task.on_cpu else 0
-        rows.append(f"{p.name}: sum_exec_runtime {task.se.sum_exec_runtime} (recording {running}), run_delay {info.run_delay} ({waited}), pcount {info.pcount} ({arrivals}), "
-                    f"last_arrival {info.last_arrival} ({last}), utime {task.utime}, stime {task.stime}")
-        run.check(f"{p.name}: sum_exec_runtime is the time on the CPU of the recording", abs(task.se.sum_exec_runtime + on_cpu - running) <= 2 * 1_000_000 + on_cpu,
-                  (task.se.sum_exec_runtime, on_cpu, running))
-        run.check(f"{p.name}: run_delay is the time that it was runnable and did not run", abs(info.run_delay - waited) <= 4_000_000 + (0 if task.on_cpu else k.machine.now - last), (info.run_delay, waited))
+        rows.append(
+            f"{p.name}: sum_exec_runtime {task.se.sum_exec_runtime} (recording {running}), run_delay "
+            f"{info.run_delay} ({waited}), pcount {info.pcount} ({arrivals}), "
+            f"last_arrival {info.last_arrival} ({last}), utime {task.utime}, stime {task.stime}"
+        )
+        run.check(
+            f"{p.name}: sum_exec_runtime is the time on the CPU of the recording",
+            abs(task.se.sum_exec_runtime + on_cpu - running) <= 2 * 1_000_000 + on_cpu,
+            (task.se.sum_exec_runtime, on_cpu, running),
+        )
+        run.check(
+            f"{p.name}: run_delay is the time that it was runnable and did not run",
+            abs(info.run_delay - waited) <= 4_000_000 + (0 if task.on_cpu else k.machine.now - last),
+            (info.run_delay, waited),
+        )
         run.equal(f"{p.name}: pcount counts the arrivals on a CPU", info.pcount, arrivals)
-        run.check(f"{p.name}: last_arrival is the time of the last one", abs(info.last_arrival - last) <= 10_000, (info.last_arrival, last))
-        run.check(f"{p.name}: utime + stime is sampled by the tick: within a few ticks of the truth",
-                  abs(task.utime + task.stime - task.se.sum_exec_runtime) <= 4 * tick, (task.utime + task.stime, task.se.sum_exec_runtime))
-        run.check(f"{p.name}: it computes in user mode, so utime is nearly all", task.utime > 0.9 * (task.utime + task.stime), (task.utime, task.stime))
+        run.check(
+            f"{p.name}: last_arrival is the time of the last one",
+            abs(info.last_arrival - last) <= 10_000,
+            (info.last_arrival, last),
+        )
+        run.check(
+            f"{p.name}: utime + stime is sampled by the tick: within a few ticks of the truth",
+            abs(task.utime + task.stime - task.se.sum_exec_runtime) <= 4 * tick,
+            (task.utime + task.stime, task.se.sum_exec_runtime),
+        )
+        run.check(
+            f"{p.name}: it computes in user mode, so utime is nearly all",
+            task.utime > 0.9 * (task.utime + task.stime),
+            (task.utime, task.stime),
+        )
     run.show(rows, "counters of the task_struct, and of the recording")
     stat = k.read(f"/proc/{first.pid}/schedstat").decode().split()
     task = k.find(first.pid)
     assert task is not None
-    run.equal("/proc/PID/schedstat shows the same three", [int(n) for n in stat], [task.se.sum_exec_runtime, task.sched_info.run_delay, task.sched_info.pcount])
+    run.equal(
+        "/proc/PID/schedstat shows the same three",
+        [int(n) for n in stat],
+        [task.se.sum_exec_runtime, task.sched_info.run_delay, task.sched_info.pcount],
+    )
 
 
-def work(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def work(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Compute, with a short sleep now and then."""
     while True:
         sys.run_for(40_000_000)
@@ -70,9 +100,18 @@ LAB = Lab(
     question="Which of the kernel's times are exact, and which are sampled?",
     look="the counters of the two tasks beside what the recording of the switches gives",
     answer=(
-        "sum_exec_runtime, run_delay, pcount and last_arrival are written at every switch with the runqueue's clock: context_switch -> prepare_task_switch -> sched_info_switch -> __sched_info_switch -> sched_info_arrive.  They agree with the recording to the microsecond.  utime (account_user_time) and stime "
-        "(account_system_index_time) are charged a whole tick at a time to whatever the timer interrupt finds, so they are right only in the long run; /proc scales them to sum_exec_runtime."
+        "sum_exec_runtime, run_delay, pcount and last_arrival are written at every switch with the runqueue's "
+        "clock: context_switch -> prepare_task_switch -> sched_info_switch -> __sched_info_switch -> "
+        "sched_info_arrive.  They agree with the recording to the microsecond.  utime (account_user_time) and "
+        "stime "
+        "(account_system_index_time) are charged a whole tick at a time to whatever the timer interrupt finds, so "
+        "they are right only in the long run; /proc scales them to sum_exec_runtime."
     ),
     scenario=scenario,
-    mutant=Mutant("the wait for the CPU is not counted", "kernel.sched.stats:sched_info_arrive", "        info.run_delay += now - info.last_queued\n", "        pass\n"),
+    mutant=Mutant(
+        "the wait for the CPU is not counted",
+        "kernel.sched.stats:sched_info_arrive",
+        "        info.run_delay += now - info.last_queued\n",
+        "        pass\n",
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.model.user.libc import Sys
 
 EXIT_ZOMBIE, EXIT_DEAD = 0x20, 0x10
 WAIT_NS = 2_000_000_000
@@ -30,24 +31,43 @@ def scenario(run: Run) -> None:
         table = terminal.type("ps -e")
         p.wait()
     run.typed("ps -e", "\n".join(line for line in table.splitlines() if "defunct" in line or "CMD" in line))
-    run.show([f"exit_state {detail.members['exit_state']:#x}, exit_code {detail.members['exit_code']:#x}, mm {detail.members['mm']}, files {detail.members['files']}"],
-             "what is left of it")
+    run.show(
+        f"exit_state {detail.members['exit_state']:#x}, exit_code {detail.members['exit_code']:#x}, mm "
+        f"{detail.members['mm']}, files {detail.members['files']}",
+        "what is left of it",
+    )
     run.check("ps shows it as <defunct>", f"{zombie.pid}" in table and "<defunct>" in table, table)
-    run.check("all but the task_struct is gone: no memory, no files", not detail.members["mm"] and not detail.members["files"])
-    run.equal("exit_state is EXIT_ZOMBIE, exit_code keeps the wait status 7 << 8", (detail.members["exit_state"], detail.members["exit_code"]), (EXIT_ZOMBIE, 0x700))
+    run.check(
+        "all but the task_struct is gone: no memory, no files", not detail.members["mm"] and not detail.members["files"]
+    )
+    run.equal(
+        "exit_state is EXIT_ZOMBIE, exit_code keeps the wait status 7 << 8",
+        (detail.members["exit_state"], detail.members["exit_code"]),
+        (EXIT_ZOMBIE, 0x700),
+    )
     recording = k.recording()
     life = run.life(recording, zombie.pid)
     run.show(str(life).splitlines(), "its life")
     as_zombie = life.time.get("zombie", 0)
     run.check("it was a zombie for about 2 s", abs(as_zombie - WAIT_NS) < 20_000_000, as_zombie)
-    run.check("its parent was told by SIGCHLD at once", life.exit is not None and life.exit.notified_sig == 17 and life.exit.notified_at is not None
-              and life.exit.notified_at - life.exit.at < 5_000_000, life.exit)
-    run.check("the parent's wait4() released it: EXIT_DEAD, release_task() in the parent", (zombie.pid, "late", EXIT_DEAD) in released, released)
+    run.check(
+        "its parent was told by SIGCHLD at once",
+        life.exit is not None
+        and life.exit.notified_sig == 17
+        and life.exit.notified_at is not None
+        and life.exit.notified_at - life.exit.at < 5_000_000,
+        life.exit,
+    )
+    run.check(
+        "the parent's wait4() released it: EXIT_DEAD, release_task() in the parent",
+        (zombie.pid, "late", EXIT_DEAD) in released,
+        released,
+    )
     run.check("the parent got its status: exit code 7", "status 0x700" in p.text, p.text)
     run.check("after that its pid is gone", k.find(zombie.pid) is None)
 
 
-def late(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def late(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Wait for a child 2 s after its end."""
     pid = sys.clone(seven)
     sys.nanosleep(WAIT_NS)
@@ -55,7 +75,7 @@ def late(sys, argv):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, AR
     sys.puts(f"status {status:#x}")
 
 
-def seven(sys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def seven(sys: Sys) -> int:  # noqa: ARG001
     """End with exit code 7."""
     return 7
 
@@ -66,9 +86,17 @@ LAB = Lab(
     question="Why does a process stay in the table after its end, and what removes it?",
     look="the <defunct> line, and the zombie stretch of its life",
     answer=(
-        "do_exit() gives up everything but the task_struct, which holds the exit code for the parent: exit_notify() sets EXIT_ZOMBIE and sends SIGCHLD.  The zombie goes when the parent calls wait4(): wait_task_zombie() takes the status, sets EXIT_DEAD and calls release_task().  A parent that ignores SIGCHLD, or "
+        "do_exit() gives up everything but the task_struct, which holds the exit code for the parent: "
+        "exit_notify() sets EXIT_ZOMBIE and sends SIGCHLD.  The zombie goes when the parent calls wait4(): "
+        "wait_task_zombie() takes the status, sets EXIT_DEAD and calls release_task().  A parent that ignores "
+        "SIGCHLD, or "
         "init after the parent's death, has the same effect."
     ),
     scenario=scenario,
-    mutant=Mutant("every child is reaped by itself", "kernel.exit:exit_notify", "    set_exit_state(tsk, EXIT_DEAD if autoreap else EXIT_ZOMBIE)\n", "    set_exit_state(tsk, EXIT_DEAD)\n"),
+    mutant=Mutant(
+        "every child is reaped by itself",
+        "kernel.exit:exit_notify",
+        "    set_exit_state(tsk, EXIT_DEAD if autoreap else EXIT_ZOMBIE)\n",
+        "    set_exit_state(tsk, EXIT_DEAD)\n",
+    ),
 )

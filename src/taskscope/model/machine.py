@@ -251,6 +251,7 @@ class Machine:
     tid_base_stuff: Any
     console_tty: Any                            # struct tty_struct
     ttys: list[Any]
+    mmc1_action: Any                            # struct irqaction of the MMC controller
     uart_fifo: list[Any]                        # what was typed and not yet taken: (tty, bytes)
     irq_uart: Any                               # struct irq_desc
     hostctl: Any                                # drivers/char/hostctl.py
@@ -445,9 +446,24 @@ class Machine:
         Context: interrupts on, no spinlock held.
         """
         events = self._events
-        if events and events[0][0] <= self.now:
-            self.run_for(0)
         cpu = self.cpu
+        if events and events[0][0] <= self.now:
+            time, seq, event = events[0]
+            other = event.cpu
+            limit = self._limit
+            if other is None or other is cpu or event.seq != seq or self._stop or (limit is not None and time > limit):
+                self.run_for(0)
+            else:
+                # What is due is that another CPU goes on: it does, and this one after it (run_for() in short).
+                wake = cpu.wake
+                wake.seq = self._seq = seq = self._seq + 1
+                heapq.heapreplace(events, (self.now, seq, wake))
+                event.seq = 0
+                self.cpu = other
+                other.curr.stack_greenlet.switch()  # type: ignore[union-attr]
+                if wake.seq:
+                    self.cancel(wake)
+            cpu = self.cpu
         if cpu.pending and not cpu.irqs_off:
             self.take_irqs()
         if self.delays and self.choose(8, "delay on the way to user space") == 1:
@@ -570,6 +586,11 @@ class Machine:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs now, rather than being looked at from outside."""
+        return self._caller is not None
 
     def pause(self) -> None:
         """Return from `run_until` here and now, in the middle of what the CPU does; the next run goes on from here."""

@@ -1,6 +1,7 @@
 """The machine's task descriptors as `taskscope.snapshot.decode` reads them: `ModelMemory`.
 
-It stands outside of the machine, as crash or drgn stand outside of a kernel: it reads and changes nothing, and takes no time.
+It stands outside of the machine, as crash or drgn stand outside of a kernel: it reads and changes nothing, and takes no
+time.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class ModelMemory:
     def _read(self, obj: Any, name: str) -> Any:
         if name not in ("preempt_count", "cpu_context"):
             return getattr(obj, name)
-        # Counted on the CPU while the task runs, read off its stack while it does not: needs to know which machine is meant.
+        # Counted on the CPU while the task runs, read off its stack while it does not: needs to know which machine is
+        # meant.
         before, machine.cur = machine.cur, self.m
         try:
             return getattr(obj, name)
@@ -80,7 +82,11 @@ class ModelMemory:
         """Read a number; of a pointer, the address."""
         first = path.split(".")[0]
         # The name of the state is the flavour's.
-        if first in ("state", "__state") and isinstance(obj, Task) and (first == "__state") != self.m.flavour.switches.state_is_dunder:
+        if (
+            first in ("state", "__state")
+            and isinstance(obj, Task)
+            and (first == "__state") != self.m.flavour.switches.state_is_dunder
+        ):
             return None
         if first == "cpus_allowed" and self.version >= (5, 3):
             return None
@@ -108,7 +114,9 @@ class ModelMemory:
         return int(getattr(obj, "address", 0) or self.object_address(obj))
 
     def object_address(self, obj: Any) -> int:
-        """Return an address for a structure that the model keeps none for: distinct for distinct objects, the same while it lives."""
+        """Return an address for a structure that the model keeps none for: distinct for distinct objects, the same
+        while it lives.
+        """
         known: dict[int, tuple[Any, int]] = self.m.__dict__.setdefault("object_addresses", {})
         found = known.get(id(obj))
         if found is None or found[0] is not obj:

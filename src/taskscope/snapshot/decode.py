@@ -1,8 +1,8 @@
 """From a task descriptor to what people see: one decoder for every kind of memory.
 
-What can be read of task_struct is asked of a `Memory`: the executable kernel's objects, or the memory of a real kernel.  Both
-know the fields by the kernel's names, so that this file is written once.  Fields that changed their name or place between kernels are
-looked for under each of them; a field that a kernel has not is None.
+What can be read of task_struct is asked of a `Memory`: the executable kernel's objects, or the memory of a real kernel.
+Both know the fields by the kernel's names, so that this file is written once.  Fields that changed their name or place
+between kernels are looked for under each of them; a field that a kernel has not is None.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ PIDTYPES: Final = ("PID", "TGID", "PGID", "SID")
 
 
 class Memory(Protocol):
-    """How a source lets task descriptors be read.  Paths are member names joined by dots, as in C with ``->`` and ``.`` alike."""
+    """How a source lets task descriptors be read.
+
+    Paths are member names joined by dots, as in C with ``->`` and ``.`` alike.
+    """
 
     version: Version
-    source: str                 # for people
-    now: int | None             # ns of the kernel's monotonic clock
+    source: str  # for people
+    now: int | None  # ns of the kernel's monotonic clock
 
     def init_task(self) -> Any:
         """Return init_task."""
@@ -73,34 +76,98 @@ class TaskDetail:
 
     row: TaskRow
     version: Version
-    address: int                        # of the task_struct
-    members: dict[str, Any]             # by the kernel's name, in the order of the struct
+    address: int  # of the task_struct
+    members: dict[str, Any]  # by the kernel's name, in the order of the struct
     thread_info: dict[str, Any]
     thread_info_address: int
     thread_size: int
-    children: tuple[int, ...]           # pids
+    children: tuple[int, ...]  # pids
     threads: tuple[int, ...]
-    stack: tuple[str, ...]              # call stack, innermost first
+    stack: tuple[str, ...]  # call stack, innermost first
 
 
 #: members of task_struct that are numbers, in the struct's order; alternatives are names of other kernels
 _NUMBERS: Final = (
-    ("state", "__state"), ("stack",), ("usage.refs.counter", "usage"), ("flags",), ("ptrace",), ("on_cpu",), ("on_rq",), ("prio",),
-    ("static_prio",), ("normal_prio",), ("rt_priority",), ("se.load.weight",), ("se.vruntime",), ("se.sum_exec_runtime",),
-    ("se.nr_migrations",), ("policy",), ("nr_cpus_allowed",), ("cpus_allowed", "cpus_mask"), ("sched_info.pcount",), ("sched_info.run_delay",),
-    ("sched_info.last_arrival",), ("sched_info.last_queued",), ("mm",), ("active_mm",), ("exit_state",), ("exit_code",), ("exit_signal",),
-    ("pdeath_signal",), ("jobctl",), ("personality",), ("pid",), ("tgid",), ("real_parent.pid",), ("parent.pid",), ("group_leader.pid",),
-    ("vfork_done",), ("utime",), ("stime",), ("nvcsw",), ("nivcsw",), ("start_time",), ("min_flt",), ("maj_flt",), ("fs",), ("files",),
-    ("nsproxy",), ("signal",), ("sighand",), ("blocked",), ("pending.signal",),
+    ("state", "__state"),
+    ("stack",),
+    ("usage.refs.counter", "usage"),
+    ("flags",),
+    ("ptrace",),
+    ("on_cpu",),
+    ("on_rq",),
+    ("prio",),
+    ("static_prio",),
+    ("normal_prio",),
+    ("rt_priority",),
+    ("se.load.weight",),
+    ("se.vruntime",),
+    ("se.sum_exec_runtime",),
+    ("se.nr_migrations",),
+    ("policy",),
+    ("nr_cpus_allowed",),
+    ("cpus_allowed", "cpus_mask"),
+    ("sched_info.pcount",),
+    ("sched_info.run_delay",),
+    ("sched_info.last_arrival",),
+    ("sched_info.last_queued",),
+    ("mm",),
+    ("active_mm",),
+    ("exit_state",),
+    ("exit_code",),
+    ("exit_signal",),
+    ("pdeath_signal",),
+    ("jobctl",),
+    ("personality",),
+    ("pid",),
+    ("tgid",),
+    ("real_parent.pid",),
+    ("parent.pid",),
+    ("group_leader.pid",),
+    ("vfork_done",),
+    ("utime",),
+    ("stime",),
+    ("nvcsw",),
+    ("nivcsw",),
+    ("start_time",),
+    ("min_flt",),
+    ("maj_flt",),
+    ("fs",),
+    ("files",),
+    ("nsproxy",),
+    ("signal",),
+    ("sighand",),
+    ("blocked",),
+    ("pending.signal",),
 )
 #: members of what task_struct points to
 _BEHIND: Final = (
-    ("mm.mm_users", "mm.mm_users.counter"), ("mm.mm_count", "mm.mm_count.counter"), ("fs.users",), ("files.count", "files.count.counter"),
-    ("sighand.count", "sighand.count.refs.counter"), ("signal.live", "signal.live.counter"), ("signal.nr_threads",),
-    ("signal.flags",), ("signal.group_exit_code",), ("signal.shared_pending.signal",), ("signal.oom_score_adj",), ("cred.uid", "cred.uid.val"),
-    ("cred.euid", "cred.euid.val"), ("cred.gid", "cred.gid.val"),
+    ("mm.mm_users", "mm.mm_users.counter"),
+    ("mm.mm_count", "mm.mm_count.counter"),
+    ("fs.users",),
+    ("files.count", "files.count.counter"),
+    ("sighand.count", "sighand.count.refs.counter"),
+    ("signal.live", "signal.live.counter"),
+    ("signal.nr_threads",),
+    ("signal.flags",),
+    ("signal.group_exit_code",),
+    ("signal.shared_pending.signal",),
+    ("signal.oom_score_adj",),
+    ("cred.uid", "cred.uid.val"),
+    ("cred.euid", "cred.euid.val"),
+    ("cred.gid", "cred.gid.val"),
 )
-_THREAD_INFO: Final = ("flags", "preempt_count", "addr_limit", "task", "cpu", "cpu_domain", "syscall", "used_cp", "status", "syscall_work")
+_THREAD_INFO: Final = (
+    "flags",
+    "preempt_count",
+    "addr_limit",
+    "task",
+    "cpu",
+    "cpu_domain",
+    "syscall",
+    "used_cp",
+    "status",
+    "syscall_work",
+)
 _CPU_CONTEXT: Final = ("r4", "r5", "r6", "r7", "r8", "r9", "sl", "fp", "sp", "pc")
 
 
@@ -145,14 +212,26 @@ def row_of(memory: Memory, task: Any) -> TaskRow:
     tty = memory.text(task, "signal.tty.name")
     foreground = memory.follow(task, "signal.tty.pgrp")
     return TaskRow(
-        pid=pid, generation=None, tgid=tgid, ppid=number(task, "real_parent.tgid"), kind=kind_of(flags, pid, tgid),
-        comm=memory.text(task, "comm") or "", state=letter_of(memory, task),
-        cpu=_one_of(memory, task, ("thread_info.cpu", "cpu"))[1], prio=number(task, "prio"),
-        nice=None if static_prio is None else prio_to_nice(static_prio), pgid=memory.id_of(task, "PGID"), sid=memory.id_of(task, "SID"),
-        tty=tty, tpgid=-1 if tty is None else number(foreground, "nr") if foreground is not None else 0,
+        pid=pid,
+        generation=None,
+        tgid=tgid,
+        ppid=number(task, "real_parent.tgid"),
+        kind=kind_of(flags, pid, tgid),
+        comm=memory.text(task, "comm") or "",
+        state=letter_of(memory, task),
+        cpu=_one_of(memory, task, ("thread_info.cpu", "cpu"))[1],
+        prio=number(task, "prio"),
+        nice=None if static_prio is None else prio_to_nice(static_prio),
+        pgid=memory.id_of(task, "PGID"),
+        sid=memory.id_of(task, "SID"),
+        tty=tty,
+        tpgid=-1 if tty is None else number(foreground, "nr") if foreground is not None else 0,
         uid=_one_of(memory, task, ("cred.euid", "cred.euid.val"))[1],
-        rss_kib=(number(task, "mm.rss") or 0) * 4 if has_mm else 0, size_kib=(number(task, "mm.total_vm") or 0) * 4 if has_mm else 0,
-        wchan=memory.waits_in(task), start=number(task, "start_time"), runtime=number(task, "se.sum_exec_runtime"),
+        rss_kib=(number(task, "mm.rss") or 0) * 4 if has_mm else 0,
+        size_kib=(number(task, "mm.total_vm") or 0) * 4 if has_mm else 0,
+        wchan=memory.waits_in(task),
+        start=number(task, "start_time"),
+        runtime=number(task, "se.sum_exec_runtime"),
         forked=bool(flags & PF_FORKNOEXEC),
     )
 
@@ -182,9 +261,16 @@ def detail_of(memory: Memory, task: Any) -> TaskDetail:
             thread_info[f"cpu_context.{name}"] = value
     leader = memory.follow(task, "group_leader")
     return TaskDetail(
-        row=row_of(memory, task), version=memory.version, address=memory.address(task), members=members, thread_info=thread_info,
-        thread_info_address=memory.address(info), thread_size=getattr(memory, "thread_size", 0),
+        row=row_of(memory, task),
+        version=memory.version,
+        address=memory.address(task),
+        members=members,
+        thread_info=thread_info,
+        thread_info_address=memory.address(info),
+        thread_size=getattr(memory, "thread_size", 0),
         children=tuple(memory.number(child, "pid") or 0 for child in memory.children(task)),
-        threads=tuple(memory.number(thread, "pid") or 0 for thread in memory.threads(leader)) if leader is not None else (),
+        threads=tuple(memory.number(thread, "pid") or 0 for thread in memory.threads(leader))
+        if leader is not None
+        else (),
         stack=tuple(memory.stack(task)),
     )

@@ -21,21 +21,107 @@ GROUPS: Final = {
     "identity": ("comm", "pid", "tgid", "group_leader.pid", "PGID", "SID"),
     "state": ("state", "__state", "exit_state", "exit_code", "exit_signal", "flags", "ptrace", "jobctl", "usage"),
     "family": ("real_parent.pid", "parent.pid", "pdeath_signal", "vfork_done"),
-    "scheduling": ("on_cpu", "on_rq", "prio", "static_prio", "normal_prio", "rt_priority", "policy", "sched_class", "nr_cpus_allowed", "cpus_allowed",
-                   "cpus_mask", "se.load.weight", "se.vruntime", "se.sum_exec_runtime", "se.nr_migrations"),
-    "times": ("start_time", "utime", "stime", "nvcsw", "nivcsw", "sched_info.pcount", "sched_info.run_delay", "sched_info.last_arrival",
-              "sched_info.last_queued"),
-    "what it has": ("stack", "mm", "mm.mm_users", "mm.mm_count", "active_mm", "fs", "fs.users", "files", "files.count", "signal", "signal.live", "signal.nr_threads",
-                    "signal.flags", "signal.group_exit_code", "signal.oom_score_adj", "sighand", "sighand.count", "cred.uid", "cred.euid", "cred.gid", "nsproxy"),
+    "scheduling": (
+        "on_cpu",
+        "on_rq",
+        "prio",
+        "static_prio",
+        "normal_prio",
+        "rt_priority",
+        "policy",
+        "sched_class",
+        "nr_cpus_allowed",
+        "cpus_allowed",
+        "cpus_mask",
+        "se.load.weight",
+        "se.vruntime",
+        "se.sum_exec_runtime",
+        "se.nr_migrations",
+    ),
+    "times": (
+        "start_time",
+        "utime",
+        "stime",
+        "nvcsw",
+        "nivcsw",
+        "sched_info.pcount",
+        "sched_info.run_delay",
+        "sched_info.last_arrival",
+        "sched_info.last_queued",
+    ),
+    "what it has": (
+        "stack",
+        "mm",
+        "mm.mm_users",
+        "mm.mm_count",
+        "active_mm",
+        "fs",
+        "fs.users",
+        "files",
+        "files.count",
+        "signal",
+        "signal.live",
+        "signal.nr_threads",
+        "signal.flags",
+        "signal.group_exit_code",
+        "signal.oom_score_adj",
+        "sighand",
+        "sighand.count",
+        "cred.uid",
+        "cred.euid",
+        "cred.gid",
+        "nsproxy",
+    ),
     "signals": ("blocked", "pending.signal", "signal.shared_pending.signal"),
 }
-_KINDS: Final = {"state": "state", "__state": "state", "exit_state": "state", "exit_code": "wait", "exit_signal": "signal", "flags": "pf", "pdeath_signal": "signal",
-                 "prio": "prio", "policy": "policy", "blocked": "sigset", "pending.signal": "sigset", "signal.shared_pending.signal": "sigset"}
-_ADDRESSES: Final = frozenset({"stack", "mm", "active_mm", "fs", "files", "nsproxy", "signal", "sighand", "vfork_done", "task"})
-_TIMES: Final = frozenset({"start_time", "utime", "stime", "se.vruntime", "se.sum_exec_runtime", "sched_info.run_delay", "sched_info.last_arrival",
-                           "sched_info.last_queued"})
-_HEX: Final = frozenset({"state", "__state", "exit_state", "exit_code", "flags", "jobctl", "cpus_allowed", "cpus_mask", "blocked", "pending.signal",
-                         "signal.shared_pending.signal", "signal.flags", "preempt_count", "addr_limit", "cpu_domain"})
+_KINDS: Final = {
+    "state": "state",
+    "__state": "state",
+    "exit_state": "state",
+    "exit_code": "wait",
+    "exit_signal": "signal",
+    "flags": "pf",
+    "pdeath_signal": "signal",
+    "prio": "prio",
+    "policy": "policy",
+    "blocked": "sigset",
+    "pending.signal": "sigset",
+    "signal.shared_pending.signal": "sigset",
+}
+_ADDRESSES: Final = frozenset(
+    {"stack", "mm", "active_mm", "fs", "files", "nsproxy", "signal", "sighand", "vfork_done", "task"}
+)
+_TIMES: Final = frozenset(
+    {
+        "start_time",
+        "utime",
+        "stime",
+        "se.vruntime",
+        "se.sum_exec_runtime",
+        "sched_info.run_delay",
+        "sched_info.last_arrival",
+        "sched_info.last_queued",
+    }
+)
+_HEX: Final = frozenset(
+    {
+        "state",
+        "__state",
+        "exit_state",
+        "exit_code",
+        "flags",
+        "jobctl",
+        "cpus_allowed",
+        "cpus_mask",
+        "blocked",
+        "pending.signal",
+        "signal.shared_pending.signal",
+        "signal.flags",
+        "preempt_count",
+        "addr_limit",
+        "cpu_domain",
+    }
+)
 
 
 def _value(name: str, value: object) -> str:
@@ -61,7 +147,11 @@ def _meaning(name: str, value: object, detail: TaskDetail, arch: str | None) -> 
         kind = "tif"
     elif name == "thread_info.preempt_count":
         kind = "preempt"
-    if kind is None or (value == 0 and name not in ("state", "__state", "exit_state")) or (name == "exit_signal" and value < 0):
+    if (
+        kind is None
+        or (value == 0 and name not in ("state", "__state", "exit_state"))
+        or (name == "exit_signal" and value < 0)
+    ):
         return "a thread that is not the leader" if name == "exit_signal" and value == -1 else ""
     if name == "exit_state" and value == 0:
         return "not dead"
@@ -103,12 +193,29 @@ def _line(name: str, value: object, meaning: str) -> str:
 
 def task_json(detail: TaskDetail) -> bytes:
     """Return a task descriptor as one JSON object; addresses are hex strings."""
-    members = {name: f"{value:#x}" if name in _ADDRESSES and isinstance(value, int) else value for name, value in detail.members.items()}
-    info = {name: f"{value:#x}" if name == "task" or name.startswith("cpu_context.") else value for name, value in detail.thread_info.items()}
-    return (dumps({
-        **asdict(detail.row), "address": f"{detail.address:#x}", "members": members, "thread_info": info, "thread_info_address": f"{detail.thread_info_address:#x}",
-        "children": list(detail.children), "threads": list(detail.threads), "stack": list(detail.stack),
-    }) + "\n").encode()
+    members = {
+        name: f"{value:#x}" if name in _ADDRESSES and isinstance(value, int) else value
+        for name, value in detail.members.items()
+    }
+    info = {
+        name: f"{value:#x}" if name == "task" or name.startswith("cpu_context.") else value
+        for name, value in detail.thread_info.items()
+    }
+    return (
+        dumps(
+            {
+                **asdict(detail.row),
+                "address": f"{detail.address:#x}",
+                "members": members,
+                "thread_info": info,
+                "thread_info_address": f"{detail.thread_info_address:#x}",
+                "children": list(detail.children),
+                "threads": list(detail.threads),
+                "stack": list(detail.stack),
+            }
+        )
+        + "\n"
+    ).encode()
 
 
 def stack_lines(detail: TaskDetail) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import taskscope.model.drivers.mmc.bcm2835_mmc as bcm2835_mmc
 import taskscope.model.drivers.watchdog.watchdog_dev as watchdog_dev
 import taskscope.model.kernel.audit as audit
 import taskscope.model.kernel.hung_task as hung_task
@@ -33,7 +34,7 @@ _LATER: Final = {
     "4.19-arm": (
         "netns", hung_task.hung_task_init, oom_kill.oom_init, "writeback",
         compaction.kcompactd_init, "crypto", "kblockd", watchdog_dev.watchdog_dev_init, "rpciod", "xprtiod",
-        vmscan.kswapd_init, "nfsiod",
+        vmscan.kswapd_init, "nfsiod", bcm2835_mmc.bcm2835_mmc_probe,
     ),
     "6.1-x86_64": (
         "inet_frag_wq", audit.audit_init, hung_task.hung_task_init, oom_kill.oom_init, "writeback",

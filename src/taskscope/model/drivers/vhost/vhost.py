@@ -64,6 +64,14 @@ def vhost_worker(data: VhostDev) -> int:
     return 0
 
 
+def get_task_mm(task: Task) -> Any:
+    """Return a task's address space with one user more (kernel/fork.c); None for a kernel thread."""
+    mm = task.mm
+    if mm is not None:
+        mm.mm_users += 1
+    return mm
+
+
 def vhost_dev_set_owner(dev: VhostDev) -> int:
     """Make the current process the owner, with a worker of its own: 0 or a negative errno.
 
@@ -74,7 +82,7 @@ def vhost_dev_set_owner(dev: VhostDev) -> int:
     if dev.mm is not None:
         return -EBUSY
     # No owner, become one
-    dev.mm = fork.get_task_mm(current)
+    dev.mm = get_task_mm(current)
     worker = kthread.kthread_create(vhost_worker, dev, f"vhost-{current.pid}")
     if isinstance(worker, int):
         fork.mmput(dev.mm)

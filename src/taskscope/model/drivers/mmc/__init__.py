@@ -1,0 +1,1 @@
+"""drivers/mmc/ of the kernel's tree."""
