@@ -16,7 +16,8 @@ import taskscope.model.kernel.signal.action as signal_action
 import taskscope.model.kernel.signal.deliver as signal_deliver
 import taskscope.model.kernel.softirq as softirq
 import taskscope.model.user.python as python
-from taskscope.model import costs, machine
+from taskscope.model import machine
+from taskscope.model.costs import SYSCALL
 from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
 from taskscope.model.include.linux.interrupt import IrqDesc
 from taskscope.model.include.linux.sched_signal import SA_RESTART
@@ -47,7 +48,7 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
     current = cpu.curr
     cpu.user_mode = False
     cpu.sp = current.stack + m.entry_sp
-    m.now += costs.SYSCALL
+    m.now += SYSCALL
     tp = m.tp
     while True:
         # __sys_trace: _TIF_SYSCALL_WORK
@@ -64,7 +65,8 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
             trace_sys_exit(args, ret, scno)
         # ret_fast_syscall
         cpu = m.cpu
-        if m.delays or cpu.pending or (m._events and m._events[0][0] <= m.now):
+        events = m._events
+        if (events and events[0][0] <= m.now) or cpu.pending or m.delays:
             m.catch_up()
             cpu = m.cpu
         if current.thread_info.flags & m.work_mask:
