@@ -67,7 +67,7 @@ class Kallsyms:
         self.by_name: dict[str, Symbol] = {}
         #: by id(): comparing code objects would compare all that is in them
         self.by_code: dict[int, Symbol] = {}
-        #: other code that was met on a stack, and whether user mode begins with it; kept, so that its id() stays its own
+        #: other code met on a stack, and whether user mode begins with it; kept, so that its id() stays its own
         self.user: dict[int, tuple[CodeType, bool]] = {}
         self.arm = cur.flavour.arch == "arm"
         self.text_base = cur.flavour.text_base

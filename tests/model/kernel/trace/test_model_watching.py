@@ -158,7 +158,7 @@ def test_pages_hold_what_was_traced(k: System, tmp_path: Path) -> None:
 def test_text_equals_reader(k: System, tmp_path: Path) -> None:
     """The file trace shows the same lines as our reader makes of the machine's pages."""
     assert tracefs_write(k, "saved_cmdlines_size", "1000") > 0
-    for system in ("sched", "task", "signal", "raw_syscalls", "irq", "syscalls"):
+    for system in ("sched", "task", "signal", "raw_syscalls", "irq", "syscalls", "timer", "printk"):
         assert tracefs_write(k, f"events/{system}/enable", "1") > 0
     names = "do_exit _do_fork" if k.machine.flavour.arch == "arm" else "do_exit kernel_clone"
     assert tracefs_write(k, "set_ftrace_filter", names) > 0
@@ -449,3 +449,37 @@ def test_off_leaves_nothing(arm: System) -> None:
         assert tracefs_write(arm, path, off) > 0
     assert all(f.__code__ is code and "__ftrace__" not in f.__dict__ for f, code in before)
     assert all(getattr(arm.machine.tp, name) == () for name in Tracepoints.__slots__)
+
+
+def test_cat_trace_pipe_waits(arm: System) -> None:
+    """``cat trace_pipe`` waits for records, prints them as they come, and ends with ^C."""
+    terminal = arm.terminal()
+    line = "cat /sys/kernel/tracing/trace_pipe"
+    assert terminal.type(line, 0.5).splitlines() == [line]
+    arm.trace("sched:sched_process_exit")
+    run_family(arm)
+    arm.run(s=0.5)
+    assert "comm=family" in terminal.text
+    terminal.keys("\x03")
+    assert terminal.type("echo over").splitlines()[1] == "over"
+
+
+def test_interrupts_and_timers(arm: System, tmp_path: Path) -> None:
+    """The timer's interrupt is recorded around its handler, and the hrtimer that it finds expired inside of it."""
+    for path in ("irq/irq_handler_entry", "irq/irq_handler_exit", "timer/hrtimer_expire_entry"):
+        assert tracefs_write(arm, f"events/{path}/enable", "1") == 1
+    run_family(arm)
+    text = [line for line in tracefs_read(arm, "trace").splitlines() if "[000]" in line]
+    inside = False
+    expired = 0
+    for line in text:
+        if "irq_handler_entry" in line:
+            assert re.search(r" d.h\d .*irq=\d+ name=\w+", line)
+            inside = True
+        elif "irq_handler_exit" in line:
+            assert "ret=handled" in line
+            inside = False
+        else:
+            assert inside
+            expired += "function=hrtimer_wakeup" in line
+    assert expired

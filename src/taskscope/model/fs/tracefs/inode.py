@@ -6,11 +6,12 @@ kernel/trace/tracefs.py.
 
 from __future__ import annotations
 
-from errno import EACCES, EAGAIN, EINVAL, ENOENT, EPERM
+from errno import EACCES, EAGAIN, EINTR, EINVAL, ENOENT, EPERM
 from stat import S_IFDIR, S_IFREG, S_ISDIR
 from typing import Final
 
 import taskscope.model.fs.super as super_
+import taskscope.model.kernel.time.timer as timer
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import (
     O_ACCMODE,
@@ -22,6 +23,7 @@ from taskscope.model.include.linux.fs import (
     Inode,
     InodeOperations,
 )
+from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.kernel.trace import trace, tracefs
 
 
@@ -89,17 +91,7 @@ def tracefs_read(f: File, count: int) -> bytes | int:
     if node is None or node.file is None or node.tr is None or node.file.show is None:
         return -EINVAL
     if node.file.stream:
-        data: bytes = f.private_data or b""
-        if not data:
-            taken = node.file.show(cur, node.tr, node.what)
-            if isinstance(taken, int):
-                return taken
-            # Not modelled: waiting for more; what is there is given, then the end.
-            data = taken
-            if not data:
-                return -EAGAIN if f.f_flags & O_NONBLOCK else b""
-        f.private_data = data[count:]
-        return data[:count]
+        return tracefs_read_stream(f, count, node)
     if f.f_pos == 0 or f.private_data is None:
         text = node.file.show(cur, node.tr, node.what)
         if isinstance(text, int):
@@ -108,6 +100,36 @@ def tracefs_read(f: File, count: int) -> bytes | int:
     part: bytes = f.private_data[f.f_pos : f.f_pos + count]
     f.f_pos += len(part)
     return part
+
+
+def tracefs_read_stream(f: File, count: int, node: tracefs.Node) -> bytes | int:
+    """Take what is there, or wait for it (tracing_read_pipe(), tracing_wait_pipe()).
+
+    What has been read once ends when tracing is switched off.  From outside of the machine nothing is waited for.
+    """
+    cur = machine.cur
+    assert node.file is not None
+    assert node.file.show is not None
+    assert node.tr is not None
+    data: bytes = f.private_data or b""
+    while not data:
+        taken = node.file.show(cur, node.tr, node.what)
+        if isinstance(taken, int):
+            return taken
+        data = taken
+        if data:
+            break
+        if f.f_flags & O_NONBLOCK:
+            return -EAGAIN
+        if (f.f_pos and not node.tr.tracing_on) or not cur.running:
+            return b""
+        # The kernel is woken by the writer, through an irq_work; until v3.9 it looked ten times a second, as here.
+        timer.schedule_timeout_interruptible(cur.hz // 10)
+        if signal_pending(cur.cpu.curr):
+            return -EINTR
+    f.private_data = data[count:]
+    f.f_pos += len(data[:count])
+    return data[:count]
 
 
 def tracefs_write(f: File, data: bytes) -> int:

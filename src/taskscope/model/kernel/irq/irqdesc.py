@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from taskscope.model import machine
 from taskscope.model.include.linux.interrupt import IrqDesc
+from taskscope.model.include.trace.events.irq import IRQ_HANDLED, trace_irq_handler_entry, trace_irq_handler_exit
 from taskscope.model.kernel import smp
 from taskscope.model.kernel.sched import core
 from taskscope.model.kernel.time import hrtimer
@@ -32,5 +33,12 @@ def early_irq_init() -> None:
 
 def generic_handle_irq(desc: IrqDesc) -> None:
     """Count the interrupt and call its handler.  Context: hard interrupt, irqs off."""
-    desc.kstat_irqs[machine.cur.cpu.id] += 1                # kstat_incr_irqs_this_cpu()
+    m = machine.cur
+    desc.kstat_irqs[m.cpu.id] += 1                          # kstat_incr_irqs_this_cpu()
+    # __handle_irq_event_percpu(), handle_percpu_devid_irq().  IPIs and x86's local timer are vectors of their own.
+    if (m.tp.irq_handler_entry or m.tp.irq_handler_exit) and not desc.ipi and desc.label[0].isdigit():
+        trace_irq_handler_entry(desc.irq, desc)
+        desc.handler()
+        trace_irq_handler_exit(desc.irq, desc, IRQ_HANDLED)
+        return
     desc.handler()

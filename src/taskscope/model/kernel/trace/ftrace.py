@@ -127,7 +127,7 @@ def _stub(function: FunctionType, record: DynFtrace) -> CodeType:
 
 
 def ftrace_call_address(symbol: Symbol, arm: bool) -> int:
-    """Return where a function calls the tracer: ARM behind the prologue, x86 at its first instruction behind endbr64."""
+    """Return where a function calls the tracer: ARM behind the prologue, x86 behind endbr64."""
     return symbol.address + (0x14 if arm else 4)
 
 

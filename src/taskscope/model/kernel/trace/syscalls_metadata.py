@@ -2,7 +2,7 @@
 
 A line is a name, the id of sys_enter_NAME in the 6.18 that was looked at (sys_exit_NAME has the one before), and
 the parameters; what is indented goes on with the line before.
-The declarations are those of 6.18; the calls of this table have not changed theirs since 4.19, but for names here and there.
+The declarations are those of 6.18; since 4.19 only names in them have changed here and there.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from taskscope.model import machine
 from taskscope.model.include.linux.trace_events import Declaration, TraceEventFile
 from taskscope.model.kernel.trace import trace_events
 
+IRQ_HANDLED: Final = 1
 SOFTIRQS: Final = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")
 
 

@@ -21,6 +21,7 @@ TASK_REPORT_IDLE: Final = TASK_REPORT + 1
 TASK_REPORT_MAX: Final = TASK_REPORT_IDLE << 1
 _MAX_HEAD: Final = (ring_buffer.MAX_DELTA << 5) - 1
 _STATES: Final = "SDTtXZPI"
+_U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 # ---- tracepoints -----------------------------------------------------------------------------------------
 
@@ -283,10 +284,9 @@ def trace_event_raw_event_sched_process_template(file: TraceEventFile, p: Task) 
 
 def trace_event_raw_event_sched_process_exit(file: TraceEventFile, p: Task, group_dead: bool) -> None:
     """Write the record of an exit."""
-    if file.event_call.field("group_dead") is None:
-        trace_events.trace_event_buffer_commit(file, (p.comm16, p.pid, p.prio))
-    else:
-        trace_events.trace_event_buffer_commit(file, (p.comm16, p.pid, p.prio, group_dead))
+    values = (p.comm16, p.pid, p.prio)
+    with_group = len(file.event_call.fields) == len(values) + 1
+    trace_events.trace_event_buffer_commit(file, (*values, group_dead) if with_group else values)
 
 
 def trace_event_raw_event_sched_process_wait(file: TraceEventFile, pid: Pid | None) -> None:
@@ -316,50 +316,14 @@ def trace_event_raw_event_sched_stat_template(file: TraceEventFile, tsk: Task, d
 
 
 def trace_event_raw_event_sched_stat_runtime(file: TraceEventFile, tsk: Task, runtime: int, vruntime: int) -> None:
-    """Write the record of time run."""
-    with_vruntime = len(file.event_call.fields) == 4
-    if file.flags:
-        values = (tsk.comm16, tsk.pid, runtime, vruntime & 0xFFFF_FFFF_FFFF_FFFF)
-        trace_events.trace_event_buffer_commit(file, values if with_vruntime else values[:3])
-        return
-    cur = machine.cur
-    cpu = cur.cpu
-    curr = cpu.curr
-    count = cpu.preempt_count
-    if count > 15 or curr.thread_info.flags & cur.tif_need_resched:
-        context = trace_events.tracing_gen_ctx(cur)
-    else:
-        context = count << 24 | 0x10000  # update_curr() runs with interrupts off
-    cpu_buffer = file.buffers[cpu.id]
-    ts = cur.now
-    pos = cpu_buffer.pos
-    head = (ts - cpu_buffer.write_stamp) << 5
-    end = pos + file.length
-    if head > _MAX_HEAD or end > cpu_buffer.limit:
-        pos = ring_buffer.rb_move_tail(cpu_buffer, ts, file.length)
-        if pos < 0:
-            return
-        end = pos + file.length
-        head = 0
-    if with_vruntime:
-        file.pack_into(
-            cpu_buffer.page,
-            pos,
-            head | file.type_len,
-            file.head | context,
-            curr.pid,
-            tsk.comm16,
-            tsk.pid,
-            runtime,
-            vruntime & 0xFFFF_FFFF_FFFF_FFFF,
-        )
-    else:
-        file.pack_into(
-            cpu_buffer.page, pos, head | file.type_len, file.head | context, curr.pid, tsk.comm16, tsk.pid, runtime
-        )
-    cpu_buffer.pos = end
-    cpu_buffer.write_stamp = ts
-    cpu_buffer.entries += 1
+    """Write the record of time run, as v6.9 and later do."""
+    del vruntime
+    trace_events.trace_event_buffer_commit(file, (tsk.comm16, tsk.pid, runtime))
+
+
+def trace_event_raw_event_sched_stat_vruntime(file: TraceEventFile, tsk: Task, runtime: int, vruntime: int) -> None:
+    """Write the record of time run with the vruntime that it comes to, as v6.8 and earlier do."""
+    trace_events.trace_event_buffer_commit(file, (tsk.comm16, tsk.pid, runtime, vruntime & _U64))
 
 
 def trace_event_raw_event_sched_pi_setprio(file: TraceEventFile, tsk: Task, pi_task: Task | None) -> None:
@@ -599,7 +563,7 @@ EVENTS: Final = (
         "char comm[16]; pid_t pid; u64 runtime; u64 vruntime",
         '"comm=%s pid=%d runtime=%Lu [ns] vruntime=%Lu [ns]", REC->comm, REC->pid, '
         "(unsigned long long)REC->runtime, (unsigned long long)REC->vruntime",
-        trace_event_raw_event_sched_stat_runtime,
+        trace_event_raw_event_sched_stat_vruntime,
         None,
         before=(6, 9),
     ),

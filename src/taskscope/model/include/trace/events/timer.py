@@ -202,7 +202,49 @@ _MODES: Final = tuple(
 
 def trace_raw_output_hrtimer_init(v: Any) -> str:
     """Print an hrtimer set up."""
-    return f"hrtimer={v[0]:x} clockid={_CLOCKS.get(v[1], hex(v[1]))} mode={_MODES[v[2]]}"
+    return f"hrtimer={_pointer(v[0])} clockid={_CLOCKS.get(v[1], hex(v[1]))} mode={_MODES[v[2]]}"
+
+
+def trace_raw_output_hrtimer_start(v: Any) -> str:
+    """Print an hrtimer started."""
+    text = f"hrtimer={_pointer(v[0])} function={_symbol(v[1])} expires={v[2]} softexpires={v[3]} mode={_MODES[v[4]]}"
+    return f"{text} was_armed={v[5]}" if len(v) > 5 else text
+
+
+def trace_raw_output_timer_start(v: Any) -> str:
+    """Print a timer started."""
+    timer, function, expires, *bucket, now, flags = v
+    letters = "|".join(c for i, c in enumerate("MDPI") if flags >> 18 + i & 1)
+    middle = f" bucket_expiry={bucket[0]}" if bucket else ""
+    return (
+        f"timer={_pointer(timer)} function={_symbol(function)} expires={expires} [timeout={expires - now}]{middle} "
+        f"cpu={flags & 0x3FFFF} idx={flags >> 22} flags={letters}"
+    )
+
+
+def trace_raw_output_tick_stop(v: Any) -> str:
+    """Print an attempt to stop the tick."""
+    names = {1 << i: name for i, name in enumerate(_DEPENDENCIES)}
+    return f"success={v[0]} dependency={names.get(v[1], 'NONE' if v[1] == 0 else hex(v[1]))}"
+
+
+def trace_raw_output_itimer_state(v: Any) -> str:
+    """Print an interval timer set."""
+    which, expires, value_s, value_ns, interval_s, interval_ns = v
+    return (
+        f"which={which} expires={expires} it_value={value_s}.{value_ns // 1000:06d} "
+        f"it_interval={interval_s}.{interval_ns // 1000:06d}"
+    )
+
+
+def _pointer(address: int) -> str:
+    return f"{address:0{2 * machine.cur.flavour.long_size}x}"
+
+
+def _symbol(address: int) -> str:
+    from taskscope.model.kernel import kallsyms
+
+    return kallsyms.sprint_symbol(machine.cur, address, False)
 
 
 def _names(with_hard: bool) -> str:
@@ -272,7 +314,7 @@ EVENTS: Final = (
         _HR,
         _START.format("", _names(False), ""),
         trace_event_raw_event_hrtimer_start,
-        None,
+        trace_raw_output_hrtimer_start,
         before=(5, 4),
     ),
     Declaration(
@@ -281,7 +323,7 @@ EVENTS: Final = (
         _HR,
         _START.format("", _names(True), ""),
         trace_event_raw_event_hrtimer_start,
-        None,
+        trace_raw_output_hrtimer_start,
         since=(5, 4),
         before=(6, 1),
     ),
@@ -291,7 +333,7 @@ EVENTS: Final = (
         f"{_HR}; bool was_armed",
         _START.format(" was_armed=%d", _names(True), ", REC->was_armed"),
         trace_event_raw_event_hrtimer_start,
-        None,
+        trace_raw_output_hrtimer_start,
         since=(6, 1),
     ),  # v6.17, and carried back to stable series
     Declaration(
@@ -318,7 +360,7 @@ EVENTS: Final = (
         "void * timer; void * function; unsigned long expires; unsigned long now; unsigned int flags",
         _TIMER_START.format("", "") + _TIMER_FLAGS,
         trace_event_raw_event_timer_start,
-        None,
+        trace_raw_output_timer_start,
         before=(6, 4),
     ),
     Declaration(
@@ -328,7 +370,7 @@ EVENTS: Final = (
         "unsigned long now; unsigned int flags",
         _TIMER_START.format(" bucket_expiry=%lu", ", REC->bucket_expiry") + _TIMER_FLAGS,
         trace_event_raw_event_timer_start,
-        None,
+        trace_raw_output_timer_start,
         since=(6, 4),
     ),
     Declaration(
@@ -355,7 +397,7 @@ EVENTS: Final = (
         "int success; int dependency",
         _tick_stop(4),
         trace_event_raw_event_tick_stop,
-        None,
+        trace_raw_output_tick_stop,
         before=(5, 5),
     ),
     Declaration(
@@ -364,7 +406,7 @@ EVENTS: Final = (
         "int success; int dependency",
         _tick_stop(6),
         trace_event_raw_event_tick_stop,
-        None,
+        trace_raw_output_tick_stop,
         since=(5, 5),
     ),
     Declaration(
@@ -374,7 +416,7 @@ EVENTS: Final = (
         '"which=%d expires=%llu it_value=%ld.%06ld it_interval=%ld.%06ld", REC->which, REC->expires, REC->value_sec, '
         "REC->value_nsec / 1000L, REC->interval_sec, REC->interval_nsec / 1000L",
         trace_event_raw_event_itimer_state,
-        None,
+        trace_raw_output_itimer_state,
         since=(5, 5),
     ),
     Declaration(
