@@ -40,6 +40,9 @@ class Switches:
     pf_exitpidone: bool = False
     #: do_group_exit() calls zap_other_threads() also for a single thread (seen in 6.1)
     zap_always: bool = False
+    #: the last thread that calls do_exit() decides the wait status of its process: synchronize_group_exit(), which v6.1
+    #: has and v4.19 has not (there it is the first thread's, unless exit_group() or a signal ended the process)
+    last_thread_decides: bool = False
     #: the last reference of release_task() goes through put_task_struct_rcu_user() (v5.4)
     rcu_user_reference: bool = False
     #: kernel stacks come from vmalloc, with a cache of two per cpu (CONFIG_VMAP_STACK)
@@ -86,12 +89,12 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
             Switches(pf_exitpidone=True)),
     Flavour("6.1-x86_64", "6.1.0-56-cloud-amd64", (6, 1), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
-            Switches(zap_always=True, rcu_user_reference=True, vmap_stack=True, thread_info_in_task=True,
-                     syscall_work=True, clone3=True, state_is_dunder=True)),
+            Switches(zap_always=True, last_thread_decides=True, rcu_user_reference=True, vmap_stack=True,
+                     thread_info_in_task=True, syscall_work=True, clone3=True, state_is_dunder=True)),
     Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
-            Switches(exit_event_first=True, zap_always=True, rcu_user_reference=True, vmap_stack=True,
-                     thread_info_in_task=True, sched_prepare_exec=True, syscall_work=True, clone3=True,
+            Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,
+                     vmap_stack=True, thread_info_in_task=True, sched_prepare_exec=True, syscall_work=True, clone3=True,
                      state_is_dunder=True)),
 )}
 DEFAULT: Final = "4.19-arm"

@@ -154,7 +154,7 @@ def init_signals(tsk: Task) -> SignalStruct:
     m = machine.cur
     sig = SignalStruct()
     fork.zero_signal_struct(sig)
-    sig.nr_threads = sig.live = sig.sigcnt = 1
+    sig.nr_threads = sig.quick_threads = sig.live = sig.sigcnt = 1
     sig.thread_head = ListHead()
     tsk.thread_node = ListHead(tsk)
     list_add(tsk.thread_node, sig.thread_head)

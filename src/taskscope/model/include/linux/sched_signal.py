@@ -159,7 +159,7 @@ class SignalStruct:
         "has_child_subreaper", "inblock", "is_child_subreaper", "it", "leader", "live", "maj_flt", "min_flt",
         "multiprocess",
         "nivcsw", "notify_count", "nr_threads", "nvcsw", "oom_mm", "oom_score_adj", "oom_score_adj_min", "pids",
-        "posix_timers", "real_timer", "rlim", "shared_pending", "sigcnt", "stats_lock", "stime", "sum_sched_runtime",
+        "posix_timers", "quick_threads", "real_timer", "rlim", "shared_pending", "sigcnt", "stats_lock", "stime", "sum_sched_runtime",
         "thread_head", "tty", "tty_old_pgrp", "utime", "wait_chldexit",
     )
 
@@ -168,6 +168,7 @@ class SignalStruct:
     live: int                               # threads that have not passed do_exit()
     # siglock:
     nr_threads: int
+    quick_threads: int                      # those that have not called do_exit()
     thread_head: ListHead                   # of task.thread_node
     wait_chldexit: Any                      # where wait4() sleeps: a wait_queue_head
     curr_target: Task | None                # whom a group signal goes to next

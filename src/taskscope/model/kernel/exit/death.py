@@ -394,6 +394,23 @@ def exit_notify(tsk: Task, group_dead: bool) -> None:
 
 # ---- do_exit() ------------------------------------------------------------------------------------------
 
+def synchronize_group_exit(tsk: Task, code: int) -> None:
+    """Let the last thread that exits decide how its process ended, if nothing else has.
+
+    Context: the exiting task.  Since v6.1 at the latest.
+    """
+    assert tsk.sighand is not None
+    spin_lock_irq(tsk.sighand.siglock)
+    sig = tsk.signal
+    sig.quick_threads -= 1
+    assert sig.quick_threads >= 0, "quick_threads"
+    if sig.quick_threads == 0 and not sig.flags & SIGNAL_GROUP_EXIT:
+        sig.flags = SIGNAL_GROUP_EXIT
+        sig.group_exit_code = code
+        sig.group_stop_count = 0
+    spin_unlock_irq(tsk.sighand.siglock)
+
+
 def do_exit(code: int) -> NoReturn:
     """End the running task; `code` is the wait status.  Never returns.
 
@@ -405,6 +422,8 @@ def do_exit(code: int) -> NoReturn:
         panic_.panic("Aiee, killing interrupt handler!")
     if not tsk.pid:
         panic_.panic("Attempted to kill the idle task!")
+    if m.flavour.switches.last_thread_decides and not tsk.flags & PF_EXITING:
+        synchronize_group_exit(tsk, code)
     # Not modelled: ptrace_event(PTRACE_EVENT_EXIT).
 
     # We're taking recursive faults here in do_exit.  Safest is to just leave this task alone and wait for reboot.

@@ -151,6 +151,7 @@ def copy_signal(clone_flags: int, tsk: Task) -> int:
     was = current.signal
     tsk.signal = sig
     sig.nr_threads = 1
+    sig.quick_threads = 1
     sig.live = 1
     sig.sigcnt = 1
     # list_add(&sig->thread_head, &tsk->thread_node) without using it
@@ -429,6 +430,7 @@ def copy_process(
         else:
             p.tasks = ListHead(p)
             current.signal.nr_threads += 1
+            current.signal.quick_threads += 1
             current.signal.live += 1
             current.signal.sigcnt += 1
             signal_send.task_join_group_stop(p)
