@@ -1,7 +1,8 @@
 """Pipes: fs/pipe.c, v4.19.
 
-A pipe is a ring of up to 16 page-sized buffers.  Readers and writers sleep interruptibly in pipe_wait(); whoever changes the
-ring wakes the others.  pipe->mutex is not modelled: between two sleeps the code here is one step of the machine.
+A pipe is a ring of up to 16 page-sized buffers.  Readers and writers sleep interruptibly in pipe_wait(); whoever
+changes the ring wakes the others.  pipe->mutex is not modelled: between two sleeps the code here is one step of the
+machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tree of names at boot: inode numbers, the root in memory, what is mounted where: fs/super.c, inode.c, namespace.c, v4.19.
+"""The tree of names at boot: fs/super.c, inode.c, namespace.c, v4.19: inode numbers, the root, what is mounted where.
 
 mnt_init() makes the root: a ramfs with the folders that programs expect; the file systems and drivers then put
 themselves in.
@@ -15,11 +15,11 @@ from taskscope.model import machine
 from taskscope.model.include.linux.fs import FileOperations, Inode, InodeOperations, Path
 
 
-def new_inode(mode: int, fop: FileOperations, op: InodeOperations = InodeOperations()) -> Inode:
+def new_inode(mode: int, fop: FileOperations, op: InodeOperations | None = None) -> Inode:
     """Return an inode with a number of its own."""
     m = machine.cur
     m.last_ino += 1
-    return Inode(m.last_ino, mode, fop, op)
+    return Inode(m.last_ino, mode, fop, op or InodeOperations())
 
 
 def mnt_init() -> None:

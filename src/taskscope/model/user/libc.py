@@ -1,7 +1,7 @@
 """``sys``: the C library as programs of the machine see it.
 
-Names are those of the C library, results those of Python's `os` module, and failures raise OSError with the errno.  Times
-are in seconds where the C library has seconds and in integer ns where its name says so or it has a timespec.
+Names are those of the C library, results those of Python's `os` module, and failures raise OSError with the errno.
+Times are in seconds where the C library has seconds and in integer ns where its name says so or it has a timespec.
 """
 
 from __future__ import annotations
@@ -20,8 +20,15 @@ from taskscope.model.user.python import _CLONE_THREAD, _CLONE_VM, DivergedError,
 _SIGCHLD: Final = int(Signal.SIGCHLD)
 #: what glibc's pthread_create() asks for
 PTHREAD_FLAGS: Final = int(
-    CloneFlag.CLONE_VM | CloneFlag.CLONE_FS | CloneFlag.CLONE_FILES | CloneFlag.CLONE_SIGHAND | CloneFlag.CLONE_THREAD
-    | CloneFlag.CLONE_SYSVSEM | CloneFlag.CLONE_SETTLS | CloneFlag.CLONE_PARENT_SETTID | CloneFlag.CLONE_CHILD_CLEARTID
+    CloneFlag.CLONE_VM
+    | CloneFlag.CLONE_FS
+    | CloneFlag.CLONE_FILES
+    | CloneFlag.CLONE_SIGHAND
+    | CloneFlag.CLONE_THREAD
+    | CloneFlag.CLONE_SYSVSEM
+    | CloneFlag.CLONE_SETTLS
+    | CloneFlag.CLONE_PARENT_SETTID
+    | CloneFlag.CLONE_CHILD_CLEARTID
 )
 #: what glibc's fork() asks for: 0x01200011
 FORK_FLAGS: Final = int(CloneFlag.CLONE_CHILD_SETTID | CloneFlag.CLONE_CHILD_CLEARTID) | _SIGCHLD
@@ -53,12 +60,14 @@ class Sys(UserContext):
     SIG_DFL = SIG_DFL
     SIG_IGN = SIG_IGN
 
-    def __init__(self, entry: Callable[..., Any], args: tuple[Any, ...], *, shared: bool = False, thread: bool = False) -> None:
+    def __init__(
+        self, entry: Callable[..., Any], args: tuple[Any, ...], *, shared: bool = False, thread: bool = False
+    ) -> None:
         super().__init__(entry, args, shared=shared, thread=thread)
         self._backwards = machine.cur.flavour.arch == "arm"
         self.environ: dict[str, str] = {}
-        self._out: list[str] = []           # stdout's buffer
-        self._tty: bool | None = None       # whether stdout is a terminal, once that was asked
+        self._out: list[str] = []  # stdout's buffer
+        self._tty: bool | None = None  # whether stdout is a terminal, once that was asked
 
     def forked(self) -> UserContext:
         """See `UserContext.forked`; the buffer of stdout fills up again as the child runs its program again."""
@@ -83,7 +92,9 @@ class Sys(UserContext):
         self._can_fork()
         return int(self._call("vfork"))
 
-    def clone(self, fn: Callable[..., Any], *args: Any, flags: int = _SIGCHLD, parent_tid: Any = 0, child_tid: Any = 0) -> int:
+    def clone(
+        self, fn: Callable[..., Any], *args: Any, flags: int = _SIGCHLD, parent_tid: Any = 0, child_tid: Any = 0
+    ) -> int:
         """Create a child that runs ``fn(sys, *args)`` and ends with its result; return its pid.
 
         :param flags: CLONE_* and the exit signal.  Without CLONE_VM the child has copies of the arguments
@@ -100,8 +111,15 @@ class Sys(UserContext):
         last = (0, child_tid) if self._backwards else (child_tid, 0)
         return int(self._call("clone", flags, stack, parent_tid, *last))
 
-    def clone3(self, fn: Callable[..., Any] | None = None, *args: Any, flags: int = 0, exit_signal: int = _SIGCHLD, **fields: Any) -> int:
-        """clone3(2): `fields` are the other members of struct clone_args (pidfd, set_tid, stack_size …)."""
+    def clone3(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *args: Any,
+        flags: int = 0,
+        exit_signal: int = _SIGCHLD,
+        **fields: Any,
+    ) -> int:
+        """Clone by the newer call; `fields` are the other members of struct clone_args (pidfd, set_tid, …)."""
         if fn is None:
             self._can_fork()
         stack = 0 if fn is None else self._context(fn, args, flags)
@@ -271,7 +289,7 @@ class Sys(UserContext):
         self._call("setgid", gid)
 
     def prctl(self, option: int, arg2: Any = 0, arg3: Any = 0, arg4: Any = 0, arg5: Any = 0) -> int:
-        """prctl(2); where it writes through a pointer, see `prctl_get`."""
+        """Ask for one of the PR_* operations; where it writes through a pointer, see `prctl_get`."""
         return int(self._call("prctl", option, arg2, arg3, arg4, arg5))
 
     def prctl_get(self, option: int) -> Any:
@@ -318,7 +336,7 @@ class Sys(UserContext):
         return old.sa_handler, old.sa_flags, old.sa_mask
 
     def signal(self, sig: int, handler: Any) -> Any:
-        """Set what a signal does, restarting the calls it interrupts (BSD semantics, as glibc); return the handler before."""
+        """Set what a signal does, restarting the calls it interrupts (as glibc); return the handler before."""
         return self.sigaction(sig, handler, 0x10000000)[0]
 
     def sigprocmask(self, how: int, mask: int | None) -> int:
@@ -352,7 +370,9 @@ class Sys(UserContext):
     def sleep(self, seconds: float) -> int:
         """Sleep; return the whole seconds that were left when a signal handler ended it."""
         try:
-            _, left = self._call("nanosleep", divmod(round(seconds * 1e9), 1_000_000_000), (rem := Cell((0, 0))), out=rem)
+            _, left = self._call(
+                "nanosleep", divmod(round(seconds * 1e9), 1_000_000_000), (rem := Cell((0, 0))), out=rem
+            )
         except OSError as error:
             if error.errno != 4:
                 raise
@@ -469,11 +489,11 @@ class Sys(UserContext):
         return int(self._call("dup2", fd, fd2))
 
     def fcntl(self, fd: int, cmd: int, arg: int = 0) -> int:
-        """fcntl(2)."""
+        """Do what F_* says with a descriptor."""
         return int(self._call("fcntl", fd, cmd, arg))
 
     def ioctl(self, fd: int, cmd: int, arg: Any = 0) -> int:
-        """ioctl(2)."""
+        """Ask the driver behind a descriptor."""
         return int(self._call("ioctl", fd, cmd, arg))
 
     def ioctl_get(self, fd: int, cmd: int) -> Any:
@@ -561,7 +581,7 @@ class Sys(UserContext):
     def write_all(self, fd: int, data: bytes) -> None:
         """Write all, however many write() calls it takes."""
         while data:
-            data = data[self.write(fd, data):]
+            data = data[self.write(fd, data) :]
 
     # ---- stdio -----------------------------------------------------------------------------------------
 
@@ -604,4 +624,15 @@ class _Both:
         return self.first.value, self.second.value
 
 
-__all__ = ["FORK_FLAGS", "PTHREAD_FLAGS", "SIG_BLOCK", "SIG_DFL", "SIG_IGN", "SIG_SETMASK", "SIG_UNBLOCK", "DivergedError", "Sys", "WaitResult"]
+__all__ = [
+    "FORK_FLAGS",
+    "PTHREAD_FLAGS",
+    "SIG_BLOCK",
+    "SIG_DFL",
+    "SIG_IGN",
+    "SIG_SETMASK",
+    "SIG_UNBLOCK",
+    "DivergedError",
+    "Sys",
+    "WaitResult",
+]

@@ -1,13 +1,15 @@
 """User mode for programs written in Python: what a task's registers, stack and program text are here.
 
-A program is ``main(sys, argv)``.  It runs on its task's own stack, below the kernel's frames; ``sys`` (`taskscope.model.user.libc.Sys`) holds
-what a process has in user space and enters the kernel through the architecture's system call entry.
+A program is ``main(sys, argv)``.  It runs on its task's own stack, below the kernel's frames; ``sys``
+(`taskscope.model.user.libc.Sys`) holds what a process has in user space and enters the kernel through the
+architecture's system call entry.
 
-fork() returns twice.  A Python stack cannot be copied, so the child runs its program from the start against the log of results that the
-parent's calls had: nothing enters the kernel and no time passes until the log ends with fork() returning 0.  The rule for programs:
-what they do depends on their arguments and on results of `sys` alone (no files, clocks or random numbers of the host, no objects shared with
-others).  A task keeps at most `LOG_MAX` results and cannot fork() after more; ``sys.become(fn, …)`` starts a new log, and
-``sys.clone(fn, …)`` makes a child that begins in a function, with no log at all: how the shell forks.
+fork() returns twice.  A Python stack cannot be copied, so the child runs its program from the start against the log of
+results that the parent's calls had: nothing enters the kernel and no time passes until the log ends with fork()
+returning 0.  The rule for programs: what they do depends on their arguments and on results of `sys` alone (no files,
+clocks or random numbers of the host, no objects shared with others).  A task keeps at most `LOG_MAX` results and cannot
+fork() after more; ``sys.become(fn, …)`` starts a new log, and ``sys.clone(fn, …)`` makes a child that begins in a
+function, with no log at all: how the shell forks.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def numbers(arch: str) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for name in _NAMES.split():
-        for candidate in (name + "32", name + "64", "ugetrlimit" if name == "getrlimit" else name) if arch == "arm" else (name,):
+        for candidate in (
+            (name + "32", name + "64", "ugetrlimit" if name == "getrlimit" else name) if arch == "arm" else (name,)
+        ):
             call = call_of_name(arch, candidate)
             # Numbers from 403 on are the 64-bit time calls of 2038, which come from v5.1.
             late = candidate != name and call is not None and call.number >= 403
@@ -63,15 +67,15 @@ def numbers(arch: str) -> dict[str, int]:
 
 
 _NAMES: Final = """
-read write open close dup dup2 dup3 pipe pipe2 lseek fcntl ioctl getcwd chdir mkdir rmdir unlink rename mknod chmod chown stat lstat fstat
-getdents64 access umask truncate ftruncate
-fork vfork clone clone3 execve exit exit_group wait4 waitid kill tkill tgkill
-getpid getppid gettid getpgid getpgrp setpgid getsid setsid getuid geteuid getgid getegid setuid setgid setresuid setresgid
-prctl times getrusage getrlimit setrlimit prlimit64 uname set_tid_address kcmp unshare sysinfo personality
-nanosleep clock_nanosleep clock_gettime gettimeofday alarm setitimer getitimer pause restart_syscall
-sched_yield sched_setscheduler sched_getscheduler sched_setparam sched_getparam sched_setaffinity sched_getaffinity sched_setattr sched_getattr
-sched_get_priority_max sched_get_priority_min sched_rr_get_interval nice getpriority setpriority getcpu
-rt_sigaction rt_sigprocmask rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigaltstack syslog futex
+read write open close dup dup2 dup3 pipe pipe2 lseek fcntl ioctl getcwd chdir mkdir rmdir unlink rename mknod chmod
+chown stat lstat fstat getdents64 access umask truncate ftruncate fork vfork clone clone3 execve exit exit_group
+wait4 waitid kill tkill tgkill getpid getppid gettid getpgid getpgrp setpgid getsid setsid getuid geteuid getgid
+getegid setuid setgid setresuid setresgid prctl times getrusage getrlimit setrlimit prlimit64 uname set_tid_address
+kcmp unshare sysinfo personality nanosleep clock_nanosleep clock_gettime gettimeofday alarm setitimer getitimer
+pause restart_syscall sched_yield sched_setscheduler sched_getscheduler sched_setparam sched_getparam
+sched_setaffinity sched_getaffinity sched_setattr sched_getattr sched_get_priority_max sched_get_priority_min
+sched_rr_get_interval nice getpriority setpriority getcpu rt_sigaction rt_sigprocmask rt_sigpending rt_sigsuspend
+rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigaltstack syslog futex
 """
 
 
@@ -82,17 +86,32 @@ class UserContext:
     ``frames`` gets one entry for each signal handler that is to run on the return to user mode.
     """
 
-    __slots__ = ("_args", "_at", "_calling", "_end", "_entry", "_gate", "_log", "_nr", "_overflown", "_shared", "_thread", "frames", "task")
+    __slots__ = (
+        "_args",
+        "_at",
+        "_calling",
+        "_end",
+        "_entry",
+        "_gate",
+        "_log",
+        "_nr",
+        "_overflown",
+        "_shared",
+        "_thread",
+        "frames",
+        "task",
+    )
 
-    def __init__(self, entry: Callable[..., Any], args: tuple[Any, ...], *, shared: bool = False,
-                 thread: bool = False) -> None:
+    def __init__(
+        self, entry: Callable[..., Any], args: tuple[Any, ...], *, shared: bool = False, thread: bool = False
+    ) -> None:
         cur = machine.cur
         self._entry = entry
         self._args = args
-        self._shared = shared               # args live in memory shared with others: hand them over as they are
-        self._thread = thread               # the end of the function is the end of one thread
+        self._shared = shared  # args live in memory shared with others: hand them over as they are
+        self._thread = thread  # the end of the function is the end of one thread
         self._log: list[tuple[str, int, Any]] = []
-        self._at = 0                        # while _at < _end, calls are answered from the log
+        self._at = 0  # while _at < _end, calls are answered from the log
         self._end = 0
         self._overflown = False
         self._calling = ""
@@ -139,18 +158,19 @@ class UserContext:
         self._calling = name
         nr = self._nr.get(name)
         if nr is None:
-            return -38                      # ENOSYS: this architecture has no such call
+            return -38  # ENOSYS: this architecture has no such call
         while True:
             try:
                 ret = self._gate(nr, args)
             except GreenletExit:
-                # The task is dead and its stack is dropped: what a program does in `finally:` must not enter the kernel.
+                # The task is dead and its stack is dropped: what a program does in `finally:` must not enter the
+                # kernel.
                 self._gate = _gone
                 raise
             if machine.cur.cpu.curr.journal is not self:
-                self._gate = _replaced      # nor may what a replaced program does in `finally:`
+                self._gate = _replaced  # nor may what a replaced program does in `finally:`
                 raise _Unwind
-            if -516 <= ret <= -512:         # the program counter stands on the call again
+            if -516 <= ret <= -512:  # the program counter stands on the call again
                 if self.frames:
                     self._handle()
                 continue
@@ -158,12 +178,13 @@ class UserContext:
 
     def _recall(self, name: str) -> tuple[int, Any]:
         self._replay_handlers()
-        if self._at >= self._end:           # a handler went on where the log ended
+        if self._at >= self._end:  # a handler went on where the log ended
             raise DivergedError(f"{name}() interrupted by a handler that forked")
         was, ret, value = self._log[self._at]
         if was != name:
             raise DivergedError(
-                f"the child of a fork() called {name}() where its parent had called {was}(): a program may depend on its arguments "
+                f"the child of a fork() called {name}() where its parent had called {was}(): a program may depend "
+                "on its arguments "
                 "and on what sys returned, and on nothing else"
             )
         self._at += 1
@@ -208,7 +229,10 @@ class UserContext:
 
     def _can_fork(self) -> None:
         if self._overflown:
-            raise DivergedError(f"fork() after more than {LOG_MAX:,} system calls: use sys.clone(fn, …), or sys.become(fn, …) on the way")
+            raise DivergedError(
+                f"fork() after more than {LOG_MAX:,} system calls: use sys.clone(fn, …), or sys.become(fn, …) on "
+                "the way"
+            )
 
     # ---- running ---------------------------------------------------------------------------------------
 
@@ -257,7 +281,8 @@ def private(args: tuple[Any, ...]) -> tuple[Any, ...]:
 def copy_user(p: Task, usp: Any) -> None:
     """Give a new task its user half: called by copy_thread() for tasks that will return to user mode.
 
-    :param usp: the new stack pointer of clone(): 0 for a copy of the caller's stack, else the `UserContext` that was built on it
+    :param usp: the new stack pointer of clone(): 0 for a copy of the caller's stack, else the `UserContext` that was
+        built on it
     """
     current = machine.cur.cpu.curr
     context: UserContext = usp if usp else current.journal.forked()
@@ -286,7 +311,7 @@ def user_mode() -> NoReturn:
                 status = context._start()
             except Exception as error:
                 if not machine.cur.cpu.user_mode:
-                    raise               # the kernel's own mistake, not the program's
+                    raise  # the kernel's own mistake, not the program's
                 context._crashed(error)
                 status = 1
             context._finish(status)

@@ -1,7 +1,7 @@
 """/dev/hostctl: what is outside of the machine asks init to start programs, and hears what became of them.
 
-No kernel has this device: it stands for the person at the keyboard, the desktop and the network.  The outside puts a request into
-`HostControl.requests` and raises the interrupt; init waits in an ioctl for the next.
+No kernel has this device: it stands for the person at the keyboard, the desktop and the network.  The outside puts a
+request into `HostControl.requests` and raises the interrupt; init waits in an ioctl for the next.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class HostControl:
         self.irq = irq
         self.wait = WaitQueueHead("hostctl.wait")
         self.requests: deque[Any] = deque()
-        self.started: dict[int, int] = {}           # request number -> pid
-        self.ended: dict[int, int] = {}             # pid -> wait status, of what init has reaped
+        self.started: dict[int, int] = {}  # request number -> pid
+        self.ended: dict[int, int] = {}  # pid -> wait status, of what init has reaped
 
 
 def hostctl_interrupt() -> None:

@@ -42,18 +42,32 @@ UNIX98_PTY_SLAVE_MAJOR: Final = 136
 class TtyStruct:
     """struct tty_struct, with its line discipline."""
 
-    __slots__ = ("dev", "echo", "hung_up", "index", "line", "lines", "name", "pgrp", "read_wait", "screen", "session", "sink", "tostop")
+    __slots__ = (
+        "dev",
+        "echo",
+        "hung_up",
+        "index",
+        "line",
+        "lines",
+        "name",
+        "pgrp",
+        "read_wait",
+        "screen",
+        "session",
+        "sink",
+        "tostop",
+    )
 
     def __init__(self, name: str, dev: int) -> None:
         self.name = name
-        self.dev = dev                          # as st_rdev: major << 8 | minor
+        self.dev = dev  # as st_rdev: major << 8 | minor
         self.index = dev & 0xFF
         # ctrl_lock:
         self.session: Pid | None = None
-        self.pgrp: Pid | None = None            # the foreground group
+        self.pgrp: Pid | None = None  # the foreground group
         # ldisc:
-        self.line = b""                         # what is typed and not yet a line
-        self.lines: list[bytes] = []            # complete lines; b"" is an end of file
+        self.line = b""  # what is typed and not yet a line
+        self.lines: list[bytes] = []  # complete lines; b"" is an end of file
         self.read_wait = WaitQueueHead("tty.read_wait")
         self.echo = True
         self.tostop = False
@@ -81,8 +95,11 @@ def tty_init() -> None:
     m.ttys = [console]
     m.console_tty = console
     m.uart_fifo = []
-    m.irq_uart = IrqDesc(81, "81:", "uart-pl011", uart_interrupt, m.nr_cpus, ipi=False, chip="ARMCTRL-level  89 Edge") \
-        if m.flavour.arch == "arm" else IrqDesc(4, "4:", "ttyS0", uart_interrupt, m.nr_cpus, ipi=False, chip="IO-APIC   4-edge")
+    m.irq_uart = (
+        IrqDesc(81, "81:", "uart-pl011", uart_interrupt, m.nr_cpus, ipi=False, chip="ARMCTRL-level  89 Edge")
+        if m.flavour.arch == "arm"
+        else IrqDesc(4, "4:", "ttyS0", uart_interrupt, m.nr_cpus, ipi=False, chip="IO-APIC   4-edge")
+    )
     m.irq_descs.append(m.irq_uart)
     super_.kern_device("/dev/console", TTYAUX_MAJOR << 8 | 1, tty_fops, console, 0o600)
     super_.kern_device("/dev/tty1", console.dev, tty_fops, console, 0o620)
@@ -123,7 +140,7 @@ def tty_open(inode: Inode, f: File) -> int:
             return -ENXIO
         noctty = True
     elif inode.i_rdev == TTYAUX_MAJOR << 8 | 1:
-        noctty = True                           # the console is nobody's controlling terminal
+        noctty = True  # the console is nobody's controlling terminal
     if tty.hung_up:
         return -EIO
     f.private_data = tty
@@ -203,7 +220,7 @@ def n_tty_receive_buf(tty: TtyStruct, data: bytes) -> None:
         elif char == 26:
             isig(tty, SIGTSTP, b"^Z")
         elif char == 4:
-            tty.lines.append(tty.line)          # ^D: what is there, without a newline; nothing is an end of file
+            tty.lines.append(tty.line)  # ^D: what is there, without a newline; nothing is an end of file
             tty.line = b""
         elif char in (8, 127):
             tty.line = tty.line[:-1]

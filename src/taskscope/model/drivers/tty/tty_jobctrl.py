@@ -215,5 +215,3 @@ def tiocgsid(tty: TtyStruct, p: Any) -> int:
     if machine.cur.cpu.curr.signal.tty is not tty or tty.session is None:
         return -ENOTTY
     return put_user(tty.session.nr, p)
-
-

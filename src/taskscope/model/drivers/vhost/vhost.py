@@ -1,7 +1,7 @@
 """The part of vhost that makes a kernel thread on request: drivers/vhost/vhost.c, v4.19.
 
-Who opens /dev/vhost-net and becomes its owner gets a worker thread ``vhost-PID``, which runs the device's work and is stopped
-when the device is closed.  Virtqueues and everything about networks are not modelled.
+Who opens /dev/vhost-net and becomes its owner gets a worker thread ``vhost-PID``, which runs the device's work and is
+stopped when the device is closed.  Virtqueues and everything about networks are not modelled.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class VhostDev:
     def __init__(self) -> None:
         self.mm: Any = None
         self.worker: Task | None = None
-        self.work_list: list[Any] = []      # functions to call, with the device
-        self.done = 0                       # how many were
+        self.work_list: list[Any] = []  # functions to call, with the device
+        self.done = 0  # how many were
 
 
 def vhost_init() -> None:
@@ -89,7 +89,7 @@ def vhost_dev_set_owner(dev: VhostDev) -> int:
         dev.mm = None
         return worker
     dev.worker = worker
-    sched_core.wake_up_process(worker)      # avoid contributing to loadavg
+    sched_core.wake_up_process(worker)  # avoid contributing to loadavg
     # Not modelled: vhost_attach_cgroups(), vhost_dev_alloc_iovecs().
     return 0
 

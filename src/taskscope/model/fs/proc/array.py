@@ -17,11 +17,24 @@ from taskscope.model.include.linux.sched_signal import RLIMIT_RSS, RLIMIT_SIGPEN
 if TYPE_CHECKING:
     from taskscope.model.include.linux.mm_types import MmStruct
 
-NSEC_PER_CLOCK_T = 10_000_000           # USER_HZ is 100
+NSEC_PER_CLOCK_T = 10_000_000  # USER_HZ is 100
 MAX_RT_PRIO = 100
 #: functions marked __sched outside of kernel/sched/
-SCHED_TEXT = frozenset({"__switch_to", "schedule_timeout", "schedule_timeout_interruptible", "schedule_timeout_uninterruptible", "do_nanosleep",
-                        "schedule_hrtimeout_range", "__mutex_lock", "mutex_lock", "mutex_lock_interruptible", "msleep", "usleep_range"})
+SCHED_TEXT = frozenset(
+    {
+        "__switch_to",
+        "schedule_timeout",
+        "schedule_timeout_interruptible",
+        "schedule_timeout_uninterruptible",
+        "do_nanosleep",
+        "schedule_hrtimeout_range",
+        "__mutex_lock",
+        "mutex_lock",
+        "mutex_lock_interruptible",
+        "msleep",
+        "usleep_range",
+    }
+)
 
 
 def get_task_state(tsk: Task) -> str:
@@ -77,7 +90,7 @@ def in_sched_functions(symbol: kallsyms.Symbol) -> bool:
 
 
 def get_wchan(task: Task) -> int:
-    """Return the address where a sleeping task waits, in the innermost function that is not the scheduler's; 0 if it does not sleep."""
+    """Return the address where a sleeping task waits: in the innermost function that is not the scheduler's; else 0."""
     m = machine.cur
     if task.state == 0 or task.on_cpu or task.exit_state:
         return 0
@@ -118,17 +131,59 @@ def do_task_stat(task: Task, whole: bool) -> str:
     wchan = get_wchan(task)
     rsslim = rlimit(task, RLIMIT_RSS) if task.sighand is not None else 0
     fields = [
-        task.pid, f"({proc_task_name(task)})", get_task_state(task), task_ppid(task), pgid, sid, tty_nr, tty_pgrp, task.flags,
-        min_flt, cmin_flt, maj_flt, cmaj_flt, utime // NSEC_PER_CLOCK_T, stime // NSEC_PER_CLOCK_T,
-        cutime // NSEC_PER_CLOCK_T, cstime // NSEC_PER_CLOCK_T, task_prio(task), task_nice(task), num_threads, 0,
-        task.start_boottime // NSEC_PER_CLOCK_T, 0 if mm is None else mm.total_vm * 4096, 0 if mm is None else mm.rss,
+        task.pid,
+        f"({proc_task_name(task)})",
+        get_task_state(task),
+        task_ppid(task),
+        pgid,
+        sid,
+        tty_nr,
+        tty_pgrp,
+        task.flags,
+        min_flt,
+        cmin_flt,
+        maj_flt,
+        cmaj_flt,
+        utime // NSEC_PER_CLOCK_T,
+        stime // NSEC_PER_CLOCK_T,
+        cutime // NSEC_PER_CLOCK_T,
+        cstime // NSEC_PER_CLOCK_T,
+        task_prio(task),
+        task_nice(task),
+        num_threads,
+        0,
+        task.start_boottime // NSEC_PER_CLOCK_T,
+        0 if mm is None else mm.total_vm * 4096,
+        0 if mm is None else mm.rss,
         min(rsslim, (1 << 8 * m.flavour.long_size) - 1),
         # start_code, end_code, start_stack, esp, eip: programs in Python have no addresses
-        0, 0, 0, 0, 0,
-        task.pending.signal & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF, ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF,
+        0,
+        0,
+        0,
+        0,
+        0,
+        task.pending.signal & 0x7FFFFFFF,
+        task.blocked & 0x7FFFFFFF,
+        ignored & 0x7FFFFFFF,
+        caught & 0x7FFFFFFF,
         # The address until v5.15; since then only whether there is one.
         wchan if m.flavour.version < (5, 16) else int(wchan != 0),
-        0, 0, task.exit_signal, task_cpu(task), task.rt_priority, task.policy, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0,
+        0,
+        task.exit_signal,
+        task_cpu(task),
+        task.rt_priority,
+        task.policy,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
         task.exit_code if whole else 0,
     ]
     return " ".join(map(str, fields)) + "\n"
@@ -168,29 +223,48 @@ def proc_pid_status(task: Task) -> str:
     if fs is not None:
         lines.append(("Umask", f"{fs.umask:04o}"))
     lines += [
-        ("State", f"{letter} ({LETTER_MEANINGS[letter]})"), ("Tgid", task.tgid), ("Ngid", 0), ("Pid", task.pid),
-        ("PPid", task_ppid(task)), ("TracerPid", task.parent.pid if task.ptrace else 0),
-        ("Uid", f"{cred.uid}\t{cred.euid}\t{cred.suid}\t{cred.fsuid}"), ("Gid", f"{cred.gid}\t{cred.egid}\t{cred.sgid}\t{cred.fsgid}"),
-        ("FDSize", fdsize(task)), ("Groups", " "), ("NStgid", task.tgid), ("NSpid", task.pid),
-        ("NSpgid", pid_.task_pgrp_vnr(task)), ("NSsid", pid_.task_session_vnr(task)),
+        ("State", f"{letter} ({LETTER_MEANINGS[letter]})"),
+        ("Tgid", task.tgid),
+        ("Ngid", 0),
+        ("Pid", task.pid),
+        ("PPid", task_ppid(task)),
+        ("TracerPid", task.parent.pid if task.ptrace else 0),
+        ("Uid", f"{cred.uid}\t{cred.euid}\t{cred.suid}\t{cred.fsuid}"),
+        ("Gid", f"{cred.gid}\t{cred.egid}\t{cred.sgid}\t{cred.fsgid}"),
+        ("FDSize", fdsize(task)),
+        ("Groups", " "),
+        ("NStgid", task.tgid),
+        ("NSpid", task.pid),
+        ("NSpgid", pid_.task_pgrp_vnr(task)),
+        ("NSsid", pid_.task_session_vnr(task)),
     ]
     if version >= (6, 8):
         lines.append(("Kthread", int(bool(task.flags & 0x200000))))
     if task.mm is not None:
         mm = task.mm
-        lines += [("VmPeak", kb(mm.total_vm)), ("VmSize", kb(mm.total_vm)), ("VmHWM", kb(max(mm.hiwater_rss, mm.rss))), ("VmRSS", kb(mm.rss))]
+        lines += [
+            ("VmPeak", kb(mm.total_vm)),
+            ("VmSize", kb(mm.total_vm)),
+            ("VmHWM", kb(max(mm.hiwater_rss, mm.rss))),
+            ("VmRSS", kb(mm.rss)),
+        ]
     pending_shared = task.signal.shared_pending.signal if task.sighand is not None else 0
     ignored, caught = collect_sigign_sigcatch(task)
     qlim = min(rlimit(task, RLIMIT_SIGPENDING), (1 << 8 * m.flavour.long_size) - 1) if task.sighand is not None else 0
     cpus = len(m.cpus)
     lines += [
-        ("Threads", task.signal.nr_threads if task.sighand is not None else 0), ("SigQ", f"{sigpending(task)}/{qlim}"),
-        ("SigPnd", f"{task.pending.signal:016x}"), ("ShdPnd", f"{pending_shared:016x}"), ("SigBlk", f"{task.blocked:016x}"),
-        ("SigIgn", f"{ignored:016x}"), ("SigCgt", f"{caught:016x}"),
+        ("Threads", task.signal.nr_threads if task.sighand is not None else 0),
+        ("SigQ", f"{sigpending(task)}/{qlim}"),
+        ("SigPnd", f"{task.pending.signal:016x}"),
+        ("ShdPnd", f"{pending_shared:016x}"),
+        ("SigBlk", f"{task.blocked:016x}"),
+        ("SigIgn", f"{ignored:016x}"),
+        ("SigCgt", f"{caught:016x}"),
         # Not modelled: capabilities, no_new_privs, seccomp, memory nodes.
         ("Cpus_allowed", f"{task.cpus_allowed & (1 << cpus) - 1:x}"),
         ("Cpus_allowed_list", bitmap_list(task.cpus_allowed, cpus)),
-        ("voluntary_ctxt_switches", task.nvcsw), ("nonvoluntary_ctxt_switches", task.nivcsw),
+        ("voluntary_ctxt_switches", task.nvcsw),
+        ("nonvoluntary_ctxt_switches", task.nivcsw),
     ]
     return "".join(f"{name}:\t{value}\n" for name, value in lines)
 

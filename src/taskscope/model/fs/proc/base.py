@@ -138,7 +138,9 @@ def proc_pident_lookup(dir: Inode, name: str) -> Inode | None:
         return proc_inode.proc_dir_inode(proc_fd_inode_operations, proc_fd_operations, pid, 0o500)
     for entry in entries:
         if entry.name == name:
-            inode = proc_inode.proc_get_inode(entry.mode, proc_inode.ProcEntry(proc_pid_show, proc_pid_store, (pid, entry)))
+            inode = proc_inode.proc_get_inode(
+                entry.mode, proc_inode.ProcEntry(proc_pid_show, proc_pid_store, (pid, entry))
+            )
             task = get_proc_task(pid)
             if task is not None and task.cred is not None:
                 inode.i_uid, inode.i_gid = task.cred.euid, task.cred.egid
@@ -212,12 +214,17 @@ def proc_lookupfd(dir: Inode, name: str) -> Inode | None:
 def common_entries() -> tuple[PidEntry, ...]:
     """Return the files that processes and threads both have."""
     return (
-        PidEntry("status", 0o444, array.proc_pid_status), PidEntry("comm", 0o644, comm_show, comm_write),
-        PidEntry("cmdline", 0o444, proc_pid_cmdline), PidEntry("environ", 0o400, proc_pid_environ),
-        PidEntry("statm", 0o444, array.proc_pid_statm), PidEntry("wchan", 0o444, proc_pid_wchan),
-        PidEntry("stack", 0o400, proc_pid_stack), PidEntry("schedstat", 0o444, proc_pid_schedstat),
+        PidEntry("status", 0o444, array.proc_pid_status),
+        PidEntry("comm", 0o644, comm_show, comm_write),
+        PidEntry("cmdline", 0o444, proc_pid_cmdline),
+        PidEntry("environ", 0o400, proc_pid_environ),
+        PidEntry("statm", 0o444, array.proc_pid_statm),
+        PidEntry("wchan", 0o444, proc_pid_wchan),
+        PidEntry("stack", 0o400, proc_pid_stack),
+        PidEntry("schedstat", 0o444, proc_pid_schedstat),
         PidEntry("oom_score_adj", 0o644, oom_score_adj_read, oom_score_adj_write),
-        PidEntry("exe", 0o444, proc_exe), PidEntry("cwd", 0o444, proc_cwd),
+        PidEntry("exe", 0o444, proc_exe),
+        PidEntry("cwd", 0o444, proc_cwd),
     )
 
 
@@ -225,8 +232,11 @@ def proc_base_init() -> None:
     """Make the tables of what is in the directory of a process and of a thread."""
     m = machine.cur
     m.tgid_base_stuff = (PidEntry("stat", 0o444, array.proc_tgid_stat), *common_entries())
-    m.tid_base_stuff = (PidEntry("stat", 0o444, array.proc_tid_stat), PidEntry("children", 0o444, array.children_seq_show),
-                        *common_entries())
+    m.tid_base_stuff = (
+        PidEntry("stat", 0o444, array.proc_tid_stat),
+        PidEntry("children", 0o444, array.children_seq_show),
+        *common_entries(),
+    )
 
 
 proc_pident_operations: Final = FileOperations(iterate=proc_pident_readdir)

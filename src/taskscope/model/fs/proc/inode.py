@@ -1,7 +1,7 @@
 """Files of /proc: fs/proc/inode.c, generic.c, and what they use of fs/seq_file.c, v4.19.
 
-A file's text is made when it is read from the start, and the rest of that text is handed out from then on, as single_open()
-does it.
+A file's text is made when it is read from the start, and the rest of that text is handed out from then on, as
+single_open() does it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeO
 
 
 class ProcEntry:
-    """What a file of /proc shows and takes: ``show(private)`` gives its text (or -errno), ``store(private, data)`` takes a write."""
+    """What a file of /proc shows and takes.
+
+    ``show(private)`` gives its text (or -errno), ``store(private, data)`` takes a write.
+    """
 
     __slots__ = ("private", "show", "store")
 
-    def __init__(self, show: Callable[[Any], str | int] | None, store: Callable[[Any, bytes], int] | None, private: Any) -> None:
+    def __init__(
+        self, show: Callable[[Any], str | int] | None, store: Callable[[Any, bytes], int] | None, private: Any
+    ) -> None:
         self.show = show
         self.store = store
         self.private = private
@@ -33,8 +38,13 @@ def proc_get_inode(mode: int, entry: ProcEntry) -> Inode:
     return inode
 
 
-def proc_create(path: str, mode: int, show: Callable[[Any], str | int] | None, store: Callable[[Any, bytes], int] | None = None,
-                private: Any = None) -> Inode:
+def proc_create(
+    path: str,
+    mode: int,
+    show: Callable[[Any], str | int] | None,
+    store: Callable[[Any, bytes], int] | None = None,
+    private: Any = None,
+) -> Inode:
     """Put a file at a place below /proc."""
     return super_.kern_add("/proc/" + path, proc_get_inode(mode, ProcEntry(show, store, private)))
 
@@ -56,7 +66,7 @@ def proc_reg_read(f: File, count: int) -> bytes | int:
         if isinstance(text, int):
             return text
         f.private_data = text.encode()
-    data: bytes = f.private_data[f.f_pos:f.f_pos + count]
+    data: bytes = f.private_data[f.f_pos : f.f_pos + count]
     f.f_pos += len(data)
     return data
 

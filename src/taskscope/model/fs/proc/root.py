@@ -1,4 +1,7 @@
-"""/proc itself and the files in it that are of no task: fs/proc/root.c, self.c, stat.c, interrupts.c, uptime.c, loadavg.c, version.c, v4.19."""
+"""/proc itself and the files in it that are of no task.
+
+Fs/proc/root.c, self.c, stat.c, interrupts.c, uptime.c, loadavg.c, version.c, v4.19.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,16 @@ def proc_root_init() -> None:
     """Mount /proc; called by start_kernel()."""
     base.proc_base_init()
     super_.kern_add("/proc", super_.new_inode(S_IFDIR | 0o555, proc_root_operations, proc_root_inode_operations))
-    for name, show in (("interrupts", show_interrupts), ("stat", show_stat), ("uptime", show_uptime), ("loadavg", show_loadavg),
-                       ("version", show_version), ("meminfo", show_meminfo), ("softirqs", show_softirqs), ("cpuinfo", show_cpuinfo)):
+    for name, show in (
+        ("interrupts", show_interrupts),
+        ("stat", show_stat),
+        ("uptime", show_uptime),
+        ("loadavg", show_loadavg),
+        ("version", show_version),
+        ("meminfo", show_meminfo),
+        ("softirqs", show_softirqs),
+        ("cpuinfo", show_cpuinfo),
+    ):
         proc_inode.proc_create(name, 0o444, show)
     proc_inode.proc_create("sys/kernel/pid_max", 0o644, show_pid_max, store_pid_max)
     proc_inode.proc_create("sys/kernel/ns_last_pid", 0o644, show_last_pid, store_last_pid)
@@ -80,8 +91,11 @@ def show_stat(private: Any) -> str:
     lines += [f"cpu{n} " + " ".join(str(ns * USER_HZ // 1_000_000_000) for ns in row) for n, row in enumerate(rows)]
     running = sum(cpu.rq.nr_running for cpu in m.cpus)
     lines += [
-        f"intr {sum(sum(desc.kstat_irqs) for desc in m.irq_descs)}", f"ctxt {sum(cpu.rq.nr_switches for cpu in m.cpus)}",
-        "btime 0", f"processes {m.total_forks}", f"procs_running {running}",
+        f"intr {sum(sum(desc.kstat_irqs) for desc in m.irq_descs)}",
+        f"ctxt {sum(cpu.rq.nr_switches for cpu in m.cpus)}",
+        "btime 0",
+        f"processes {m.total_forks}",
+        f"procs_running {running}",
         f"procs_blocked {sum(cpu.rq.nr_iowait for cpu in m.cpus)}",
     ]
     return "\n".join(lines) + "\n"
@@ -92,7 +106,7 @@ def show_uptime(private: Any) -> str:
     del private
     m = machine.cur
     idle = sum(cpu_times(cpu)[3] for cpu in m.cpus)
-    return f"{m.now // 1_000_000_000}.{m.now // 10_000_000 % 100:02d} {idle // 1_000_000_000}.{idle // 10_000_000 % 100:02d}\n"
+    return " ".join(f"{ns // 1_000_000_000}.{ns // 10_000_000 % 100:02d}" for ns in (m.now, idle)) + "\n"
 
 
 def show_loadavg(private: Any) -> str:
@@ -122,14 +136,17 @@ def show_softirqs(private: Any) -> str:
     cpus = machine.cur.cpus
     lines = [" " * 20 + "".join(f"CPU{cpu.id:<8d}" for cpu in cpus)]
     for n, name in enumerate(SOFTIRQ_NAMES):
-        lines.append(f"{name:>12}:" + "".join(f" {cpu.pcpu.get('softirqs', {}).get(n, 0):10d}" for cpu in cpus))
+        counts = "".join(f" {cpu.pcpu.get('softirqs', {}).get(n, 0):10d}" for cpu in cpus)
+        lines.append(f"{name:>12}:{counts}")
     return "\n".join(lines) + "\n"
 
 
 def show_cpuinfo(private: Any) -> str:
     """/proc/cpuinfo: one entry a CPU."""
     del private
-    return "".join(f"processor\t: {cpu.id}\nmodel name\t: taskscope {machine.cur.flavour.machine}\n\n" for cpu in machine.cur.cpus)
+    return "".join(
+        f"processor\t: {cpu.id}\nmodel name\t: taskscope {machine.cur.flavour.machine}\n\n" for cpu in machine.cur.cpus
+    )
 
 
 def show_pid_max(private: Any) -> str:

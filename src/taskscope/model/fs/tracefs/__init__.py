@@ -1,0 +1,1 @@
+"""fs/tracefs/ of the kernel's tree."""

@@ -1,7 +1,7 @@
 """Files, inodes and what can be done with them: include/linux/fs.h, path.h, fdtable.h, fs_struct.h, v4.19.
 
-The tree of names is light: an inode of a directory knows its children by name, and a `Path` (a name that was looked up, with
-those above it) stands for dentry and mount together.
+The tree of names is light: an inode of a directory knows its children by name, and a `Path` (a name that was looked up,
+with those above it) stands for dentry and mount together.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ NAME_MAX: Final = 255
 class FileOperations(NamedTuple):
     """struct file_operations.  A missing one is what C has as NULL."""
 
-    read: Callable[[File, int], Any] | None = None              # bytes, or -errno
-    write: Callable[[File, bytes], int] | None = None           # bytes taken, or -errno
+    read: Callable[[File, int], Any] | None = None  # bytes, or -errno
+    write: Callable[[File, bytes], int] | None = None  # bytes taken, or -errno
     open: Callable[[Inode, File], int] | None = None
     release: Callable[[Inode, File], int] | None = None
     llseek: Callable[[File, int, int], int] | None = None
@@ -51,7 +51,7 @@ class InodeOperations(NamedTuple):
     """struct inode_operations of directories."""
 
     lookup: Callable[[Inode, str], Inode | None] | None = None
-    create: Callable[[Inode, str, int], Any] | None = None      # the Inode, or -errno
+    create: Callable[[Inode, str, int], Any] | None = None  # the Inode, or -errno
     unlink: Callable[[Inode, str], int] | None = None
     readdir: Callable[[Inode], list[str]] | None = None
 
@@ -59,10 +59,23 @@ class InodeOperations(NamedTuple):
 class Inode:
     """struct inode."""
 
-    __slots__ = ("i_children", "i_content", "i_fop", "i_gid", "i_ino", "i_mode", "i_nlink", "i_op", "i_pipe", "i_private", "i_program",
-                 "i_rdev", "i_uid")
+    __slots__ = (
+        "i_children",
+        "i_content",
+        "i_fop",
+        "i_gid",
+        "i_ino",
+        "i_mode",
+        "i_nlink",
+        "i_op",
+        "i_pipe",
+        "i_private",
+        "i_program",
+        "i_rdev",
+        "i_uid",
+    )
 
-    def __init__(self, i_ino: int, i_mode: int, i_fop: FileOperations, i_op: InodeOperations = InodeOperations()) -> None:
+    def __init__(self, i_ino: int, i_mode: int, i_fop: FileOperations, i_op: InodeOperations) -> None:
         self.i_ino = i_ino
         self.i_mode = i_mode
         self.i_uid = 0
@@ -72,10 +85,10 @@ class Inode:
         self.i_fop = i_fop
         self.i_op = i_op
         self.i_children: dict[str, Inode] | None = {} if S_ISDIR(i_mode) else None
-        self.i_content = b""                # of a file in memory
-        self.i_private: Any = None          # the file system's or driver's own
-        self.i_pipe: Any = None             # struct pipe_inode_info
-        self.i_program: Callable[..., Any] | None = None        # what the loader runs: a program in Python
+        self.i_content = b""  # of a file in memory
+        self.i_private: Any = None  # the file system's or driver's own
+        self.i_pipe: Any = None  # struct pipe_inode_info
+        self.i_program: Callable[..., Any] | None = None  # what the loader runs: a program in Python
 
     @property
     def i_size(self) -> int:
@@ -118,7 +131,7 @@ class FilesStruct:
     def __init__(self) -> None:
         self.count = 1
         self.fd: list[File | None] = []
-        self.close_on_exec = 0              # bit mask
+        self.close_on_exec = 0  # bit mask
         self.next_fd = 0
 
 
@@ -145,5 +158,3 @@ class Kstat(NamedTuple):
     st_gid: int
     st_rdev: int
     st_size: int
-
-

@@ -14,10 +14,31 @@ def programs() -> dict[str, Program]:
     from taskscope.model.user.programs import init, ps, raspbian, sh
 
     in_bin = {
-        "bash": sh.main, "sh": sh.main, "ps": ps.main, "whoami": c.whoami, "cat": c.cat, "sleep": c.sleep, "true": c.true,
-        "false": c.false, "kill": c.kill, "echo": c.echo, "ls": c.ls, "cp": c.cp, "mv": c.mv, "mkdir": c.mkdir, "rm": c.rm, "chmod": c.chmod,
-        "id": c.id_, "uname": c.uname, "yes": c.yes, "head": c.head, "grep": c.grep, "wc": c.wc,
-        "raspbian_proc": raspbian.raspbian_proc, "raspbian_exit": raspbian.raspbian_exit, "raspbian_fork": raspbian.raspbian_fork,
+        "bash": sh.main,
+        "sh": sh.main,
+        "ps": ps.main,
+        "whoami": c.whoami,
+        "cat": c.cat,
+        "sleep": c.sleep,
+        "true": c.true,
+        "false": c.false,
+        "kill": c.kill,
+        "echo": c.echo,
+        "ls": c.ls,
+        "cp": c.cp,
+        "mv": c.mv,
+        "mkdir": c.mkdir,
+        "rm": c.rm,
+        "chmod": c.chmod,
+        "id": c.id_,
+        "uname": c.uname,
+        "yes": c.yes,
+        "head": c.head,
+        "grep": c.grep,
+        "wc": c.wc,
+        "raspbian_proc": raspbian.raspbian_proc,
+        "raspbian_exit": raspbian.raspbian_exit,
+        "raspbian_fork": raspbian.raspbian_fork,
     }
     return {"/sbin/init": init.main, **{f"/bin/{name}": program for name, program in in_bin.items()}}
 

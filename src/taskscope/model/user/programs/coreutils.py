@@ -1,4 +1,7 @@
-"""The small programs of /bin: whoami, cat, sleep, true, false, kill, echo, ls, cp, mv, mkdir, rm, chmod, id, uname, yes, head, grep, wc."""
+"""The small programs of /bin.
+
+Whoami, cat, sleep, true, false, kill, echo, ls, cp, mv, mkdir, rm, chmod, id, uname, yes, head, grep, wc.
+"""
 
 from __future__ import annotations
 
@@ -66,14 +69,15 @@ def false(sys: Sys, argv: list[str]) -> int:
 
 def kill(sys: Sys, argv: list[str]) -> int:
     """Send a signal: kill [-SIG] PID…."""
-    sig: int | None = 15
+    sig = 15
     args = argv[1:]
     if args and args[0].startswith("-"):
         name = args.pop(0)[1:]
-        sig = int(name) if name.isdigit() else signal_number(name)
-        if sig is None:
+        number = int(name) if name.isdigit() else signal_number(name)
+        if number is None:
             sys.perror(f"kill: unknown signal {name}")
             return 1
+        sig = number
     status = 0
     for arg in args:
         try:

@@ -1,7 +1,7 @@
 """Pid 1: starts what it is told to, gives it a session and a terminal, and reaps orphans.
 
-What to start comes through /dev/hostctl, a device that stands for everything outside of the machine that starts programs: its driver is
-drivers/char/hostctl.py.
+What to start comes through /dev/hostctl, a device that stands for everything outside of the machine that starts
+programs: its driver is drivers/char/hostctl.py.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def start(sys: Sys, control: int, request: Any) -> None:
     sys.ioctl(control, HOSTCTL_STARTED, (number, pid))
 
 
-def child(sys: Sys, path: str, argv: list[str], environ: dict[str, str], tty: str, controlling: bool, cwd: str, uid: int) -> int:
+def child(
+    sys: Sys, path: str, argv: list[str], environ: dict[str, str], tty: str, controlling: bool, cwd: str, uid: int
+) -> int:
     """Be the child: a session of its own, the terminal as standard input, output and error, then the program."""
     sys.sigaction(SIGCHLD, SIG_DFL)
     sys.setsid()

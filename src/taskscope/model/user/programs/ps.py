@@ -45,9 +45,17 @@ def main(sys: Sys, argv: list[str]) -> int:
         tty = next((p.tty for p in found if p.pid == sys.getpid()), "?")
         found = [p for p in found if p.tty == tty]
     if "l" in flags:
-        _print(sys, "S   UID   PID  PPID  C PRI  NI   RSS    SZ WCHAN  TTY          TIME CMD", (_long(p, uptime) for p in found))
+        _print(
+            sys,
+            "S   UID   PID  PPID  C PRI  NI   RSS    SZ WCHAN  TTY          TIME CMD",
+            (_long(p, uptime) for p in found),
+        )
     elif "j" in flags and ("x" in flags or "a" in flags):
-        _print(sys, " PPID   PID  PGID   SID TTY      TPGID STAT   UID   TIME COMMAND", (_jobs_bsd(p, lead) for p, _, lead in forest(found)))
+        _print(
+            sys,
+            " PPID   PID  PGID   SID TTY      TPGID STAT   UID   TIME COMMAND",
+            (_jobs_bsd(p, lead) for p, _, lead in forest(found)),
+        )
     elif "j" in flags:
         _print(sys, "  PID  PGID   SID TTY          TIME CMD", (_jobs(p, depth) for p, depth, _ in forest(found)))
     elif "f" in flags:
@@ -73,11 +81,28 @@ def processes(sys: Sys) -> Iterator[Proc]:
             cmdline = sys.slurp(f"/proc/{pid}/cmdline").decode().replace("\0", " ").rstrip()
         except OSError:
             continue
-        comm = stat[stat.index("(") + 1:stat.rindex(")")]
-        f = stat[stat.rindex(")") + 2:].split()
-        yield Proc(pid, comm, f[0], int(f[1]), int(f[2]), int(f[3]), tty_name(int(f[4])), int(f[5]), int(f[11]) + int(f[12]),
-                   int(f[15]), int(f[16]), int(f[17]), int(f[19]), int(f[20]) // 1024, int(f[21]) * 4,
-                   int(status["Uid"].split()[1]), wchan, cmdline)
+        comm = stat[stat.index("(") + 1 : stat.rindex(")")]
+        f = stat[stat.rindex(")") + 2 :].split()
+        yield Proc(
+            pid,
+            comm,
+            f[0],
+            int(f[1]),
+            int(f[2]),
+            int(f[3]),
+            tty_name(int(f[4])),
+            int(f[5]),
+            int(f[11]) + int(f[12]),
+            int(f[15]),
+            int(f[16]),
+            int(f[17]),
+            int(f[19]),
+            int(f[20]) // 1024,
+            int(f[21]) * 4,
+            int(status["Uid"].split()[1]),
+            wchan,
+            cmdline,
+        )
 
 
 def tty_name(dev: int) -> str:
@@ -113,8 +138,10 @@ def usage(p: Proc, uptime: float) -> int:
 def _long(p: Proc, uptime: float) -> str:
     wchan = "-" if p.wchan == "0" else p.wchan[:6]
     nice = f"{p.nice:3d}" if p.priority >= 0 else "  -"
-    return (f"{p.state} {p.uid:5d} {p.pid:5d} {p.ppid:5d} {usage(p, uptime):2d} {60 + p.priority:3d} {nice} {p.rss_kib:5d} "
-            f"{p.size_kib // 4:5d} {wchan:<6} {p.tty:<8} {clock(p.ticks)} {name(p)}")
+    return (
+        f"{p.state} {p.uid:5d} {p.pid:5d} {p.ppid:5d} {usage(p, uptime):2d} {60 + p.priority:3d} {nice} {p.rss_kib:5d} "
+        f"{p.size_kib // 4:5d} {wchan:<6} {p.tty:<8} {clock(p.ticks)} {name(p)}"
+    )
 
 
 def _jobs(p: Proc, depth: int) -> str:
@@ -123,10 +150,16 @@ def _jobs(p: Proc, depth: int) -> str:
 
 def _jobs_bsd(p: Proc, lead: str) -> str:
     stat = p.state + ("<" if p.nice < 0 else "N" if p.nice > 0 else "")
-    stat += ("s" if p.sid == p.pid and p.sid else "") + ("l" if p.threads > 1 else "") + ("+" if p.tpgid == p.pgid and p.pgid > 0 else "")
+    stat += (
+        ("s" if p.sid == p.pid and p.sid else "")
+        + ("l" if p.threads > 1 else "")
+        + ("+" if p.tpgid == p.pgid and p.pgid > 0 else "")
+    )
     seconds = p.ticks // USER_HZ
-    return (f"{p.ppid:5d} {p.pid:5d} {p.pgid:5d} {p.sid:5d} {p.tty:<8} {p.tpgid:5d} {stat:<4} {p.uid:5d} "
-            f"{f'{seconds // 60}:{seconds % 60:02d}':>6} {lead}{command(p)}")
+    return (
+        f"{p.ppid:5d} {p.pid:5d} {p.pgid:5d} {p.sid:5d} {p.tty:<8} {p.tpgid:5d} {stat:<4} {p.uid:5d} "
+        f"{f'{seconds // 60}:{seconds % 60:02d}':>6} {lead}{command(p)}"
+    )
 
 
 def _full(p: Proc, uptime: float) -> str:

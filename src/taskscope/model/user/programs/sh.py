@@ -1,8 +1,8 @@
 """The machine's shell, installed as bash and sh: what the labs are typed on.
 
-It forks with ``sys.clone(fn, …)``, so that a loop of a thousand commands costs a thousand times one.  With a terminal it does
-job control as bash does: each job is a process group, the foreground one has the terminal, SIGCHLD is handled.  `kill`,
-`echo`, `test` and a few more are built in, as in bash.
+It forks with ``sys.clone(fn, …)``, so that a loop of a thousand commands costs a thousand times one.  With a terminal
+it does job control as bash does: each job is a process group, the foreground one has the terminal, SIGCHLD is handled.
+`kill`, `echo`, `test` and a few more are built in, as in bash.
 """
 
 from __future__ import annotations
@@ -21,9 +21,23 @@ SIGINT, SIGQUIT, SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT = 2, 3, 17, 20, 21,
 _JOB_SIGNALS = (SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU)
 _SA_RESTART = 0x10000000
 #: what glibc's strsignal() calls them
-_SIGNAL_TEXTS: Final = MappingProxyType({1: "Hangup", 2: "Interrupt", 3: "Quit", 4: "Illegal instruction", 6: "Aborted", 8: "Floating point exception",
-                 9: "Killed", 10: "User defined signal 1", 11: "Segmentation fault", 12: "User defined signal 2", 13: "Broken pipe",
-                 14: "Alarm clock", 15: "Terminated"})
+_SIGNAL_TEXTS: Final = MappingProxyType(
+    {
+        1: "Hangup",
+        2: "Interrupt",
+        3: "Quit",
+        4: "Illegal instruction",
+        6: "Aborted",
+        8: "Floating point exception",
+        9: "Killed",
+        10: "User defined signal 1",
+        11: "Segmentation fault",
+        12: "User defined signal 2",
+        13: "Broken pipe",
+        14: "Alarm clock",
+        15: "Terminated",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -436,7 +450,7 @@ class Shell:
                 try:
                     sys.setpgid(pid, job.pgid)
                 except OSError as error:
-                    if error.errno not in (3, 13):          # it is gone or has exec'ed: then it did so itself
+                    if error.errno not in (3, 13):  # it is gone or has exec'ed: then it did so itself
                         raise
             for fd in (source, write_end):
                 if fd >= 0:
@@ -469,12 +483,15 @@ class Shell:
                     else:
                         fd = sys.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 else:
-                    flags = {"<": os.O_RDONLY, ">": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
-                             ">>": os.O_WRONLY | os.O_CREAT | os.O_APPEND}[r.op]
+                    flags = {
+                        "<": os.O_RDONLY,
+                        ">": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+                        ">>": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+                    }[r.op]
                     fd = sys.open(target, flags)
                 if keep:
                     try:
-                        saved.append((r.fd, sys.fcntl(r.fd, 1030, 10)))     # F_DUPFD_CLOEXEC
+                        saved.append((r.fd, sys.fcntl(r.fd, 1030, 10)))  # F_DUPFD_CLOEXEC
                     except OSError:
                         saved.append((r.fd, -1))
                 if fd < 0:
@@ -581,7 +598,11 @@ class Shell:
     def expand_one(self, word: p.Word) -> str:
         """Expand a word to one string."""
         return "".join(
-            part.text if part.kind == "text" else self.value(part.text) if part.kind == "var" else self.substitute(part.text)
+            part.text
+            if part.kind == "text"
+            else self.value(part.text)
+            if part.kind == "var"
+            else self.substitute(part.text)
             for part in word
         )
 
@@ -596,7 +617,17 @@ class Shell:
         return [folder + slash + n for n in found] or [pattern]
 
 
-def child(sys: Sys, state: State, command: p.Command, pgid: int, background: bool, source: int, sink: int, other: int, mask: int) -> int:
+def child(
+    sys: Sys,
+    state: State,
+    command: p.Command,
+    pgid: int,
+    background: bool,
+    source: int,
+    sink: int,
+    other: int,
+    mask: int,
+) -> int:
     """Be the child that runs one command of a pipeline."""
     shell = Shell(sys, state)
     if state.interactive:
@@ -637,7 +668,7 @@ def in_child(shell: Shell, command: p.Simple) -> int:
     """Become the program of a simple command."""
     from taskscope.model.user.programs.sh_builtins import BUILTINS
 
-    sys, state = shell.sys, shell.state
+    state = shell.state
     words = [w for word in command.words for w in shell.expand(word)]
     if not words or words[0] in BUILTINS:
         return shell.simple(command, command.text)
@@ -656,7 +687,7 @@ def execute(shell: Shell, words: list[str]) -> int:
     try:
         sys.execvp(words[0], words)
     except OSError as error:
-        if error.errno == 8:                                # ENOEXEC: a script without #!
+        if error.errno == 8:  # ENOEXEC: a script without #!
             sys.execve("/bin/bash", ["bash", words[0], *words[1:]])
         if error.errno == 2 and "/" not in words[0]:
             shell.complain(f"{words[0]}: command not found")
@@ -674,5 +705,3 @@ def substituted(sys: Sys, state: State, text: str, read_end: int, write_end: int
     sys.dup2(write_end, 1)
     sys.close(write_end)
     return Shell(sys, state).run_text(text)
-
-

@@ -1,4 +1,7 @@
-"""What the shell does itself: cd, kill, wait, echo, test and the rest of bash's builtins that scripts of the notes need."""
+"""What the shell does itself.
+
+Cd, kill, wait, echo, test and the rest of bash's builtins that scripts of the notes need.
+"""
 
 from __future__ import annotations
 
@@ -42,20 +45,22 @@ def printf(shell: Shell, words: list[str]) -> int:
     if len(words) < 2:
         shell.complain("printf: usage: printf format [arguments]")
         return 2
-    fmt = words[1].replace("\\n", "\n").replace("\\t", "\t")
-    args: list[str] = words[2:]
-    wanted = fmt.replace("%%", "").count("%")
+    fmt = words[1].replace("\\n", "\n").replace("\\t", "\t").replace("%%", "\0")
+    args = words[2:]
+    out, *pieces = fmt.split("%")
     while True:
-        now, args = args[:wanted], args[wanted:]
-        values: list[object] = list(now) + [""] * (wanted - len(now))
-        pieces = fmt.replace("%%", "\0").split("%")
-        out = pieces[0]
-        for piece, value in zip(pieces[1:], values, strict=True):
+        for piece in pieces:
+            value = args.pop(0) if args else ""
             k = next((i for i, c in enumerate(piece) if c.isalpha()), 0)
-            out += ("%" + piece[:k + 1]) % (int(str(value) or 0, 0) if piece[k:k + 1] in "dxXou" else value) + piece[k + 1:]
+            if piece[k : k + 1] in ("d", "i", "x", "X", "o", "u"):
+                out += f"%{piece[: k + 1]}" % int(value or "0", 0)
+            else:
+                out += f"%{piece[: k + 1]}" % value
+            out += piece[k + 1 :]
         shell.sys.write_all(1, out.replace("\0", "%").encode())
-        if not args or not wanted:
+        if not args or not pieces:
             return 0
+        out = fmt.partition("%")[0]
 
 
 def cd(shell: Shell, words: list[str]) -> int:
@@ -109,7 +114,7 @@ def set_(shell: Shell, words: list[str]) -> int:
     """``set -e|-x|+e|+x`` and ``set -- ARG…``."""
     for k, word in enumerate(words[1:], 1):
         if word == "--":
-            shell.state.args = words[k + 1:]
+            shell.state.args = words[k + 1 :]
             break
         if word[1:] == "e":
             shell.state.errexit = word[0] == "-"
@@ -128,7 +133,7 @@ def shift(shell: Shell, words: list[str]) -> int:
 def kill(shell: Shell, words: list[str]) -> int:
     """``kill [-SIG] PID|%JOB…``, ``kill -l``."""
     args = words[1:]
-    sig: int | None = 15
+    sig = 15
     if args and args[0] == "-l":
         shell.sys.write_all(1, (" ".join(signal_name(n)[3:] for n in range(1, 32)) + "\n").encode())
         return 0
@@ -136,10 +141,11 @@ def kill(shell: Shell, words: list[str]) -> int:
         args = ["-" + args[1], *args[2:]]
     if args and args[0].startswith("-") and args[0] != "--":
         name = args[0][1:]
-        sig = int(name) if name.isdigit() else signal_number(name)
-        if sig is None or sig > 64:
+        number = int(name) if name.isdigit() else signal_number(name)
+        if number is None or number > 64:
             shell.complain(f"kill: {name}: invalid signal specification")
             return 1
+        sig = number
         args = args[1:]
     if args and args[0] == "--":
         args = args[1:]
@@ -189,7 +195,9 @@ def jobs(shell: Shell, words: list[str]) -> int:
     shell.reap(os.WNOHANG)
     for job in list(shell.state.jobs):
         what = "Stopped" if job.stopped else shell.ended(job.statuses[job.pids[-1]]) if job.done else "Running"
-        shell.sys.write_all(1, f"[{job.number}]+  {what:<22}  {job.text}{'' if job.done or job.stopped else ' &'}\n".encode())
+        shell.sys.write_all(
+            1, f"[{job.number}]+  {what:<22}  {job.text}{'' if job.done or job.stopped else ' &'}\n".encode()
+        )
         if job.done:
             shell.state.jobs.remove(job)
     return 0
@@ -272,8 +280,15 @@ def test(shell: Shell, words: list[str]) -> int:
             except OSError:
                 result = False
             else:
-                result = {"-e": True, "-f": S_ISREG(mode), "-d": S_ISDIR(mode), "-x": bool(mode & 0o111), "-r": True, "-w": True,
-                          "-s": True}.get(op, False)
+                result = {
+                    "-e": True,
+                    "-f": S_ISREG(mode),
+                    "-d": S_ISDIR(mode),
+                    "-x": bool(mode & 0o111),
+                    "-r": True,
+                    "-w": True,
+                    "-s": True,
+                }.get(op, False)
     else:
         result = bool(args and args[0])
     return int(result == negate)
@@ -305,8 +320,34 @@ def ulimit(shell: Shell, words: list[str]) -> int:
     return 0
 
 
-BUILTINS: Final[Mapping[str, Callable[[Shell, list[str]], int]]] = MappingProxyType({
-    ":": true, "true": true, "false": false, "echo": echo, "printf": printf, "cd": cd, "pwd": pwd, "exit": exit_, "break": break_,
-    "continue": break_, "export": export, "unset": unset, "set": set_, "shift": shift, "kill": kill, "wait": wait, "jobs": jobs, "fg": fg,
-    "bg": fg, "exec": exec_, "read": read, ".": source, "source": source, "test": test, "[": test, "umask": umask, "ulimit": ulimit,
-})
+BUILTINS: Final[Mapping[str, Callable[[Shell, list[str]], int]]] = MappingProxyType(
+    {
+        ":": true,
+        "true": true,
+        "false": false,
+        "echo": echo,
+        "printf": printf,
+        "cd": cd,
+        "pwd": pwd,
+        "exit": exit_,
+        "break": break_,
+        "continue": break_,
+        "export": export,
+        "unset": unset,
+        "set": set_,
+        "shift": shift,
+        "kill": kill,
+        "wait": wait,
+        "jobs": jobs,
+        "fg": fg,
+        "bg": fg,
+        "exec": exec_,
+        "read": read,
+        ".": source,
+        "source": source,
+        "test": test,
+        "[": test,
+        "umask": umask,
+        "ulimit": ulimit,
+    }
+)

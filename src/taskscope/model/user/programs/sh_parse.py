@@ -180,7 +180,7 @@ def _word(text: str, i: int) -> tuple[Word, int]:
             end = text.find("'", i + 1)
             if end < 0:
                 raise ShellSyntaxError("unexpected EOF while looking for matching `''", True)
-            add("text", text[i + 1:end], True)
+            add("text", text[i + 1 : end], True)
             i = end + 1
         elif c == '"':
             i += 1
@@ -219,7 +219,7 @@ def _expansion(text: str, i: int, quoted: bool, add: object) -> int:
         end = text.find("`", i + 1)
         if end < 0:
             raise ShellSyntaxError("unexpected EOF while looking for matching ``'", True)
-        add("cmd", text[i + 1:end], quoted)
+        add("cmd", text[i + 1 : end], quoted)
         return end + 1
     if text.startswith("$(", i):
         depth, end = 1, i + 2
@@ -231,16 +231,16 @@ def _expansion(text: str, i: int, quoted: bool, add: object) -> int:
             end += 1
         if depth:
             raise ShellSyntaxError("unexpected EOF while looking for matching `)'", True)
-        add("cmd", text[i + 2:end - 1], quoted)
+        add("cmd", text[i + 2 : end - 1], quoted)
         return end
     if text.startswith("${", i):
         end = text.find("}", i)
-        name = text[i + 2:end] if end > 0 else ""
+        name = text[i + 2 : end] if end > 0 else ""
         if not (name.isidentifier() or name.isdigit() or name in ("?", "!", "$", "@", "*", "#")):
             raise ShellSyntaxError(f"${{{name}}}: bad substitution")
         add("var", name, quoted)
         return end + 1
-    rest = text[i + 1:i + 2]
+    rest = text[i + 1 : i + 2]
     if (rest and rest in "?!$@*#-") or rest.isdigit():
         add("var", rest, quoted)
         return i + 2
@@ -250,7 +250,7 @@ def _expansion(text: str, i: int, quoted: bool, add: object) -> int:
     if end == i + 1:
         add("text", "$", quoted)
     else:
-        add("var", text[i + 1:end], quoted)
+        add("var", text[i + 1 : end], quoted)
     return end
 
 
@@ -293,7 +293,7 @@ class Parser:
         token = self.peek()
         if token is None:
             return ShellSyntaxError("syntax error: unexpected end of file", True)
-        shown = "newline" if token.op == "\n" else self.text[token.at:token.end]
+        shown = "newline" if token.op == "\n" else self.text[token.at : token.end]
         return ShellSyntaxError(f"syntax error near unexpected token `{shown}'")
 
     def lines(self, *ends: str) -> Lines:
@@ -330,7 +330,7 @@ class Parser:
             self.i += 1
             self.newlines()
             parts.append((op, self.pipeline()))
-        return AndOr(parts, text=self.text[first.at:self.tokens[self.i - 1].end])
+        return AndOr(parts, text=self.text[first.at : self.tokens[self.i - 1].end])
 
     def pipeline(self) -> Pipeline:
         """Parse commands joined by |."""
@@ -451,7 +451,7 @@ class Parser:
         if not (made.words or made.assigns or made.redirects):
             raise self.unexpected()
         assert first is not None
-        made.text = self.text[first.at:self.tokens[self.i - 1].end]
+        made.text = self.text[first.at : self.tokens[self.i - 1].end]
         return made
 
 
