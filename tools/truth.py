@@ -42,28 +42,34 @@ class Plan:
     mode: str
     flavour: str
     cpus: int
+    #: how many of the schedules each program meets
+    each: int
     #: programs may become other users'
     root: bool
 
 
-def runners(plan: Plan, host: HostRunner | None) -> dict[str, compare.Runner]:
-    """Return what runs programs, by name."""
+def runners(plan: Plan, host: HostRunner | None, turn: int = 0) -> dict[str, compare.Runner]:
+    """Return what runs programs, by name.
+
+    :param turn: which of the schedules come first, where a program does not meet all
+    """
     found: dict[str, compare.Runner] = {}
     if host is not None:
         found["host"] = host.run_all
     if plan.on in ("model", "all"):
         from taskscope.labs.truth.model import ModelRunner
 
-        for schedule in range(plan.schedules):
+        for n in range(min(plan.each, plan.schedules)):
+            schedule = (turn * plan.each + n) % plan.schedules
             found[f"model/{schedule}"] = ModelRunner(schedule, flavour=plan.flavour, cpus=plan.cpus).run_all
     return found
 
 
-def check(seeds: Sequence[str], plan: Plan) -> list[str]:
+def check(seeds: Sequence[str], plan: Plan, turn: int) -> list[str]:
     """Compare the programs of some seeds; return a report for each that differs."""
     host = HostRunner(plan.mode) if plan.on in ("host", "all") else None  # type: ignore[arg-type]
     try:
-        todo = runners(plan, host)
+        todo = runners(plan, host, turn)
         programs = [build.program(seed, root=plan.root) for seed in seeds]
         return [report(found, todo, plan) for found in compare.compare(programs, todo) if found is not None]
     finally:
@@ -115,6 +121,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=500, metavar="N", help="how many programs (500)")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the seed of the first (0)")
     parser.add_argument("--schedules", type=int, default=20, metavar="N", help="schedules of the model each (20)")
+    parser.add_argument("--each", type=int, metavar="N", help="schedules that each program meets, in turn (all)")
     parser.add_argument("--on", choices=("all", "host", "model"), default="all", help="what runs them (all)")
     parser.add_argument("--mode", choices=("pid", "user", "sub"), help="what holds processes together on the host")
     parser.add_argument("--flavour", default="4.19-arm", help="of the model (4.19-arm)")
@@ -124,7 +131,8 @@ def main() -> int:
     args = parser.parse_args()
     mode = args.mode or best_mode()
     root = args.on == "model" or (os.getuid() == 0 and mode == "pid")
-    plan = Plan(args.on, args.schedules, mode, args.flavour, args.cpus, root)
+    each = min(args.each or args.schedules, args.schedules)
+    plan = Plan(args.on, args.schedules, mode, args.flavour, args.cpus, each, root)
     seeds = [str(seed) for seed in range(args.first, args.first + args.count)]
     if args.show:
         show(seeds, plan)
@@ -134,7 +142,7 @@ def main() -> int:
     pieces = [seeds[n : n + PIECE] for n in range(0, len(seeds), PIECE)]
     pool = ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) if args.jobs > 1 else None
     with pool or nullcontext():
-        found = (pool.map if pool else map)(check, pieces, [plan] * len(pieces))
+        found = (pool.map if pool else map)(check, pieces, [plan] * len(pieces), range(len(pieces)))
         for piece, reports in zip(pieces, found, strict=True):
             done += len(piece)
             differ += len(reports)
@@ -143,8 +151,9 @@ def main() -> int:
             if sys.stderr.isatty():
                 print(f"\r{done:,} of {len(seeds):,} programs, {differ} differ", end="", file=sys.stderr, flush=True)
     seconds = time.monotonic() - start
-    what = {"host": "on the host", "model": f"under {plan.schedules} schedules of the model",
-            "all": f"on the host ({plan.mode}) and under {plan.schedules} schedules of the model"}[plan.on]
+    model = f"under {plan.each} of {plan.schedules} schedules of the model"
+    host = f"on the host ({plan.mode})"
+    what = {"host": host, "model": model, "all": f"{host} and {model}"}[plan.on]
     print(f"{done:,} programs {what}: {differ} differ; {seconds:.0f} s", flush=True)
     return 1 if differ else 0
 

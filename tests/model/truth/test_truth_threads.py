@@ -21,8 +21,8 @@ SCHEDULES = 8
 
 def on_host(name: str) -> Any:
     """Return what a scenario finds on this host."""
-    code = f"import sys; sys.path[:0] = {[str(HERE), str(HERE.parents[2] / 'src')]!r}; import thread_scenarios as t; " \
-           f"t.on_host({name!r})"
+    path = [str(HERE), str(HERE.parents[2] / "src")]
+    code = f"import sys; sys.path[:0] = {path!r}; import thread_scenarios; thread_scenarios.on_host({name!r})"
     ran = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
     return ast.literal_eval(ran.stdout)

@@ -1,7 +1,8 @@
-"""Small programs with threads whose results are the same under every schedule; run on the host and on the model alike.
+"""Small programs with threads whose results are the same under every schedule, for the host and the model alike.
 
-Each is ``name(sys) -> list``; `sys` has the C library's names.  Who must come first is said by pipes, waits and polls, and
-results are statuses, errnos and comparisons, never pids.  Imports nothing heavy: the host runs it in a small process.
+Each is ``name(sys) -> list``; `sys` has the C library's names.  Who must come first is said by pipes, waits and polls,
+and results are statuses, errnos and comparisons, never pids.  Imports nothing heavy: the host runs it in a small
+process.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ def kill_one_thread(sys: Any) -> list[Any]:
     hear, ready = sys.pipe()
     pid = sys.clone(many, 2, ready)
     sys.read(hear, 1)
-    wrong = attempt(sys.tgkill, sys.getpid(), pid, 0), attempt(sys.tgkill, pid, pid, 65), attempt(sys.tgkill, 0, pid, 9)
+    wrong = [attempt(sys.tgkill, *args) for args in ((sys.getpid(), pid, 0), (pid, pid, 65), (0, pid, 9))]
     sys.tgkill(pid, pid, int(signal.SIGKILL))
     return [*wrong, sys.waitpid(pid, 0)[1]]
 
@@ -270,7 +271,8 @@ def on_host(name: str) -> None:
             return int(os.read(told, 16))
 
         def pthread_exit(self, code: int) -> None:
-            libc.syscall(ctypes.c_long({"x86_64": 60, "aarch64": 93}.get(os.uname().machine, 1)), ctypes.c_long(code))
+            number = {"x86_64": 60, "aarch64": 93}.get(os.uname().machine, 1)
+            libc.syscall(ctypes.c_long(number), ctypes.c_long(code))
 
         def tgkill(self, tgid: int, tid: int, sig: int) -> None:
             number = {"x86_64": 234, "aarch64": 131}.get(os.uname().machine, 268)

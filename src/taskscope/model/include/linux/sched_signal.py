@@ -159,7 +159,8 @@ class SignalStruct:
         "has_child_subreaper", "inblock", "is_child_subreaper", "it", "leader", "live", "maj_flt", "min_flt",
         "multiprocess",
         "nivcsw", "notify_count", "nr_threads", "nvcsw", "oom_mm", "oom_score_adj", "oom_score_adj_min", "pids",
-        "posix_timers", "quick_threads", "real_timer", "rlim", "shared_pending", "sigcnt", "stats_lock", "stime", "sum_sched_runtime",
+        "posix_timers", "quick_threads", "real_timer",
+        "rlim", "shared_pending", "sigcnt", "stats_lock", "stime", "sum_sched_runtime",
         "thread_head", "tty", "tty_old_pgrp", "utime", "wait_chldexit",
     )
 
