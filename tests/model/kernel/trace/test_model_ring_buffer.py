@@ -59,7 +59,7 @@ steps = st.lists(
 
 
 @given(steps, st.sampled_from([4, 8]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_written_is_read(todo: list[tuple[int, int]], long_size: int) -> None:
     """What is written is read back: every time and every byte, whatever the lengths and the time between."""
     ring = RingBufferPerCpu(0, long_size, 1000)
@@ -78,7 +78,7 @@ def test_written_is_read(todo: list[tuple[int, int]], long_size: int) -> None:
 
 
 @given(st.lists(st.one_of(st.integers(8, 600), st.just("read")), min_size=1, max_size=300), st.integers(2, 5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_lost_and_taken_make_all(todo: list[int | str], pages: int) -> None:
     """However a reader takes pages while the writer overwrites: what was read, lost and left is what was written."""
     ring = RingBufferPerCpu(0, 8, pages)

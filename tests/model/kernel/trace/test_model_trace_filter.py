@@ -160,7 +160,7 @@ def truth_of(tree: Any, values: dict[str, int]) -> bool:
 
 
 @given(trees, st.lists(st.integers(-3, 3), min_size=4, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_tree(tree: Any, numbers: list[int]) -> None:
     """Any tree of predicates, written as a filter, decides as the tree itself."""
     values = dict(zip(("prev_pid", "next_pid", "prev_prio", "prev_state"), numbers, strict=True))

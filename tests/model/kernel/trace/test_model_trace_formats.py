@@ -105,6 +105,12 @@ def test_arm_419_layout() -> None:
     assert switch["next_comm"] == (36, 16, 0)
     assert switch["next_prio"] == (56, 4, 1)
     assert calls["sched_switch"].size == 60
+    # As kernels from 4.14 to 4.19 print it.
+    assert (
+        '"|", { 0x01, "S" }, { 0x02, "D" }, { 0x04, "T" }, { 0x08, "t" }, { 0x10, "X" }, { 0x20, "Z" }, { 0x40, "P" }, '
+        '{ 0x80, "I" }) : "R", REC->prev_state & (((0x0000 | 0x0001 | 0x0002 | 0x0004 | 0x0008 | 0x0010 | 0x0020 | '
+        '0x0040) + 1) << 1) ? "+" : "", REC->next_comm, REC->next_pid, REC->next_prio'
+    ) in calls["sched_switch"].print_fmt
     assert [f.name for f in calls["sched_wakeup"].fields] == ["comm", "pid", "prio", "success", "target_cpu"]
     assert {f.name: f.offset for f in calls["sched_stat_runtime"].fields}["runtime"] == 32
 

@@ -483,3 +483,67 @@ def test_interrupts_and_timers(arm: System, tmp_path: Path) -> None:
             assert inside
             expired += "function=hrtimer_wakeup" in line
     assert expired
+
+
+def test_clocks(arm: System) -> None:
+    """Another clock empties the log; ``counter`` counts records, ``uptime`` moves with the tick."""
+    arm.trace("sched:sched_switch")
+    run_family(arm)
+    assert tracefs_write(arm, "trace_clock", "counter") > 0
+    assert "[counter]" in tracefs_read(arm, "trace_clock")
+    assert all(line.startswith("#") for line in tracefs_read(arm, "trace").splitlines())
+    run_family(arm)
+    stamps = [int(n) for n in re.findall(r" (\d+): sched_switch:", tracefs_read(arm, "trace"))]
+    assert stamps == list(range(stamps[0], stamps[0] + len(stamps)))
+    assert tracefs_write(arm, "trace_clock", "uptime") > 0
+    run_family(arm)
+    assert {t[-4:] for t in re.findall(r" \d+\.(\d{6}): sched_switch:", tracefs_read(arm, "trace"))} == {"0000"}
+    assert tracefs_write(arm, "trace_clock", "sundial") == -22
+
+
+def test_options(arm: System) -> None:
+    """Options have their effect by either of their files, and what is not modelled is refused."""
+    tracefs_write(arm, "events/sched/sched_process_exit/enable", "1")
+    run_family(arm)
+    assert tracefs_write(arm, "trace_options", "nocontext-info") > 0
+    assert tracefs_read(arm, "options/context-info") == "0\n"
+    assert tracefs_read(arm, "trace").splitlines()[-1].startswith("sched_process_exit: comm=")
+    assert tracefs_write(arm, "options/context-info", "1") > 0
+    assert tracefs_write(arm, "options/irq-info", "0") > 0
+    assert re.search(r"family-\d+ +\[00\d\]  +\d+\.\d{6}: sched_process_exit", tracefs_read(arm, "trace"))
+    assert "noirq-info" in tracefs_read(arm, "trace_options").split()
+    for text in ("hex", "no_such_option", "latency-format"):
+        assert tracefs_write(arm, "trace_options", text) == -22
+
+
+def test_functions_of_one_task(arm: System) -> None:
+    """set_ftrace_pid traces the functions of a task, and with function-fork those of its children."""
+    terminal = arm.terminal()
+    shell = terminal.process.pid
+    assert shell is not None
+    tracefs_write(arm, "set_ftrace_filter", "do_exit")
+    tracefs_write(arm, "set_ftrace_pid", str(shell))
+    tracefs_write(arm, "current_tracer", "function")
+    terminal.type("whoami")
+    run_family(arm)
+    assert "do_exit" not in tracefs_read(arm, "trace")
+    tracefs_write(arm, "options/function-fork", "1")
+    terminal.type("whoami")
+    run_family(arm)
+    assert re.findall(r"^ *(\S+)-\d+ .*: do_exit <-", tracefs_read(arm, "trace"), re.MULTILINE) == ["whoami"]
+
+
+@pytest.mark.tracecmd
+@pytest.mark.skipif(shutil.which("trace-cmd") is None, reason="trace-cmd is not installed")
+def test_losses_in_trace_cmd(arm: System, tmp_path: Path) -> None:
+    """trace-cmd report tells the same losses of a small ring as the ring's own counts."""
+    tracefs_write(arm, "buffer_size_kb", "8")
+    arm.trace()
+    for _ in range(4):
+        run_family(arm)
+    arm.save(str(tmp_path / "trace.dat"))
+    command = ["trace-cmd", "report", str(tmp_path / "trace.dat")]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    told = {int(cpu): int(n) for cpu, n in re.findall(r"CPU:(\d+) \[(\d+) EVENTS DROPPED\]", out.stdout)}
+    buffers = arm.machine.ftrace_trace_arrays[0].buffers
+    assert told == {b.cpu: b.overrun for b in buffers if b.overrun}

@@ -60,6 +60,9 @@ OPTIONS: Final = {
     "func_stack_trace": False,
 }
 
+#: Not modelled: other forms of the text, and stacks of user space.  They are refused where somebody wants them.
+_REFUSED: Final = frozenset({"verbose", "raw", "hex", "bin", "userstacktrace", "sym-userobj", "latency-format"})
+
 _FUNCTION_32: Final = struct.Struct("<HBBiII")
 _FUNCTION_64: Final = struct.Struct("<HBBiQQ")
 _HEAD: Final = struct.Struct("<HBBi")
@@ -78,6 +81,7 @@ class TraceArray:
         "exit_syscall_files",
         "filter",
         "filtered_pids",
+        "function_pids",
         "functions",
         "name",
         "notrace",
@@ -95,6 +99,7 @@ class TraceArray:
         self.notrace = ftrace.FtraceHash()
         self.functions: list[kallsyms.Symbol] = []  # patched for this instance
         self.filtered_pids: set[int] | None = None  # set_event_pid
+        self.function_pids: set[int] | None = None  # set_ftrace_pid
         self.buffer_size = TRACE_BUF_SIZE_DEFAULT  # bytes per CPU
         pages = _pages(cur, self.buffer_size)
         self.buffers = [ring_buffer.RingBufferPerCpu(n, cur.flavour.long_size, pages) for n in range(len(cur.cpus))]
@@ -248,7 +253,7 @@ def ftrace_trace_stack(cur: Machine, tr: TraceArray) -> None:
 
 def set_tracer_flag(cur: Machine, tr: TraceArray, name: str, on: bool) -> int:
     """Set one of `OPTIONS`; return 0 or -EINVAL."""
-    if name not in tr.options:
+    if name not in tr.options or (on and name in _REFUSED):
         return -errno.EINVAL
     tr.options[name] = on
     if name == "overwrite":
@@ -259,6 +264,8 @@ def set_tracer_flag(cur: Machine, tr: TraceArray, name: str, on: bool) -> int:
             trace_events.event_file_set_flag(file, EVENT_FILE_FL_STACKTRACE, on)
     elif name == "event-fork":
         trace_events.trace_event_follow_fork(cur, tr, on)
+    elif name == "function-fork":
+        trace_events.ftrace_pid_follow_fork(cur, tr, on)
     elif name == "record-tgid":
         trace_events.trace_event_record_tgid(cur, on)
     return 0
@@ -324,6 +331,8 @@ def _function_trace(cur: Machine, tr: TraceArray, record: ftrace.DynFtrace) -> N
     if not tr.tracing_on:
         return
     pid = cur.cpu.curr.pid
+    if tr.function_pids is not None and pid not in tr.function_pids:
+        return
     symbol = kallsyms.kallsyms(cur).symbol_of(record.code)
     assert symbol is not None, record.function
     # this < function_trace_call() < ftrace_ops_list_func() < the stub < the caller

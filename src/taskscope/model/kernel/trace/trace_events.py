@@ -361,6 +361,31 @@ def event_filter_pid_sched_process_exit(tr: TraceArray, task: Task) -> None:
         tr.filtered_pids.discard(task.pid)
 
 
+def ftrace_pid_follow_fork(cur: Machine, tr: TraceArray, enable: bool) -> None:
+    """Trace the functions of children too where set_ftrace_pid names the parent (option function-fork)."""
+    for name, probe in (
+        ("sched_process_fork", ftrace_pid_follow_sched_process_fork),
+        ("sched_process_free", ftrace_pid_follow_sched_process_exit),
+    ):
+        there = any(p is probe and data is tr for p, data in getattr(cur.tp, name))
+        if enable and not there:
+            tracepoint_probe_register(cur.tp, name, probe, tr)
+        elif there and not enable:
+            tracepoint_probe_unregister(cur.tp, name, probe, tr)
+
+
+def ftrace_pid_follow_sched_process_fork(tr: TraceArray, parent: Task, child: Task) -> None:
+    """Add the child of a task whose functions are traced."""
+    if tr.function_pids is not None and parent.pid in tr.function_pids:
+        tr.function_pids.add(child.pid)
+
+
+def ftrace_pid_follow_sched_process_exit(tr: TraceArray, task: Task) -> None:
+    """Forget a task that is freed."""
+    if tr.function_pids is not None:
+        tr.function_pids.discard(task.pid)
+
+
 def trace_event_record_tgid(cur: Machine, enable: bool) -> None:
     """Keep the thread group of each task that runs (option record-tgid)."""
     there = any(p is probe_sched_switch_tgid for p, _ in cur.tp.sched_switch)

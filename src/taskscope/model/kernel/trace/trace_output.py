@@ -84,6 +84,8 @@ class Printer:
             return f"{head}<stack trace>\n" + "".join(f" => {self.symbol(a)}\n" for a in self.callers(entry.data))
         if entry.type == trace_entries.TRACE_PRINT:
             text = entry.data[8 + self.long_size :].partition(b"\0")[0].decode("utf-8", "replace")
+            if self.tr.options["printk-msg-only"]:
+                return f"{head}{text}"
             return f"{head}{self.symbol(self.word(entry.data, 8))}: {text}"
         call = self.calls.get(entry.type)
         if call is None:
@@ -94,6 +96,8 @@ class Printer:
     def head(self, entry: TraceEntry) -> str:
         """Return what stands before the event."""
         version = self.cur.flavour.version
+        if not self.tr.options["context-info"]:
+            return ""
         comm = self.comms.get(entry.pid, "<...>")
         width = 7 if version >= (5, 12) else 5
         tgid = flags = ""

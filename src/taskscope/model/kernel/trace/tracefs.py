@@ -323,12 +323,40 @@ def show_set_event_pid(cur: Machine, tr: TraceArray, what: Any) -> bytes:
     return b"".join(b"%d\n" % pid for pid in sorted(tr.filtered_pids or ()))
 
 
+def _pids(data: bytes) -> set[int] | None:
+    numbers = [_number(word.encode()) for word in _words(data)]
+    pids = {n for n in numbers if n is not None and n >= 0}
+    return pids if all(n in pids for n in numbers) else None
+
+
+def show_set_ftrace_pid(cur: Machine, tr: TraceArray, what: Any) -> bytes:
+    """Show the tasks whose functions are traced."""
+    del cur, what
+    return b"".join(b"%d\n" % pid for pid in sorted(tr.function_pids or ())) or b"no pid\n"
+
+
+def store_set_ftrace_pid(cur: Machine, tr: TraceArray, what: Any, data: bytes) -> int:
+    """Add tasks to those whose functions are traced."""
+    del cur, what
+    pids = _pids(data)
+    if pids is None:
+        return -errno.EINVAL
+    if pids:
+        tr.function_pids = (tr.function_pids or set()) | pids
+    return len(data)
+
+
+def truncate_set_ftrace_pid(cur: Machine, tr: TraceArray, what: Any) -> None:
+    """Trace the functions of all tasks again."""
+    del cur, what
+    tr.function_pids = None
+
+
 def store_set_event_pid(cur: Machine, tr: TraceArray, what: Any, data: bytes) -> int:
     """Add tasks to those that are recorded."""
     del what
-    numbers = [_number(word.encode()) for word in _words(data)]
-    pids = {n for n in numbers if n is not None and n >= 0}
-    if len(numbers) != sum(n is not None and n >= 0 for n in numbers):
+    pids = _pids(data)
+    if pids is None:
         return -errno.EINVAL
     if pids:
         trace.set_event_pid(cur, tr, (tr.filtered_pids or set()) | pids)
@@ -460,6 +488,7 @@ _INSTANCE_FILES: Final = {
     "set_event_pid": TraceFile(0o644, show_set_event_pid, store_set_event_pid, truncate_set_event_pid),
     "set_ftrace_filter": TraceFile(0o644, show_set_ftrace_filter, store_set_ftrace_filter, truncate_set_ftrace_filter),
     "set_ftrace_notrace": TraceFile(0o644, show_set_ftrace_filter, store_set_ftrace_filter, truncate_set_ftrace_filter),
+    "set_ftrace_pid": TraceFile(0o644, show_set_ftrace_pid, store_set_ftrace_pid, truncate_set_ftrace_pid),
     "trace": TraceFile(0o644, show_trace, store_nothing, truncate_trace),
     "trace_clock": TraceFile(0o644, show_trace_clock, store_trace_clock),
     "trace_marker": TraceFile(0o200, None, store_trace_marker),
