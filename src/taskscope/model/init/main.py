@@ -128,7 +128,7 @@ def setup_arch() -> None:
     m.arch = process
     process.setup_processor()
     m.work_mask = m.tif.NEED_RESCHED | m.tif.SIGPENDING | m.tif.NOTIFY_RESUME
-    m.sys_call_table = sys_call_table(m.flavour.machine)
+    m.sys_call_table = sys_call_table(m.flavour.machine, m.flavour.version)
 
 
 def mm_init() -> None:

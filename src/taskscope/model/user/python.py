@@ -69,13 +69,13 @@ def numbers(arch: str) -> dict[str, int]:
 _NAMES: Final = """
 read write open close dup dup2 dup3 pipe pipe2 lseek fcntl ioctl getcwd chdir mkdir rmdir unlink rename mknod chmod
 chown stat lstat fstat getdents64 access umask truncate ftruncate fork vfork clone clone3 execve exit exit_group
-wait4 waitid kill tkill tgkill getpid getppid gettid getpgid getpgrp setpgid getsid setsid getuid geteuid getgid
-getegid setuid setgid setresuid setresgid prctl times getrusage getrlimit setrlimit prlimit64 uname set_tid_address
-kcmp unshare sysinfo personality nanosleep clock_nanosleep clock_gettime gettimeofday alarm setitimer getitimer
-pause restart_syscall sched_yield sched_setscheduler sched_getscheduler sched_setparam sched_getparam
-sched_setaffinity sched_getaffinity sched_setattr sched_getattr sched_get_priority_max sched_get_priority_min
-sched_rr_get_interval nice getpriority setpriority getcpu rt_sigaction rt_sigprocmask rt_sigpending rt_sigsuspend
-rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigaltstack syslog futex
+pidfd_open pidfd_send_signal wait4 waitid kill tkill tgkill getpid getppid gettid getpgid getpgrp setpgid getsid
+setsid getuid geteuid getgid getegid setuid setgid setresuid setresgid prctl times getrusage getrlimit setrlimit
+prlimit64 uname set_tid_address kcmp unshare sysinfo personality nanosleep clock_nanosleep clock_gettime gettimeofday
+alarm setitimer getitimer pause restart_syscall sched_yield sched_setscheduler sched_getscheduler sched_setparam
+sched_getparam sched_setaffinity sched_getaffinity sched_setattr sched_getattr sched_get_priority_max
+sched_get_priority_min sched_rr_get_interval nice getpriority setpriority getcpu rt_sigaction rt_sigprocmask
+rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigaltstack syslog futex
 """
 
 

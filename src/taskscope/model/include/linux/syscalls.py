@@ -13,6 +13,7 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Final
 
+from taskscope.abi.era import Version
 from taskscope.abi.syscalls import table
 
 FILES: Final = (
@@ -25,6 +26,10 @@ FILES: Final = (
 
 #: what 32-bit ARM's functions are called beside: times of 32 bits (v5.0), assembly in front (_wrapper)
 _SUFFIX: Final = re.compile(r"(_time32|32|_wrapper)$")
+
+#: (kernel, its last number): new calls have had one number on every architecture since v5.1
+_LAST: Final = (((4, 19), 399), ((6, 1), 450))
+_NO_LIMIT: Final = 1 << 16
 
 
 def functions() -> dict[str, Callable[..., int]]:
@@ -40,15 +45,17 @@ def functions() -> dict[str, Callable[..., int]]:
     return found
 
 
-def sys_call_table(uname_machine: str) -> dict[int, Callable[..., int]]:
+def sys_call_table(uname_machine: str, version: Version) -> dict[int, Callable[..., int]]:
     """Return the functions by number; a number that is not in it is -ENOSYS.
 
     :param uname_machine: the architecture, as uname -m has it
+    :param version: the kernel; calls that came later are left out
     """
+    last = min((number for since, number in _LAST if version <= since), default=_NO_LIMIT)
     known = functions()
     calls: dict[int, Callable[..., Any]] = {}
     for number, call in table(uname_machine).by_number.items():
-        if call.abi is None and call.function is not None:
+        if call.abi is None and call.function is not None and number <= last:
             function = known.get(call.function) or known.get(_SUFFIX.sub("", call.function))
             if function is not None:
                 calls[number] = function

@@ -5,7 +5,7 @@ _do_fork() makes the child with copy_process(), puts it on a runqueue with wake_
 
 from __future__ import annotations
 
-from errno import E2BIG, EFAULT, EINVAL, ENOMEM, EPERM
+from errno import EFAULT, EINVAL, ENOMEM, EPERM
 from typing import Any, Final
 
 import taskscope.model.fs.file as fs_file
@@ -170,10 +170,6 @@ def sys_clone3(uargs: Any, size: int = 88) -> int:
     """clone3(2), v5.3: as clone(), with everything in a structure."""
     if size < 64:
         return -EINVAL
-    if isinstance(uargs, dict):
-        if not uargs.keys() <= set(CloneArgs.__slots__) | {"stack_size", "set_tid_size"}:
-            return -E2BIG
-        uargs = CloneArgs(**{name: value for name, value in uargs.items() if not name.endswith("_size")})
     if not isinstance(uargs, CloneArgs):
         return -EFAULT
     if uargs.exit_signal & ~CSIGNAL or not 0 <= uargs.exit_signal <= 64:
