@@ -170,9 +170,11 @@ def _field(event: str, line: _Line, long_size: int) -> RawField:
                              "have 4")
     base, bracket, dims = inner.partition("[")
     base = " ".join(_QUALIFIERS.sub(" ", base).split())
-    is_string = base == "char" and bool(bracket or location != "fixed")
+    # An array of open length has brackets since v5.8; before, only its size of 0 tells it (caller, buf of ftrace's own).
+    is_open = size == 0 and (bool(bracket) or base == "char" or base in _LONGS or base in _SIZES)
+    is_string = base == "char" and (bool(bracket) or is_open or location != "fixed")
     element, count = size, 1
-    if location != "fixed" or (bracket and size == 0):
+    if location != "fixed" or is_open:
         element, count = _element(base, long_size), 0
     elif bracket:
         declared = 1

@@ -103,7 +103,7 @@ class RingSource(Source):
         first_bad = ""
         for system, text in self.recorded.formats:
             try:
-                fmt = parse_format(text, system)
+                fmt = parse_format(text, system, self.recorded.long_size)
             except ValueError as e:
                 bad += 1
                 first_bad = first_bad or str(e)

@@ -212,7 +212,7 @@ def test_opened_by_trace_cmd(k: System, tmp_path: Path) -> None:
     tracefs_write(k, "set_ftrace_filter", "do_exit")
     tracefs_write(k, "current_tracer", "function")
     tracefs_write(k, "options/func_stack_trace", "1")
-    run_family(k)
+    pid = run_family(k)
     k.save(str(tmp_path / "trace.dat"))
     out = subprocess.run(
         ["trace-cmd", "report", str(tmp_path / "trace.dat")], capture_output=True, text=True, timeout=60, check=True
@@ -223,6 +223,11 @@ def test_opened_by_trace_cmd(k: System, tmp_path: Path) -> None:
     recording = taskscope.open(tmp_path / "trace.dat")
     assert counts == {name.rpartition(":")[2]: n for name, n in recording.counts.items() if n}
     assert re.search(r"function: +do_exit$", out.stdout, re.MULTILINE)
+    for row in recording.rows("kernel_stack").tolist():
+        frames = recording.source.frames(row)
+        assert frames[0] == "do_exit"
+        assert len(frames) >= 3
+    assert "do_group_exit → do_exit" in str(recording.life(pid))
     assert not recording.notes
     assert not out.stderr.replace("\n", "") or "warning" not in out.stderr.lower()
 
