@@ -32,9 +32,11 @@ SECOND: Final = 1_000_000_000
 Figures = dict[str, float]
 
 
-def power_on(program: Callable[..., Any], cpus: int, *, bare: bool = True, mem: int = 1 << 30) -> machine.Machine:
+def power_on(
+    program: Callable[..., Any], cpus: int, *, bare: bool = True, mem: int = 1 << 30, flavour_name: str = "4.19-arm",
+) -> machine.Machine:
     """Switch a machine on whose init is `program`."""
-    flavour = flavours.flavour("4.19-arm")
+    flavour = flavours.flavour(flavour_name)
     m = machine.Machine(flavour, cpus, flavour.hz, 0, mem)
     init_main.power_on(m, bare=bare, program=program)
     return m
@@ -124,13 +126,16 @@ def parked(tasks: int) -> Figures:
     """Measure the memory of a task that sleeps in a system call."""
 
     def init(sys_: Any, argv: list[str]) -> int:
+        sys_.nanosleep(SECOND)
         for _ in range(tasks):
             sys_.clone(_sleeper)
         sys_.nanosleep(1_000_000 * SECOND)
         return 0
 
-    m = power_on(init, 1, mem=64 << 30)
-    m.run_until(1_000_000)
+    # 32-bit kernels have 32,768 pids at most.
+    m = power_on(init, 1, mem=64 << 30, flavour_name="6.1-x86_64")
+    m.run_until(SECOND // 2)
+    m.init_pid_ns.pid_max = 4 << 20             # sysctl kernel.pid_max
     gc.collect()
     before = _rss()
     t = time.process_time()

@@ -14,11 +14,12 @@ no stack inherits the depth of another; afterwards stacks switch to each other d
 
 from __future__ import annotations
 
+import gc
 import heapq
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from greenlet import getcurrent, greenlet
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from taskscope.model.mm.slab import KmemCache
     from taskscope.model.mm.vmalloc import VmStruct
 
+#: objects made between two looks of the garbage collector while a machine runs; Python's own number is 700
+_GC_THRESHOLD: Final = 20_000
 #: the machine that runs now; None before a boot and outside of a run.  Assigned, never deleted: the interpreter's
 #: inline caches for ``machine.cur`` hold as long as this module's names do not change.
 cur: Machine = None  # type: ignore[assignment]
@@ -254,6 +257,7 @@ class Machine:
     mmc1_action: Any                            # struct irqaction of the MMC controller
     uart_fifo: list[Any]                        # what was typed and not yet taken: (tty, bytes)
     irq_uart: Any                               # struct irq_desc
+    user_gate: Any                              # the system call entry, for user/python.py
     hostctl: Any                                # drivers/char/hostctl.py
 
     def __init__(self, flavour: Flavour, cpus: int, hz: int, seed: int, mem: int) -> None:
@@ -576,9 +580,14 @@ class Machine:
         fence = None if time is None else self.at(time, _nothing)
         self._caller = getcurrent()
         paused, self._paused = self._paused, None
+        # Tasks are many small objects that live long: the collector looks at the youngest less often meanwhile.
+        thresholds = gc.get_threshold()
+        if 0 < thresholds[0] < _GC_THRESHOLD:
+            gc.set_threshold(_GC_THRESHOLD, *thresholds[1:])
         try:
             (paused or self.hub).switch()
         finally:
+            gc.set_threshold(*thresholds)
             self._caller = None
             if fence is not None:
                 self.cancel(fence)
