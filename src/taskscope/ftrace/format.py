@@ -170,7 +170,7 @@ def _field(event: str, line: _Line, long_size: int) -> RawField:
                              "have 4")
     base, bracket, dims = inner.partition("[")
     base = " ".join(_QUALIFIERS.sub(" ", base).split())
-    # An array of open length has brackets since v5.8; before, only its size of 0 tells it (caller, buf of ftrace's own).
+    # An array of open length has brackets since v5.8; before, only its size of 0 tells it (caller and buf of ftrace).
     is_open = size == 0 and (bool(bracket) or base == "char" or base in _LONGS or base in _SIZES)
     is_string = base == "char" and (bool(bracket) or is_open or location != "fixed")
     element, count = size, 1
