@@ -16,6 +16,8 @@ from taskscope.model.kernel.trace import trace, tracefs
 from taskscope.model.kernel.trace.extract import tracing_extract
 from taskscope.trace.trace import Trace
 
+DATA = Path(__file__).resolve().parent / "data"
+
 
 @contextmanager
 def running(flavour: str = "4.19-arm", cpus: int = 2) -> Iterator[machine.Machine]:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import DATA
 from taskscope.ftrace.format import parse_format
 from taskscope.ftrace.open import open_source
 from taskscope.model.include.linux.trace_events import Abi, TraceEventCall
 from taskscope.model.kernel.trace import trace, trace_events
 from taskscope.model.kernel.trace.syscalls_metadata import syscalls_metadata
 from taskscope.model.kernel.trace.trace_syscalls import _enter_declaration, _exit_declaration
-from watched import running
+from watched import DATA, running
 
 SYSTEMS = frozenset({"ftrace", "sched", "task", "signal", "raw_syscalls", "syscalls", "printk", "timer", "irq"})
 LIVE = Path("/sys/kernel/tracing/events")

@@ -15,7 +15,7 @@ import taskscope
 from taskscope.model.include.linux.tracepoint import Tracepoints, tracepoint_probe_register
 from taskscope.model.kernel.trace import tracefs
 from taskscope.system import System
-from watched import read_back
+from watched import DATA, read_back
 
 FLAVOURS = ("4.19-arm", "6.1-x86_64", "6.18-x86_64")
 
@@ -180,8 +180,6 @@ def test_text_equals_reader(k: System, tmp_path: Path) -> None:
 
 def test_header_of_real_files() -> None:
     """The lines above the log are those that real kernels print."""
-    from conftest import DATA
-
     real = (DATA / "d70-host618-kill9-stack" / "trace.txt").read_text().splitlines()[3:12]
     with taskscope.boot(cpus=2, flavour="6.18-x86_64") as k:
         assert tracefs_read(k, "trace").splitlines()[3:] == real
