@@ -276,7 +276,7 @@ def test_sigtimedwait() -> None:
     def scenario(sys: Any) -> Any:
         sys.sigprocmask(0, 1 << 9)
 
-        def call(timeout: int | None) -> int:
+        def call(timeout: tuple[int, int] | None) -> int:
             m = machine.cur
             m.cpu.user_mode = False
             result = action.sys_rt_sigtimedwait(1 << 9, None, timeout)
@@ -287,15 +287,15 @@ def test_sigtimedwait() -> None:
             sys.nanosleep(20_000_000)
             sys.kill(1, 10)
 
-        got = [call(0), call(10_000_000)]
+        got = [call((0, 0)), call((0, 10_000_000)), call((0, 1_000_000_000)), call((-1, 0))]
         sys.kill(1, 10)
-        got.append(call(0))
+        got.append(call((0, 0)))
         pid = sys.clone(poke)
         got.append(call(None))
         sys.waitpid(pid)
         return got
 
-    assert play(scenario) == [-11, -11, 10, 10]
+    assert play(scenario) == [-11, -11, -22, -22, 10, 10]
 
 
 def test_rlimit_sigpending() -> None:

@@ -269,12 +269,17 @@ def sys_rt_sigsuspend(unewset: int, sigsetsize: int = 8) -> int:
     return sigsuspend(unewset)
 
 
-def sys_rt_sigtimedwait(uthese: int, uinfo: Any = None, uts: int | None = None, sigsetsize: int = 8) -> int:
-    """rt_sigtimedwait(2): take a signal of a set; its number, -EAGAIN after `uts` ns, -EINTR."""
+def sys_rt_sigtimedwait(
+    uthese: int, uinfo: Any = None, uts: tuple[int, int] | None = None, sigsetsize: int = 8
+) -> int:
+    """rt_sigtimedwait(2): take a signal of a set; its number, -EAGAIN after `uts` (s, ns), -EINTR."""
     if sigsetsize != 8:
         return -EINVAL
-    if uts is not None and uts < 0:
-        return -EINVAL
+    timeout = None
+    if uts:
+        if uts[0] < 0 or not 0 <= uts[1] < 1_000_000_000:
+            return -EINVAL
+        timeout = uts[0] * 1_000_000_000 + uts[1]
     tsk = machine.cur.cpu.curr
     # Invert the set of allowed signals to get those we want to block.
     mask = ~(uthese & ~_UNBLOCKABLE) & _ALL
@@ -283,22 +288,22 @@ def sys_rt_sigtimedwait(uthese: int, uinfo: Any = None, uts: int | None = None, 
     spin_lock_irq(siglock)
     info = deliver.dequeue_signal(tsk, mask)
     ret = 0
-    if info is None and uts != 0:
+    if info is None and timeout != 0:
         # None ready, temporarily unblock those we're interested while we are sleeping in so that we'll be awakened.
         tsk.real_blocked = tsk.blocked
         tsk.blocked &= mask
         send.recalc_sigpending()
         spin_unlock_irq(siglock)
         set_current_state(TASK_INTERRUPTIBLE)
-        if uts is None:
+        if timeout is None:
             sched_core.schedule()
         else:
-            ret = timer.schedule_timeout(max(1, -(-uts // machine.cur.tick_nsec)))
+            ret = timer.schedule_timeout(max(1, -(-timeout // machine.cur.tick_nsec)))
         spin_lock_irq(siglock)
         __set_task_blocked(tsk, tsk.real_blocked)
         tsk.real_blocked = 0
         info = deliver.dequeue_signal(tsk, mask)
-        if info is None and uts is None:
+        if info is None and timeout is None:
             ret = 1
     spin_unlock_irq(siglock)
     if info is not None:
