@@ -2,7 +2,7 @@
 
 Kernel code between two parking places is one step of the machine, so a lock is never contended.  What a lock does here
 is to raise preempt_count, to be asserted (``lock.held``), and to find code that parks or schedules while it holds one.
-Who holds it is kept with asserts on only.  The order in which locks nest is in model/README.md.
+Who holds it is kept with asserts on only.  The order in which locks nest is in kernel/README.md.
 """
 
 from __future__ import annotations
