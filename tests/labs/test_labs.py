@@ -15,10 +15,36 @@ from taskscope.labs.mutant import Mutant
 from taskscope.model.flavours import DEFAULT, FLAVOURS
 
 #: the rows of the notes that the executable kernel answers alone
-ROWS = """
-ps-ely ps-ejH ps-axjf terminals pid comm fork fork-both vfork clone-flags copy-process wake-up-new-task raspbian-proc raspbian-exit exec-whoami
-kthread-create kthreadd-wakeup do-exit task-dead task-struct parents zombie times thread-info cpu stack-alloc set-ftrace decode
-""".split()
+ROWS = [
+    "ps-ely",
+    "ps-ejH",
+    "ps-axjf",
+    "terminals",
+    "pid",
+    "comm",
+    "fork",
+    "fork-both",
+    "vfork",
+    "clone-flags",
+    "copy-process",
+    "wake-up-new-task",
+    "raspbian-proc",
+    "raspbian-exit",
+    "exec-whoami",
+    "kthread-create",
+    "kthreadd-wakeup",
+    "do-exit",
+    "task-dead",
+    "task-struct",
+    "parents",
+    "zombie",
+    "times",
+    "thread-info",
+    "cpu",
+    "stack-alloc",
+    "set-ftrace",
+    "decode",
+]
 
 
 def test_every_row_has_its_lab():

@@ -15,7 +15,7 @@ from taskscope.abi.sched import CloneFlag
 from taskscope.abi.signal import Signal
 from taskscope.model import machine
 from taskscope.model.include.linux.uaccess import Cell, Word
-from taskscope.model.user.python import _CLONE_THREAD, _CLONE_VM, DivergedError, UserContext, private
+from taskscope.model.user.python import _CLONE_THREAD, _CLONE_VM, DivergedError, UserContext, UserFunction, private
 
 _SIGCHLD: Final = int(Signal.SIGCHLD)
 #: what glibc's pthread_create() asks for
@@ -139,6 +139,7 @@ class Sys(UserContext):
         shared = bool(flags & _CLONE_VM)
         child = Sys(fn, args if shared else private(args), shared=shared, thread=bool(flags & _CLONE_THREAD))
         child.environ = self.environ if flags & _CLONE_VM else dict(self.environ)
+        child.handlers = self.handlers if flags & _CLONE_VM else dict(self.handlers)
         return child
 
     # ---- programs --------------------------------------------------------------------------------------
@@ -331,9 +332,22 @@ class Sys(UserContext):
 
         :param handler: SIG_DFL, SIG_IGN or ``fn(sys, sig, info)``
         """
-        act = None if handler is None else (handler, flags, mask)
-        _, old = self._call("rt_sigaction", sig, act, (cell := Cell(None)), 8, out=cell)
-        return old.sa_handler, old.sa_flags, old.sa_mask
+        before = self.handlers.get(sig)
+        act = None
+        if handler is not None:
+            if callable(handler):
+                self.handlers[sig] = handler
+                # The program's text has the functions in a row, one a signal.
+                handler = UserFunction(0x8000 + 0x40 * sig)
+            act = (handler, flags, mask)
+        try:
+            _, old = self._call("rt_sigaction", sig, act, (cell := Cell()), 8, out=cell)
+        except OSError:
+            if before is not None:
+                self.handlers[sig] = before
+            raise
+        was = old.sa_handler
+        return (before if isinstance(was, UserFunction) else was), old.sa_flags, old.sa_mask
 
     def signal(self, sig: int, handler: Any) -> Any:
         """Set what a signal does, restarting the calls it interrupts (as glibc); return the handler before."""

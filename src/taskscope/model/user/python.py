@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 #: how many results of system calls a task remembers for a fork()
 LOG_MAX: Final = 1 << 16
 _HANDLER: Final = "<signal handler>"
+_ATOMS: Final = frozenset({int, str, bytes, float, bool, type(None), FunctionType})
 _CLONE_VM: Final = int(CloneFlag.CLONE_VM)
 _CLONE_THREAD: Final = int(CloneFlag.CLONE_THREAD)
 
@@ -79,6 +80,24 @@ rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigalts
 """
 
 
+class UserFunction:
+    """The address of a function in a program's text, as the kernel keeps it for a signal handler.
+
+    Which function it is, the task's own `UserContext.handlers` says: that of a forked child has closed over the child's variables.
+    """
+
+    __slots__ = ("address",)
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UserFunction) and other.address == self.address
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+
 class UserContext:
     """The user half of one task; `Task.journal` holds it.
 
@@ -99,6 +118,7 @@ class UserContext:
         "_shared",
         "_thread",
         "frames",
+        "handlers",
         "task",
     )
 
@@ -118,7 +138,9 @@ class UserContext:
         self._nr = numbers(cur.flavour.arch)
         self._gate = gate(cur)
         #: signal handlers to run before user code goes on, innermost last: (handler, sig, siginfo)
-        self.frames: list[tuple[Callable[..., Any], int, Any]] = []
+        self.frames: list[tuple[Any, int, Any]] = []
+        #: by signal: what the program calls; shared by threads, as the memory in which it stands
+        self.handlers: dict[int, Callable[..., Any]] = {}
         self.task: Task | None = None
 
     # ---- what the kernel's architecture code does with it ----------------------------------------------
@@ -126,6 +148,7 @@ class UserContext:
     def forked(self) -> UserContext:
         """Return what the child of a fork has: the same program, at the place where fork() returns 0."""
         child = type(self)(self._entry, self._args, shared=self._shared, thread=self._thread)
+        child.handlers = dict(self.handlers)
         child._log = [*self._log, (self._calling, 0, None)]
         child._end = len(child._log)
         return child
@@ -182,6 +205,7 @@ class UserContext:
             raise DivergedError(f"{name}() interrupted by a handler that forked")
         was, ret, value = self._log[self._at]
         if was != name:
+            self._at = self._end  # so that it can say so
             raise DivergedError(
                 f"the child of a fork() called {name}() where its parent had called {was}(): a program may depend "
                 "on its arguments "
@@ -203,7 +227,9 @@ class UserContext:
             self._log.append((_HANDLER, 0, frame))
             self._run_handler(*frame)
 
-    def _run_handler(self, handler: Callable[..., Any], sig: int, info: Any) -> None:
+    def _run_handler(self, handler: Any, sig: int, info: Any) -> None:
+        if isinstance(handler, UserFunction):
+            handler = self.handlers[sig]
         handler(self, sig, info)
         self._call("rt_sigreturn")
 
@@ -252,13 +278,18 @@ class UserContext:
 
 def gate(cur: machine.Machine) -> Callable[[int, tuple[Any, ...]], int]:
     """Return the architecture's system call entry."""
-    if cur.flavour.arch == "arm":
-        import taskscope.model.arch.arm.kernel.entry_common as entry_common
+    found: Callable[[int, tuple[Any, ...]], int] | None = cur.__dict__.get("user_gate")
+    if found is None:
+        if cur.flavour.arch == "arm":
+            import taskscope.model.arch.arm.kernel.entry_common as entry_common
 
-        return entry_common.vector_swi
-    import taskscope.model.arch.x86.entry.common as common
+            found = entry_common.vector_swi
+        else:
+            import taskscope.model.arch.x86.entry.common as common
 
-    return common.do_syscall_64
+            found = common.do_syscall_64
+        cur.user_gate = found
+    return found
 
 
 def _gone(nr: int, args: tuple[Any, ...]) -> int:
@@ -273,9 +304,16 @@ def _replaced(nr: int, args: tuple[Any, ...]) -> int:
 
 def private(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return a copy of arguments for another address space."""
-    if all(isinstance(arg, (int, str, bytes, float, type(None), FunctionType)) for arg in args):
-        return args
-    return copy.deepcopy(args)
+    return tuple([_private(arg) for arg in args])
+
+
+def _private(arg: Any) -> Any:
+    kind = type(arg)
+    if kind in _ATOMS:
+        return arg
+    if kind is list and all(type(one) in _ATOMS for one in arg):    # argv: what is copied most
+        return arg.copy()
+    return copy.deepcopy(arg)
 
 
 def copy_user(p: Task, usp: Any) -> None:

@@ -1,8 +1,8 @@
 """Memory of user space, as far as a system call needs it: include/linux/uaccess.h, v4.19.
 
 A user pointer is an object with ``put`` and ``get``; 0 (or None) is NULL, and any other integer is an address where
-nothing is mapped.  `Cell` is a variable on the caller's stack, for results of one call.  `Word` is an address in the memory
-that ``mm`` describes: tasks with one mm see one value, and a copied mm has its own from then on.  Buffers of
+nothing is mapped.  `Cell` is a variable on the caller's stack, for results of one call.  `Word` is an address in the
+memory that ``mm`` describes: tasks with one mm see one value, and a copied mm has its own from then on.  Buffers of
 read() and write() are bytes.
 """
 
@@ -39,6 +39,11 @@ class Word:
 
     def __init__(self, addr: int) -> None:
         self.addr = addr
+
+    @property
+    def address(self) -> int:
+        """The address, as tracepoints show it."""
+        return self.addr
 
     def put(self, value: Any) -> int:
         """Store into the current task's memory; return 0, or -EFAULT if it has none."""

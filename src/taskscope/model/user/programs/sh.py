@@ -108,6 +108,8 @@ def main(sys: Sys, argv: list[str]) -> int:
         if len(args) < 2:
             sys.perror(f"{name}: -c: option requires an argument")
             return 2
+        if len(args) > 2:
+            state.name = args[2]
         state.args = args[3:]
         return shell.run_text(args[1])
     if args:
