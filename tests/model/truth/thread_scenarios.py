@@ -216,7 +216,7 @@ def ids_of_threads(sys: Any) -> list[Any]:
 
 
 def child_of_a_thread(sys: Any) -> list[Any]:
-    """A child of a thread is all threads' to wait for, but not with __WNOTHREAD; when the thread ends another has it."""
+    """A child of a thread is all threads' to wait for, but not with __WNOTHREAD; when it ends another has it."""
     results: list[Any] = []
     for no_thread in (False, True):
         go, send = sys.pipe()

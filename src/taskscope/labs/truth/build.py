@@ -94,7 +94,7 @@ NAMES: Final = ("raspbian_proc", "a", "", "0123456789abcdef_", "with space", "x"
 KINDS: Final = tuple(name for name, shares in (
     ("getpid", 1), ("fork", 7), ("exit", 4), ("kill", 7), ("wait4", 6), ("waitid", 5), ("setpgid", 4), ("setsid", 2),
     ("getppid", 2), ("getpgid", 2), ("getsid", 1), ("subreaper", 2), ("pdeath", 2), ("prctl_get", 1), ("signal", 3),
-    ("vfork", 2), ("name", 1), ("files", 2), ("exec", 1), ("badexec", 1), ("stat", 2), ("setuid", 1),
+    ("vfork", 2), ("job", 2), ("name", 1), ("files", 2), ("exec", 1), ("badexec", 1), ("stat", 2), ("setuid", 1),
     ("umask", 1), ("badclone", 1), ("gettid", 1),
 ) for _ in range(shares))
 #: what a child of vfork() does before it ends
@@ -167,6 +167,9 @@ def take(builder: Builder, step: Step, *, root: bool) -> None:
     if kind == "vfork":
         _vfork(builder, actor, a, b, c)
         return
+    if kind == "job":
+        _job(builder, actor, a, b, c)
+        return
     try:
         if kind == "exec":
             builder.exec(actor, "/bin/cat")
@@ -190,6 +193,29 @@ def _vfork(builder: Builder, actor: int, a: int, b: int, c: int) -> None:
         builder.vfork(actor, ["fork", child, flags, ("fn", "again")[b // 4 % 2]], inside, end)
     except SkipError:
         vars(builder).update(before)
+
+
+def _job(builder: Builder, actor: int, a: int, b: int, c: int) -> None:
+    """Add what a shell does: a child in a group of its own, perhaps with a child, stopped and perhaps orphaned."""
+    child = len(builder.world.procs)
+    if child + 1 >= ACTORS:
+        return
+    calls: list[tuple[int, Item]] = [(actor, ["fork", child, 17, "fn"])]
+    if a % 4:
+        calls.append((actor, ["setpgid", f"@{child}", 0]))
+    if b % 2:
+        calls.append((child, ["fork", child + 1, 17, "fn"]))
+        if b % 4 == 3:
+            calls.append((child, ["setpgid", f"@{child + 1}", 0]))
+    stopped = child + 1 if b % 2 and a // 4 % 2 else child
+    calls.append((actor, ["kill", f"@{stopped}", SIGSTOP]))
+    if c % 3 and _may_end(builder.world, actor, c // 3):
+        calls.append((child if stopped != child and c % 2 else actor, ["exit", EXIT_CODES[c % len(EXIT_CODES)]]))
+    for who, call in calls:
+        try:
+            builder.emit(who, call)
+        except SkipError:
+            return
 
 
 def _chooser(kind: str, number: int) -> Callable[[World, int], Item | None]:
@@ -218,15 +244,19 @@ def _anyone(world: World, actor: int, a: int, *, kids: int = 0) -> str | int:
     return f"@{a % (len(world.procs) - 1) + 1}"
 
 
-def _seeing(world: World, actor: int, c: int) -> int:
-    """Choose, more often than not, the options that show a child's stop or continuation; 0 where there is none."""
+def _seeing(world: World, actor: int, c: int, *, keep: bool) -> int:
+    """Choose, more often than not, the options that show a child's stop or continuation; 0 where there is none.
+
+    :param keep: sometimes without taking what is shown
+    """
     kids = [world.procs[n] for n in world.procs[actor].kids]
     if not any(kid.state == "stopped" or kid.continued for kid in kids) or c % 3 == 0:
         return 0
-    return (
+    options = (
         WUNTRACED | WCONTINUED | WNOHANG, WUNTRACED | WNOHANG, WCONTINUED | WNOHANG, WUNTRACED, WCONTINUED,
         WUNTRACED | WCONTINUED,
     )[c // 3 % 6]
+    return options | (WNOWAIT if keep and c // 18 % 3 == 0 else 0)
 
 
 def _negative(target: str | int) -> str | int:
@@ -274,10 +304,10 @@ def _call(world: World, actor: int, kind: str, a: int, b: int, c: int) -> Item |
                 target = -1
             elif b % 8 == 7:
                 target = _negative(target) if isinstance(target, str) else 0
-            return [kind, target, _seeing(world, actor, c) or WAIT_OPTIONS[c % len(WAIT_OPTIONS)]]
+            return [kind, target, _seeing(world, actor, c, keep=False) or WAIT_OPTIONS[c % len(WAIT_OPTIONS)]]
         case "waitid":
             target = _anyone(world, actor, a, kids=7)
-            options = _seeing(world, actor, c) or WAITID_OPTIONS[c % len(WAITID_OPTIONS)]
+            options = _seeing(world, actor, c, keep=True) or WAITID_OPTIONS[c % len(WAITID_OPTIONS)]
             if b % 3 == 1:
                 return [kind, P_ALL, 0, options]
             return [kind, P_PGID if b % 8 == 7 else 7 if b % 64 == 62 else P_PID, target, options]

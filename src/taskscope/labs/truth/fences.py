@@ -141,7 +141,8 @@ class Builder:
         for parent, x, _ in effect.observe:
             if world.procs[parent].state != "run" or not self.active(parent):
                 raise SkipError
-            self._order(parent, [(("pid", x), "r")], None, None)
+            # The wait must find its child, and what it waits for must not be there from before.
+            self._order(parent, [(("pid", x), "r"), (("par", x), "r"), (("wst", x), "r")], None, None)
         exempt = effect.exempt if exempt is None else exempt
         self._order(actor, effect.touches, exempt, but)
         for death in effect.deaths:

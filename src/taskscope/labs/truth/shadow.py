@@ -742,7 +742,9 @@ class World:
                 return "0"
             raise SkipError                 # it would block until something that may never come
         c, code, status = events[0]
-        if not options & WNOHANG and len(events) == 1 and code in (CLD_EXITED, CLD_KILLED):
+        # Who was continued into its death is seen continued for a moment.
+        moment = options & WCONTINUED and self.procs[c].continued
+        if not options & WNOHANG and len(events) == 1 and code in (CLD_EXITED, CLD_KILLED) and not moment:
             self.effect.exempt = c
         if not options & WNOWAIT:
             self._consume(actor, c, code)
