@@ -24,7 +24,7 @@ def forked_in_a_loop(sys, argv):
 
 
 def test_fork_returns_twice(ran):
-    """fork() returns 0 in the child, which has the parent's variables as they were, and the child's pid in the parent."""
+    """fork() returns 0 in the child, which has the parent's variables, and the child's pid in the parent."""
     code, text = ran(forked_in_a_loop)
     assert code == 0 + 1 + 2 + 3
     lines = text.splitlines()

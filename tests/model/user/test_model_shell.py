@@ -46,8 +46,10 @@ from taskscope.model.user.programs.sh_parse import ShellSyntaxError, parse
         ("printf '%s-%d\\n' a 1 b 2", "a-1\nb-2\n"),
         (
             "kill -l | head -1 | grep -v nothing",
-            "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM "
-            "STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS\n",
+            (
+                "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
+                "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS\n"
+            ),
         ),
     ],
 )
