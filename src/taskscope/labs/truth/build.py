@@ -15,14 +15,17 @@ from taskscope.abi.sched import CloneFlag
 from taskscope.labs.truth.fences import ACTORS, TOKENS, Builder
 from taskscope.labs.truth.program import Item, Program
 from taskscope.labs.truth.shadow import (
-    HARMLESS,
-    P_ALL,
-    P_PGID,
-    P_PID,
     PR_GET_CHILD_SUBREAPER,
     PR_GET_PDEATHSIG,
     PR_SET_CHILD_SUBREAPER,
     PR_SET_PDEATHSIG,
+    World,
+)
+from taskscope.labs.truth.shadow_state import (
+    HARMLESS,
+    P_ALL,
+    P_PGID,
+    P_PID,
     SIGCHLD,
     SIGCONT,
     SIGHUP,
@@ -37,7 +40,6 @@ from taskscope.labs.truth.shadow import (
     WNOWAIT,
     WUNTRACED,
     SkipError,
-    World,
 )
 
 #: a step: who, what, and three numbers that its arguments are chosen by

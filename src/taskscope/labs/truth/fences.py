@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from taskscope.labs.truth.program import Item
-from taskscope.labs.truth.shadow import (
+from taskscope.labs.truth.shadow import World
+from taskscope.labs.truth.shadow_state import (
     COMMUTE,
     P_PID,
     SIGKILL,
@@ -27,7 +28,6 @@ from taskscope.labs.truth.shadow import (
     Resource,
     SkipError,
     Touch,
-    World,
 )
 
 ACTORS: Final = 10          # processes of a program at most, the reaper counted
