@@ -331,3 +331,10 @@ def test_from_python(tmp_path: Path) -> None:
     assert lines[0] == "[9]"
     assert [line.split(" ")[0] for line in lines[1:]] == ["UsageError", "UsageError", "CommandError", "UsageError"]
     assert [p.name for p in tmp_path.iterdir()] == ["x.dat"]
+
+
+def test_the_command_inherits_nothing(tmp_path: Path) -> None:
+    """The command has the descriptors and signal dispositions that it would have alone."""
+    script = "ls /proc/self/fd | wc -l; grep -E '^Sig(Ign|Blk)' /proc/self/status"
+    alone = subprocess.run(["sh", "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
+    assert record("--", "sh", "-c", script, cwd=tmp_path).out == alone.stdout

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from taskscope.errors import UsageError
 from taskscope.ftrace import record_end
 from taskscope.ftrace.record_child import Command, User, comm_of, tasks_of
 from taskscope.ftrace.record_end import Result
@@ -217,12 +218,8 @@ class Recorder:
         if not order.everything:
             if command is not None or order.children:
                 instance.write("options/event-fork", "1")
-            self._tids = [tid for pid in order.pids for tid in tasks_of(pid)]
-            if command is not None:
-                self._tids.append(command.pid)
-            for k in range(0, len(self._tids), 200):
-                instance.write("set_event_pid", " ".join(map(str, self._tids[k:k + 200])))
-        events = Events(instance / "events")
+            self._choose_tasks(instance, command)
+        events = Events(instance.tracefs.path)
         chosen = choose(events, os.uname().machine, order.events, irq=order.irq, stacks=order.stacks,
                         triggers=order.triggers)
         outside = Chosen() if order.everything else apart(chosen, order.triggers)
@@ -230,6 +227,20 @@ class Recorder:
             self.say(note)
         probes.set_up(instance, order.probes, order.functions, chosen)
         return chosen, outside
+
+    def _choose_tasks(self, instance: Instance, command: Command | None) -> None:
+        tids = [command.pid] if command is not None else []
+        # Once more, for threads that were created meanwhile.
+        for again in (False, True):
+            try:
+                tids += [tid for pid in self.order.pids for tid in tasks_of(pid) if tid not in tids]
+            except UsageError:
+                if not again:
+                    raise
+            new = [tid for tid in tids if tid not in self._tids]
+            for k in range(0, len(new), 200):
+                instance.write("set_event_pid", " ".join(map(str, new[k:k + 200])))
+            self._tids += new
 
     def _set_up_outside(self, instance: Instance, chosen: Chosen) -> None:
         set_clock(instance, self.order.clock)
