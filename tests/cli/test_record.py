@@ -184,7 +184,7 @@ def test_children_of_a_given_process(tmp_path: Path) -> None:
 
 def test_everything_for_a_while(tmp_path: Path) -> None:
     """-a -d records tasks that nobody named, and ends by itself with exit code 0."""
-    recorder = start("record", "-a", "-d", "700ms", cwd=tmp_path)
+    recorder = start("record", "-a", "-d", "2500ms", cwd=tmp_path)
     recording(recorder, tmp_path / "trace.dat.spool")
     subprocess.run(["sh", "-c", "exit 9"], check=False)
     told = finish(recorder)
@@ -262,12 +262,15 @@ def test_a_signal_ends_it_with_a_file(tmp_path: Path, number: signal.Signals) ->
 
 def test_a_growing_recording_is_read(tmp_path: Path) -> None:
     """report, lives and life read the spool while it is recorded, and say once that it runs."""
-    recorder = start("record", "--", "sh", "-c", "while [ ! -e stop ]; do sleep 0.2; done; exit 6", cwd=tmp_path)
+    recorder = start("record", "--", "sh", "-c", "echo $$; while [ ! -e stop ]; do sleep 0.2; done; exit 6",
+                     cwd=tmp_path)
     spool = tmp_path / "trace.dat.spool"
     try:
         recording(recorder, spool)
+        assert recorder.stdout is not None
+        shell = recorder.stdout.readline().strip()
         until(lambda: any(row["comm"] == "sleep" and row["exit"] for row in lives(spool)))
-        for words in (["report", "-F", "sched_process_exit"], ["lives"], ["life", "sh"]):
+        for words in (["report", "-F", "sched_process_exit"], ["lives"], ["life", shell]):
             told = run(*words, "-i", "trace.dat.spool", cwd=tmp_path)
             assert told.code == 0, told.err
             assert "sleep" in told.out
