@@ -262,8 +262,8 @@ def test_a_signal_ends_it_with_a_file(tmp_path: Path, number: signal.Signals) ->
 
 def test_a_growing_recording_is_read(tmp_path: Path) -> None:
     """report, lives and life read the spool while it is recorded, and say once that it runs."""
-    recorder = start("record", "--", "sh", "-c", "echo $$; while [ ! -e stop ]; do sleep 0.2; done; exit 6",
-                     cwd=tmp_path)
+    script = "echo $$; i=0; while [ ! -e stop ] && [ $i -lt 400 ]; do sleep 0.2; i=$((i+1)); done; exit 6"
+    recorder = start("record", "--", "sh", "-c", script, cwd=tmp_path)
     spool = tmp_path / "trace.dat.spool"
     try:
         recording(recorder, spool)

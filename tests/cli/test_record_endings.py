@@ -34,7 +34,8 @@ from recording import (
 
 pytestmark = [*needs_recording, pytest.mark.limit(120)]
 
-LOAD = "while [ ! -e stop ]; do /bin/true; done"
+#: ends when it is told to, and after some minutes in any case
+LOAD = "i=0; while [ ! -e stop ] && [ $i -lt 50000 ]; do /bin/true; i=$((i+1)); done"
 
 
 def nobody() -> pwd.struct_passwd:
