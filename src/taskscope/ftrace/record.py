@@ -126,13 +126,17 @@ class Recorder:
                 if not self._began:
                     spool.remove()
                 else:
-                    self.say(f"what was recorded is kept: taskscope record --recover {record_end.quoted(spool.folder)}")
+                    self._say_kept(spool)
                 raise
             # Nothing in the kernel is needed any more.
             for one in self._instances(instance):
                 self._remove(one)
             spool.close()
-            record_end.write(spool.folder, spool.info, order.output, self.result, self.signals, order.owner)
+            try:
+                record_end.write(spool.folder, spool.info, order.output, self.result, self.signals, order.owner)
+            except BaseException:
+                self._say_kept(spool)
+                raise
             # One that came while the file was written.
             self.result.signal = self.result.signal or next(iter(self.signals.seen), None)
             return self.result
@@ -395,6 +399,9 @@ class Recorder:
             spool.save()
         except OSError as e:
             self.result.failed = self.result.failed or f"the recording was stopped: {e.strerror or e}"
+
+    def _say_kept(self, spool: Spool) -> None:
+        self.say(f"what was recorded is kept: taskscope record --recover {record_end.quoted(spool.folder)}")
 
     def _remove(self, instance: Instance) -> None:
         if not instance.remove():
