@@ -56,8 +56,8 @@ class Family:
 def split_flags(recorded: int) -> tuple[int, int | None]:
     """Split task_newtask's clone_flags into the flags and the exit signal; None where that is not in them.
 
-    Before clone3() (v5.3: 7f192e3cd316, "fork: add clone3") copy_process() got clone()'s flags with the signal in their low
-    byte.  Since then 0x80 in that byte is CLONE_NEWTIME.
+    Before clone3() (v5.3: 7f192e3cd316, "fork: add clone3") copy_process() got clone()'s flags with the signal in their
+    low byte.  Since then 0x80 in that byte is CLONE_NEWTIME.
 
     >>> split_flags(0x1200011), split_flags(0x1200000), split_flags(0x80)
     ((18874368, 17), (18874368, None), (128, None))
