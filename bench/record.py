@@ -39,12 +39,13 @@ SLICES = 10
 
 @dataclass(slots=True)
 class Run:
-    """One run: ns a round of every slice by load; cpu seconds of the recorder, events recorded and lost, bytes.
+    """One run: ns a round of every slice by load, by the clock and in cpu time of the load; what the recorder did.
 
     ``cpu`` is None where the recorder does not wait for its processes, so that the kernel does not add theirs up.
     """
 
     each: dict[str, list[float]]
+    each_cpu: dict[str, list[float]]
     cpu: float | None = None
     events: int = 0
     lost: int = 0
@@ -152,9 +153,10 @@ class Bench:
         script = " && ".join(" ".join([str(self.load), *load]) for load in loads)
         out, _, cpu = execute([*prefix, "sh", "-c", script], self.folder, self.limit)
         lines = [line.split() for line in out.splitlines() if re.fullmatch(r"\d+ \d+ [\d.]+", line)]
-        run = Run({})
-        for load, (took, rounds, _) in zip(loads, lines, strict=True):
+        run = Run({}, {})
+        for load, (took, rounds, own_cpu) in zip(loads, lines, strict=True):
             run.each.setdefault(load[0], []).append(int(took) / int(rounds))
+            run.each_cpu.setdefault(load[0], []).append(1e9 * float(own_cpu) / int(rounds))
         if prefix:
             own = sum(float(cpu) for _, _, cpu in lines)
             run.cpu = cpu - own if cpu > own else None
@@ -227,28 +229,35 @@ def short(ns: float) -> str:
 
 
 def comparison(table: dict[str, list[Run]], rounds: dict[str, int]) -> list[str]:
-    """Return the comparison as Markdown: the median of all slices as a multiple of the bare one, and the quartiles."""
-    bare = {load: statistics.median(all_slices(table[BARE], load)) for load in rounds}
-    lines = [f"| recorder | {' | '.join(rounds)} | events | lost | recorder's cpu |",
-             "|---|" + "---:|" * (len(rounds) + 3),
-             f"| {BARE} | {' | '.join(short(bare[load]) for load in rounds)} | – | – | – |"]
+    """Return the comparison as Markdown, by the clock and by cpu time."""
+    lines = ["By the clock:", "", *ratios(table, list(rounds), "each"),
+             "In cpu time of the load's own processes, which what else runs on the machine changes less:", "",
+             *ratios(table, list(rounds), "each_cpu"),
+             "| recorder | events | lost | its own cpu time |", "|---|---:|---:|---:|"]
     for name, runs in table.items():
-        cells = []
-        for load in rounds:
-            low, middle, high = statistics.quantiles([each / bare[load] for each in all_slices(runs, load)], n=4)
-            cells.append(f"{middle:.2f} ({low:.2f}–{high:.2f})")
-        if name == BARE:
-            lines.append(f"| {BARE}, as a multiple | {' | '.join(cells)} | – | – | – |")
-            continue
-        cpu = [run.cpu for run in runs if run.cpu is not None]
-        lines.append(f"| {name} | {' | '.join(cells)} | {statistics.median(r.events for r in runs):,.0f} | "
-                     f"{sum(r.lost for r in runs):,} | {f'{statistics.median(cpu):.2f} s' if cpu else 'not known'} |")
+        if name != BARE:
+            cpu = [run.cpu for run in runs if run.cpu is not None]
+            used = f"{statistics.median(cpu):.2f} s" if cpu else "not known"
+            lines.append(f"| {name} | {statistics.median(r.events for r in runs):,.0f} | "
+                         f"{sum(r.lost for r in runs):,} | {used} |")
     return [*lines, "", "; ".join(f"{load}: {LOADS[load][0]} ({n:,} rounds)" for load, n in rounds.items()) + ".", ""]
 
 
-def all_slices(runs: list[Run], load: str) -> list[float]:
-    """Return ns a round of all slices of all runs."""
-    return [each for run in runs for each in run.each[load]]
+def ratios(table: dict[str, list[Run]], loads: list[str], what: str) -> list[str]:
+    """Return a table: the median of all slices as a multiple of the bare one, and the quartiles."""
+    def slices(name: str, load: str) -> list[float]:
+        return [each for run in table[name] for each in getattr(run, what)[load]]
+
+    bare = {load: statistics.median(slices(BARE, load)) for load in loads}
+    lines = [f"| recorder | {' | '.join(loads)} |", "|---|" + "---:|" * len(loads),
+             f"| {BARE} | {' | '.join(short(bare[load]) for load in loads)} |"]
+    for name in table:
+        cells = []
+        for load in loads:
+            low, middle, high = statistics.quantiles([each / bare[load] for each in slices(name, load)], n=4)
+            cells.append(f"{middle:.2f} ({low:.2f}–{high:.2f})")
+        lines.append(f"| {'×' if name == BARE else name} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def steady_table(found: list[tuple[str, Run, float]]) -> list[str]:
@@ -296,7 +305,8 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps({
             "rounds": rounds,
-            "runs": {name: [[r.each, r.cpu, r.events, r.lost] for r in runs] for name, runs in table.items()},
+            "runs": {name: [[r.each, r.each_cpu, r.cpu, r.events, r.lost] for r in runs]
+                     for name, runs in table.items()},
             "steady": [[name, r.events, r.lost, r.cpu, took] for name, r, took in steady]}))
 
 
