@@ -94,10 +94,10 @@ class Recorder:
 
     def _run(self) -> Result:
         order = self.order
-        record_end.refuse_output(order.output, self.say)
         with contextlib.ExitStack() as stack:
             tracefs = open_tracefs()
             stack.callback(tracefs.unmount)
+            record_end.refuse_output(order.output, self.say)
             for name in remove_stale(tracefs):
                 self.say(f"removed {name}, which a recorder that was killed had left")
             if not order.everything:
