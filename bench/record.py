@@ -4,8 +4,8 @@
     bench/record_guest.sh /tmp/guest.md                                  # beside trace-cmd, in an emulated machine
 
 Loads are those of `bench/record_load.c`: they measure themselves, so the start and the end of a recorder do not
-count.  In every round all loads run once bare and once under each recorder, in an order that changes; of the
-rounds the median counts.  Both recorders are given the same events, triggers and buffers, for the command and
+count.  In every round all loads run bare and under each recorder, in an order that changes, each in slices; of all
+slices the median counts.  Both recorders are given the same events, triggers and buffers, for the command and
 its descendants; how many events the recordings hold, and how many were lost, is counted by one reader.  `cpu` is
 what the recorder itself used, from the kernel's account of all processes (wait4) less the load's own.
 """
@@ -34,14 +34,19 @@ BARE = "nothing"
 LOADS = {"fork": ("fork, exit, wait", 100), "exec": ("fork, exec, exit, wait", 50),
          "pingpong1": ("round trip of a byte, on one cpu", 1000), "pingpong2": ("the same, between two cpus", 500)}
 BUFFER_KB = 8192
+SLICES = 10
 
 
 @dataclass(slots=True)
 class Run:
-    """One run: ns a round by load; the recorder's cpu seconds, the events recorded and lost, bytes of the file."""
+    """One run: ns a round of every slice by load, by the clock and in cpu time of the load; what the recorder did.
 
-    each: dict[str, float]
-    cpu: float = 0.0
+    ``cpu`` is None where the recorder does not wait for its processes, so that the kernel does not add theirs up.
+    """
+
+    each: dict[str, list[float]]
+    each_cpu: dict[str, list[float]]
+    cpu: float | None = None
     events: int = 0
     lost: int = 0
     bytes: int = 0
@@ -148,10 +153,13 @@ class Bench:
         script = " && ".join(" ".join([str(self.load), *load]) for load in loads)
         out, _, cpu = execute([*prefix, "sh", "-c", script], self.folder, self.limit)
         lines = [line.split() for line in out.splitlines() if re.fullmatch(r"\d+ \d+ [\d.]+", line)]
-        run = Run({load[0]: int(took) / int(rounds)
-                   for load, (took, rounds, _) in zip(loads, lines, strict=True)})
+        run = Run({}, {})
+        for load, (took, rounds, own_cpu) in zip(loads, lines, strict=True):
+            run.each.setdefault(load[0], []).append(int(took) / int(rounds))
+            run.each_cpu.setdefault(load[0], []).append(1e9 * float(own_cpu) / int(rounds))
         if prefix:
-            run.cpu = max(0.0, cpu - sum(float(own) for _, _, own in lines))
+            own = sum(float(cpu) for _, _, cpu in lines)
+            run.cpu = cpu - own if cpu > own else None
             run.events, run.lost = count(result)
             run.bytes = result.stat().st_size
             result.unlink()
@@ -159,15 +167,15 @@ class Bench:
 
     def calibrate(self) -> dict[str, int]:
         """Return for each load how many rounds take about `seconds` bare."""
-        tries = [self.run([], [[load, str(first)] for load, (_, first) in LOADS.items()]).each for _ in range(3)]
-        return {load: max(first, int(self.seconds * 1e9 / min(one[load] for one in tries)))
-                for load, (_, first) in LOADS.items()}
+        tries = self.run([], [[load, str(first)] for load, (_, first) in LOADS.items()] * 5).each
+        return {load: max(first, int(self.seconds * 1e9 / min(tries[load]))) for load, (_, first) in LOADS.items()}
 
     def compare(self, rounds: dict[str, int], repeat: int, only: list[str] | None) -> dict[str, list[Run]]:
         """Return recorder -> its runs."""
         recorders = self.recorders(only)
         table: dict[str, list[Run]] = {name: [] for name in recorders}
-        loads = [[load, str(n)] for load, n in rounds.items()]
+        # In slices, so that what disturbs the machine for a moment disturbs few of them.
+        loads = [[load, str(max(1, n // SLICES))] for load, n in rounds.items()] * SLICES
         order = list(recorders)
         for k in range(repeat):
             for name in order:
@@ -184,7 +192,7 @@ class Bench:
         for rate in rates:
             # Each call is an event when it begins and one when it ends.
             run = self.run(calls, [["paced", str(rate // 2), str(seconds)]])
-            took = run.each["paced"] * (rate // 2) * seconds
+            took = run.each["paced"][0] * (rate // 2) * seconds
             found.append((f"{rate:,} events/s asked for: system calls on one cpu", run, took))
         run = self.run([*TASKSCOPE, "record", "-o", out, "--"], [["switches", str(seconds)]])
         found.append(("as many switches as one cpu makes, all default events", run, seconds * 1e9))
@@ -221,22 +229,35 @@ def short(ns: float) -> str:
 
 
 def comparison(table: dict[str, list[Run]], rounds: dict[str, int]) -> list[str]:
-    """Return the comparison as Markdown: the median of the rounds as a multiple of the bare one, and the spread."""
-    bare = {load: statistics.median(run.each[load] for run in table[BARE]) for load in rounds}
-    lines = [f"| recorder | {' | '.join(rounds)} | events | lost | recorder's cpu |",
-             "|---|" + "---:|" * (len(rounds) + 3),
-             f"| {BARE} | {' | '.join(short(bare[load]) for load in rounds)} | – | – | – |"]
+    """Return the comparison as Markdown, by the clock and by cpu time."""
+    lines = ["By the clock:", "", *ratios(table, list(rounds), "each"),
+             "In cpu time of the load's own processes, which what else runs on the machine changes less:", "",
+             *ratios(table, list(rounds), "each_cpu"),
+             "| recorder | events | lost | its own cpu time |", "|---|---:|---:|---:|"]
     for name, runs in table.items():
-        cells = []
-        for load in rounds:
-            ratios = sorted(run.each[load] / bare[load] for run in runs)
-            cells.append(f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})")
-        if name == BARE:
-            lines.append(f"| {BARE}, as a multiple | {' | '.join(cells)} | – | – | – |")
-            continue
-        lines.append(f"| {name} | {' | '.join(cells)} | {statistics.median(r.events for r in runs):,.0f} | "
-                     f"{sum(r.lost for r in runs):,} | {statistics.median(r.cpu for r in runs):.2f} s |")
+        if name != BARE:
+            cpu = [run.cpu for run in runs if run.cpu is not None]
+            used = f"{statistics.median(cpu):.2f} s" if cpu else "not known"
+            lines.append(f"| {name} | {statistics.median(r.events for r in runs):,.0f} | "
+                         f"{sum(r.lost for r in runs):,} | {used} |")
     return [*lines, "", "; ".join(f"{load}: {LOADS[load][0]} ({n:,} rounds)" for load, n in rounds.items()) + ".", ""]
+
+
+def ratios(table: dict[str, list[Run]], loads: list[str], what: str) -> list[str]:
+    """Return a table: the median of all slices as a multiple of the bare one, and the quartiles."""
+    def slices(name: str, load: str) -> list[float]:
+        return [each for run in table[name] for each in getattr(run, what)[load]]
+
+    bare = {load: statistics.median(slices(BARE, load)) for load in loads}
+    lines = [f"| recorder | {' | '.join(loads)} |", "|---|" + "---:|" * len(loads),
+             f"| {BARE} | {' | '.join(short(bare[load]) for load in loads)} |"]
+    for name in table:
+        cells = []
+        for load in loads:
+            low, middle, high = statistics.quantiles([each / bare[load] for each in slices(name, load)], n=4)
+            cells.append(f"{middle:.2f} ({low:.2f}–{high:.2f})")
+        lines.append(f"| {'×' if name == BARE else name} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def steady_table(found: list[tuple[str, Run, float]]) -> list[str]:
@@ -245,7 +266,7 @@ def steady_table(found: list[tuple[str, Run, float]]) -> list[str]:
     for name, run, took in found:
         seconds = took / 1e9
         lines.append(f"| {name} | {run.events:,} | {run.events / seconds:,.0f} | {run.lost:,} | "
-                     f"{100 * run.cpu / seconds:.0f} % of a cpu | {run.bytes / 2**20:.1f} MiB |")
+                     f"{100 * (run.cpu or 0) / seconds:.0f} % of a cpu | {run.bytes / 2**20:.1f} MiB |")
     return [*lines, ""]
 
 
@@ -271,7 +292,8 @@ def main() -> None:
         table = bench.compare(rounds, given.repeat, given.only)
         lines = [f"{machine()}; taskscope {version('taskscope')}"
                  + (f", {trace_cmd_version()}" if any("trace-cmd" in name for name in table) else "")
-                 + f"; median of {given.repeat} rounds (least–most).", "", *comparison(table, rounds)]
+                 + f"; median (and quartiles) of {SLICES} slices of each load in {given.repeat} rounds.", "",
+                 *comparison(table, rounds)]
         steady: list[tuple[str, Run, float]] = []
         if given.steady:
             steady = bench.steady(given.steady, [int(rate) for rate in given.rates.split(",")])
@@ -283,7 +305,8 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps({
             "rounds": rounds,
-            "runs": {name: [[r.each, r.cpu, r.events, r.lost] for r in runs] for name, runs in table.items()},
+            "runs": {name: [[r.each, r.each_cpu, r.cpu, r.events, r.lost] for r in runs]
+                     for name, runs in table.items()},
             "steady": [[name, r.events, r.lost, r.cpu, took] for name, r, took in steady]}))
 
 

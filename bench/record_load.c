@@ -198,6 +198,6 @@ int main(int argc, char **argv)
 		done = paced(n, seconds);
 	else
 		return 2;
-	printf("%lld %ld %.3f\n", now() - start, done, cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN));
+	printf("%lld %ld %.6f\n", now() - start, done, cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN));
 	return 0;
 }

@@ -51,7 +51,7 @@ SUITES = {
     "ftrace": Budget(200, workers=2),
     "lives": Budget(200, workers=2),
     "views": Budget(90, workers=2),
-    "cli": Budget(200, workers=2),
+    "cli": Budget(320, workers=2),
     "host": Budget(60),
 }
 NEW_SUITE = Budget(60)

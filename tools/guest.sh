@@ -8,10 +8,11 @@
 # Needs only Debian packages and no KVM; installs them when it is root, names them when it is not.
 # Environment: GUEST_KERNEL (package of the kernel; default: Debian's current cloud kernel), GUEST_CPUS (2), GUEST_MEM
 # (MiB, 1024), GUEST_DISK (6G), GUEST_SECONDS (limit on the whole run, 900), GUEST_TCG (multi | single: how the
-# emulator runs the cpus; a 6.12 kernel with the function tracer needs single).
+# emulator runs the cpus; a 6.12 kernel with the function tracer needs single), GUEST_ICOUNT (N: time in the guest is
+# counted in instructions, 2^N ns each, so that it does not matter what else runs on this machine; needs single).
 set -euo pipefail
 
-[ $# -eq 3 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -eq 3 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 root=$(readlink -f "$1"); script=$(readlink -f "$2"); mkdir -p "$3"; out=$(readlink -f "$3")
 
 missing=()
@@ -89,7 +90,7 @@ mkfs.ext4 -q -E lazy_itable_init=1,lazy_journal_init=1 disk
 
 timeout -k 5 "${GUEST_SECONDS:-900}" qemu-system-x86_64 \
   -accel "tcg,thread=${GUEST_TCG:-multi}" -cpu max -m "${GUEST_MEM:-1024}" -smp "${GUEST_CPUS:-2}" \
-  -no-reboot -display none -monitor none -net none -kernel "$vmlinuz" -initrd initrd.gz \
+  ${GUEST_ICOUNT:+-icount "shift=$GUEST_ICOUNT,sleep=off"} -no-reboot -display none -monitor none -net none -kernel "$vmlinuz" -initrd initrd.gz \
   -append "console=ttyS0 panic=-1 quiet" -serial file:serial.log \
   -drive file=disk,format=raw,if=virtio,cache=unsafe ||
   echo "guest.sh: the machine did not end by itself" >&2

@@ -41,7 +41,8 @@ class Recording(Trace):
     def record(cls, command: Sequence[str], output: str | PathLike[str], *, everything: bool, seconds: float | None,
                pids: Sequence[int], stacks: str, **more: Any) -> Recording:
         """See `taskscope.record`."""
-        from taskscope.ftrace.record import Order, Recorder
+        from taskscope.ftrace.record import Recorder
+        from taskscope.ftrace.record_order import Order
 
         if isinstance(command, str):
             raise UsageError(f"a command is a list of words: {command.split()!r}")

@@ -184,7 +184,7 @@ def test_children_of_a_given_process(tmp_path: Path) -> None:
 
 def test_everything_for_a_while(tmp_path: Path) -> None:
     """-a -d records tasks that nobody named, and ends by itself with exit code 0."""
-    recorder = start("record", "-a", "-d", "700ms", cwd=tmp_path)
+    recorder = start("record", "-a", "-d", "2500ms", cwd=tmp_path)
     recording(recorder, tmp_path / "trace.dat.spool")
     subprocess.run(["sh", "-c", "exit 9"], check=False)
     told = finish(recorder)
@@ -262,12 +262,15 @@ def test_a_signal_ends_it_with_a_file(tmp_path: Path, number: signal.Signals) ->
 
 def test_a_growing_recording_is_read(tmp_path: Path) -> None:
     """report, lives and life read the spool while it is recorded, and say once that it runs."""
-    recorder = start("record", "--", "sh", "-c", "while [ ! -e stop ]; do sleep 0.2; done; exit 6", cwd=tmp_path)
+    script = "echo $$; i=0; while [ ! -e stop ] && [ $i -lt 400 ]; do sleep 0.2; i=$((i+1)); done; exit 6"
+    recorder = start("record", "--", "sh", "-c", script, cwd=tmp_path)
     spool = tmp_path / "trace.dat.spool"
     try:
         recording(recorder, spool)
+        assert recorder.stdout is not None
+        shell = recorder.stdout.readline().strip()
         until(lambda: any(row["comm"] == "sleep" and row["exit"] for row in lives(spool)))
-        for words in (["report", "-F", "sched_process_exit"], ["lives"], ["life", "sh"]):
+        for words in (["report", "-F", "sched_process_exit"], ["lives"], ["life", shell]):
             told = run(*words, "-i", "trace.dat.spool", cwd=tmp_path)
             assert told.code == 0, told.err
             assert "sleep" in told.out
@@ -331,3 +334,10 @@ def test_from_python(tmp_path: Path) -> None:
     assert lines[0] == "[9]"
     assert [line.split(" ")[0] for line in lines[1:]] == ["UsageError", "UsageError", "CommandError", "UsageError"]
     assert [p.name for p in tmp_path.iterdir()] == ["x.dat"]
+
+
+def test_the_command_inherits_nothing(tmp_path: Path) -> None:
+    """The command has the descriptors and signal dispositions that it would have alone."""
+    script = "ls /proc/self/fd | wc -l; grep -E '^Sig(Ign|Blk)' /proc/self/status"
+    alone = subprocess.run(["sh", "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
+    assert record("--", "sh", "-c", script, cwd=tmp_path).out == alone.stdout

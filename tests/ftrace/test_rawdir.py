@@ -248,7 +248,7 @@ def test_the_tracefs_of_the_running_kernel_is_refused() -> None:
     """Reading the live files would take the kernel's events away, so it is an error with a remedy."""
     if not os.access(TRACEFS / "per_cpu", os.R_OK):
         pytest.skip("tracefs is not mounted, or this user may not read it")
-    with pytest.raises(TraceError, match=r"tracefs of the running kernel.*trace-cmd"):
+    with pytest.raises(TraceError, match=r"tracefs of the running kernel.*taskscope record"):
         read_rawdir(str(TRACEFS))
 
 

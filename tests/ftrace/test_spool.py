@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pagewriter import Page
 
@@ -86,9 +86,10 @@ def test_a_folder_that_is_there_is_not_used(tmp_path: Path) -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(
     st.sampled_from([*SpoolInfo.__slots__, "format"]), x)))
-def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_json_is_read_or_refused(tmp_path: Path, value: object) -> None:
     """Whatever stands in spool.json, the answer is what it says or one clear error."""
-    folder = tmp_path_factory.mktemp("x")
+    folder = tmp_path
     if isinstance(value, dict):
         value = {"format": 1, **value}
     (folder / INFO).write_text(json.dumps(value))

@@ -351,3 +351,15 @@ def test_the_last_switch_may_come_after_the_pid_is_given_again(world: Make) -> N
     assert new["freed"] is None
     assert new["time"] == dict.fromkeys(new["time"], 0) | {"runnable": 20_000, "running": 20_000, "sleeping": 20_000}
     assert new["switches"] == {"voluntary": 1, "involuntary": 0}
+
+
+def test_the_exit_signal_in_an_older_kernels_flags_is_recorded(world: Make) -> None:
+    """Where task_newtask's flags still have the exit signal in their low byte, it is known and no flag."""
+    w = world()
+    w.switch(0, 0, "R", BASH)
+    w.fork(10, 0, KID, FORK | 17)
+    w.fork(20, 0, ("new", 201), 0x80)  # CLONE_NEWTIME of clone3()
+    lives = w.lives()
+    born = lives(200)["born"]
+    assert (born["clone_flags"], born["exit_signal"], born["how"], born["inferred"]) == (FORK, 17, "fork", [])
+    assert (lives(201)["born"]["clone_flags"], lives(201)["born"]["exit_signal"]) == (0x80, None)

@@ -22,7 +22,7 @@ from taskscope.views.text import Paint
 
 if TYPE_CHECKING:
     from taskscope.follow import Follower
-    from taskscope.ftrace.record import FollowSetup
+    from taskscope.ftrace.record_order import FollowSetup
     from taskscope.lives.happenings import Happening
     from taskscope.views.times import Times
 
@@ -103,7 +103,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 class Printer:
-    """Follows a recording and prints, see `taskscope.ftrace.record.Follow`.
+    """Follows a recording and prints, see `taskscope.ftrace.record_order.Follow`.
 
     :param path: file that gets the lines, ``-`` for stdout; None for stdout, or for stderr where a command is recorded,
         whose stdout is its own

@@ -183,8 +183,9 @@ def command(
         raise click.UsageError(
             "version 6 of trace.dat has no compression; take --file-version 7", click.get_current_context()
         )
-    from taskscope.ftrace.record import Order, Recorder
+    from taskscope.ftrace.record import Recorder
     from taskscope.ftrace.record_child import calling_user, named_user
+    from taskscope.ftrace.record_order import Order
 
     caller = calling_user(os.environ)
     if not command and not pids and not everything:

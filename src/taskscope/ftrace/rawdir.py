@@ -174,7 +174,7 @@ def refuse_live_tracefs(path: Path) -> None:
             mount = os.fsdecode(re.sub(rb"\\(\d{3})", lambda m: bytes([int(m[1], 8) & 255]), words[1]))
             if real == mount or real.startswith(mount + "/"):
                 raise TraceError("is the tracefs of the running kernel, not a recording; record with "
-                                 "`trace-cmd record`, or copy its files with tracing off and give the "
+                                 "`taskscope record`, or copy its files with tracing off and give the "
                                  "copy", str(path))
 
 

@@ -14,17 +14,17 @@ import secrets
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from taskscope.errors import UsageError
 from taskscope.ftrace import record_end
-from taskscope.ftrace.record_child import Command, User, comm_of, tasks_of
+from taskscope.ftrace.record_child import Command, awaited, comm_of, tasks_of
 from taskscope.ftrace.record_end import Result
 from taskscope.ftrace.record_events import Chosen, Events, apart, choose, enable
+from taskscope.ftrace.record_order import FollowSetup, Order
 from taskscope.ftrace.record_probe import Probes, remove_probes
-from taskscope.ftrace.record_pump import DiskFullError, Pump
+from taskscope.ftrace.record_pump import DiskFullError, Pumps
 from taskscope.ftrace.record_setup import (
     in_the_way,
     kallsyms,
@@ -34,7 +34,7 @@ from taskscope.ftrace.record_setup import (
     set_clock,
 )
 from taskscope.ftrace.record_signals import Signals
-from taskscope.ftrace.saved import parse_clock, parse_cmdlines
+from taskscope.ftrace.saved import parse_clock
 from taskscope.ftrace.spool import SUFFIX, Spool, SpoolInfo
 from taskscope.ftrace.tracefs import (
     Instance,
@@ -62,73 +62,6 @@ PATIENCE = 2.0
 _DRAIN = 20.0
 
 
-class Follow(Protocol):
-    """Who follows the recording while it grows."""
-
-    @property
-    def closed(self) -> bool:
-        """Tell whether nobody is there to see it any more: a recording of no command ends then."""
-
-    def feed(self, cpu: int, pages: bytes) -> None:
-        """Take whole pages of one cpu, in its order, each once."""
-
-    def feed_outside(self, cpu: int, pages: bytes) -> None:
-        """Take pages of the second instance (`taskscope.ftrace.record_outside`), after those of the other."""
-
-    def tick(self) -> None:
-        """Know that all cpus have been read just now."""
-
-    def end(self) -> None:
-        """Know that nothing more comes."""
-
-
-@dataclass(slots=True)
-class FollowSetup:
-    """What a follower needs to decode pages."""
-
-    header_page: bytes
-    formats: list[tuple[str, bytes]]
-    kallsyms: bytes
-    cmdlines: bytes
-    tgids: bytes
-    long_size: int
-    page_size: int
-    recorder: int                     # pid of this process, which is nobody's business
-    command: int | None
-
-
-@dataclass(slots=True)
-class Order:
-    """What to record; the fields are the options of ``taskscope record``.
-
-    :param buffer_kb: KiB of ring buffer a cpu; None for 8 MiB, or less where memory is short
-    :param seconds: end after so long, None for never
-    :param stacks: ``rare`` (triggers), ``all`` or ``none``
-    :param owner: uid and gid that get the files
-    """
-
-    output: Path = Path("trace.dat")
-    command: Sequence[str] = ()
-    user: User | None = None
-    owner: tuple[int, int] | None = None
-    pids: Sequence[int] = ()
-    children: bool = False
-    everything: bool = False
-    seconds: float | None = None
-    events: Sequence[str] = ()
-    irq: bool = False
-    stacks: str = "rare"
-    triggers: Sequence[str] = ()
-    probes: Sequence[str] = ()
-    functions: Sequence[str] = ()
-    buffer_kb: int | None = None
-    clock: str = "mono"
-    file_version: int = 7
-    compression: str | None = None
-    follow: Callable[[FollowSetup], Follow] | None = None
-    arguments: Sequence[str] = ()
-
-
 class Recorder:
     """One recording.
 
@@ -143,6 +76,7 @@ class Recorder:
         self.result = Result(order.output, command=order.command[0] if order.command else "")
         self._outside: Instance | None = None
         self._tids: list[int] = []
+        self._wakes = False
         self._ending = ""                 # "command", "pids", "time", "signal" or "follow"
         self._began = False               # whether anything was recorded
 
@@ -160,10 +94,10 @@ class Recorder:
 
     def _run(self) -> Result:
         order = self.order
-        record_end.refuse_output(order.output, self.say)
         with contextlib.ExitStack() as stack:
             tracefs = open_tracefs()
             stack.callback(tracefs.unmount)
+            record_end.refuse_output(order.output, self.say)
             for name in remove_stale(tracefs):
                 self.say(f"removed {name}, which a recorder that was killed had left")
             if not order.everything:
@@ -192,13 +126,17 @@ class Recorder:
                 if not self._began:
                     spool.remove()
                 else:
-                    self.say(f"what was recorded is kept: taskscope record --recover {record_end.quoted(spool.folder)}")
+                    self._say_kept(spool)
                 raise
             # Nothing in the kernel is needed any more.
             for one in self._instances(instance):
                 self._remove(one)
             spool.close()
-            record_end.write(spool.folder, spool.info, order.output, self.result, self.signals, order.owner)
+            try:
+                record_end.write(spool.folder, spool.info, order.output, self.result, self.signals, order.owner)
+            except BaseException:
+                self._say_kept(spool)
+                raise
             # One that came while the file was written.
             self.result.signal = self.result.signal or next(iter(self.signals.seen), None)
             return self.result
@@ -210,19 +148,16 @@ class Recorder:
         order = self.order
         set_clock(instance, order.clock)
         set_buffer(instance, order.buffer_kb)
-        instance.try_write("buffer_percent", str(_PERCENT))
+        # Before v5.0 the kernel would wake the recorder for every event.
+        self._wakes = instance.try_write("buffer_percent", str(_PERCENT))
         instance.try_write("options/record-tgid", "1")
         if order.stacks == "all":
             instance.write("options/stacktrace", "1")
         if not order.everything:
             if command is not None or order.children:
                 instance.write("options/event-fork", "1")
-            self._tids = [tid for pid in order.pids for tid in tasks_of(pid)]
-            if command is not None:
-                self._tids.append(command.pid)
-            for k in range(0, len(self._tids), 200):
-                instance.write("set_event_pid", " ".join(map(str, self._tids[k:k + 200])))
-        events = Events(instance / "events")
+            self._choose_tasks(instance, command)
+        events = Events(instance.tracefs.path)
         chosen = choose(events, os.uname().machine, order.events, irq=order.irq, stacks=order.stacks,
                         triggers=order.triggers)
         outside = Chosen() if order.everything else apart(chosen, order.triggers)
@@ -230,6 +165,20 @@ class Recorder:
             self.say(note)
         probes.set_up(instance, order.probes, order.functions, chosen)
         return chosen, outside
+
+    def _choose_tasks(self, instance: Instance, command: Command | None) -> None:
+        tids = [command.pid] if command is not None else []
+        # Once more, for threads that were created meanwhile.
+        for again in (False, True):
+            try:
+                tids += [tid for pid in self.order.pids for tid in tasks_of(pid) if tid not in tids]
+            except UsageError:
+                if not again:
+                    raise
+            new = [tid for tid in tids if tid not in self._tids]
+            for k in range(0, len(new), 200):
+                instance.write("set_event_pid", " ".join(map(str, new[k:k + 200])))
+            self._tids += new
 
     def _set_up_outside(self, instance: Instance, chosen: Chosen) -> None:
         set_clock(instance, self.order.clock)
@@ -239,7 +188,7 @@ class Recorder:
             self.say(note)
 
     def _instances(self, instance: Instance) -> list[Instance]:
-        """Return the instances; what others did is read first, as `_Pumps` says."""
+        """Return the instances; what others did is read first, as `Pumps` says."""
         return [instance] if self._outside is None else [self._outside, instance]
 
     def _spool(self, tracefs: Tracefs, instance: Instance, chosen: Chosen, outside: Chosen, probes: Probes) -> Spool:
@@ -301,10 +250,10 @@ class Recorder:
                 if (comm := comm_of(tid)) is not None:
                     spool.cmdlines[tid] = comm
                 spool.tgids[tid] = pid
-        tgids = self._refresh(spool, tracefs)
+        tgids = spool.refresh(tracefs.path)
         # The last: a folder with it can be read.
         spool.put("header_page", header)
-        self._follow_setup = FollowSetup(header, formats, symbols, _cmdlines(spool), tgids,
+        self._follow_setup = FollowSetup(header, formats, symbols, spool.names(), tgids,
                                          spool.info.long_size, spool.info.page_size, os.getpid(), None)
 
     # ---- while it runs ---------------------------------------------------------------------------------------
@@ -318,9 +267,9 @@ class Recorder:
             self._follow_setup.command = command.pid if command is not None else None
             follow = Both(order.follow(self._follow_setup), self._follow_setup, spool.info)
         with contextlib.ExitStack() as stack:
-            pump = _Pumps(instance, self._outside, spool, follow)
+            pump = Pumps(instance, self._outside, spool, follow)
             stack.callback(pump.close)
-            awaited = stack.enter_context(_awaited(order.pids))
+            ends = stack.enter_context(awaited(order.pids))
             if self.signals.seen:
                 self.result.signal = self.signals.take()
                 raise KeyboardInterrupt
@@ -333,7 +282,7 @@ class Recorder:
                 if command is not None:
                     command.start()
                 self._began = True
-                self._watch(instance, spool, command, pump, awaited, follow)
+                self._watch(instance, spool, command, pump, ends, follow)
                 if self._ending in ("command", "pids") or (command is not None and command.status is not None):
                     self._settle(pump, follow)
                 for one in reversed(self._instances(instance)):
@@ -352,15 +301,16 @@ class Recorder:
         if command is not None:
             self._leave(command)
 
-    def _watch(self, instance: Instance, spool: Spool, command: Command | None, pump: _Pumps, awaited: list[int],
+    def _watch(self, instance: Instance, spool: Spool, command: Command | None, pump: Pumps, awaited: list[int],
                follow: Both | None) -> None:
         """Read the buffers until something ends the recording."""
         order = self.order
-        step = _FOLLOWED if follow is not None else _CALM
+        step = _CALM if follow is None and self._wakes else _FOLLOWED
         poll = select.epoll()
         try:
-            for fd in pump.filenos():
-                poll.register(fd, select.EPOLLIN)
+            if self._wakes:
+                for fd in pump.filenos():
+                    poll.register(fd, select.EPOLLIN)
             poll.register(self.signals.fileno(), select.EPOLLIN)
             for fd in ([command.pidfd] if command is not None else []) + awaited:
                 poll.register(fd, select.EPOLLIN)
@@ -383,7 +333,8 @@ class Recorder:
                             return
                     look = time.monotonic() + step
                 if now >= texts:
-                    self._refresh(spool, instance.tracefs)
+                    with contextlib.suppress(OSError):         # a full disk is met by the pages
+                        spool.refresh(instance.tracefs.path)
                     pump.watch()
                     # At most a fiftieth of the time goes into names.
                     done = time.monotonic()
@@ -419,7 +370,7 @@ class Recorder:
             command.send(number)
         return now + PATIENCE
 
-    def _settle(self, pump: _Pumps, follow: Both | None) -> None:
+    def _settle(self, pump: Pumps, follow: Both | None) -> None:
         """Read on for the moment in which the kernel releases what has ended."""
         end = time.monotonic() + SETTLE
         while (now := time.monotonic()) < end and not self.signals.seen:
@@ -438,22 +389,9 @@ class Recorder:
             self.result.running = command.pid
         self.result.exit_code = 0 if self._ending == "time" else command.exit_code()
 
-    def _refresh(self, spool: Spool, tracefs: Tracefs) -> bytes:
-        """Keep the names of tasks: the kernel's table of them is small, and shared by all recorders."""
-        with contextlib.suppress(OSError):
-            comms, _ = parse_cmdlines((tracefs.path / "saved_cmdlines").read_bytes())
-            spool.cmdlines.update((pid, comm) for pid, comm in comms.items() if comm != b"<...>")
-        spool.put("saved_cmdlines", _cmdlines(spool))
-        # The kernel has room for the thread groups of all pids.
-        tgids = b""
-        with contextlib.suppress(OSError):
-            tgids = (tracefs.path / "saved_tgids").read_bytes()
-        spool.put("saved_tgids", b"".join(b"%d %d\n" % item for item in spool.tgids.items()) + tgids)
-        return tgids
-
     def _last_texts(self, instance: Instance, spool: Spool) -> None:
         try:
-            self._refresh(spool, instance.tracefs)
+            spool.refresh(instance.tracefs.path)
             for one in self._instances(instance):
                 for cpu in one.cpus():
                     spool.put(f"cpu{cpu}.stats", one.read(f"per_cpu/cpu{cpu}/stats"), outside=one is not instance)
@@ -462,64 +400,13 @@ class Recorder:
         except OSError as e:
             self.result.failed = self.result.failed or f"the recording was stopped: {e.strerror or e}"
 
+    def _say_kept(self, spool: Spool) -> None:
+        self.say(f"what was recorded is kept: taskscope record --recover {record_end.quoted(spool.folder)}")
+
     def _remove(self, instance: Instance) -> None:
         if not instance.remove():
             self.say(f"the kernel does not let go of the tracing instance {instance.name}; the next recording "
                      "removes it")
-
-
-class _Pumps:
-    """Reads the instance, and the second one.
-
-    The second comes first: a task whose birth is read after a signal to it would pass for somebody else's.
-    """
-
-    def __init__(self, instance: Instance, outside: Instance | None, spool: Spool, follow: Both | None) -> None:
-        size = spool.info.page_size
-        self._pumps: list[Pump] = []
-        feed = follow.feed if follow is not None else None
-        try:
-            if outside is not None:
-                self._pumps.append(Pump(outside.path, size, lambda cpu: spool.create(f"cpu{cpu}.raw", outside=True),
-                                        follow.feed_outside if follow is not None else None))
-            self._pumps.append(Pump(instance.path, size, lambda cpu: spool.create(f"cpu{cpu}.raw"), feed))
-        except BaseException:
-            self.close()
-            raise
-
-    def filenos(self) -> set[int]:
-        """Return descriptors that can be read when a buffer is full enough."""
-        return {pump.fileno() for pump in self._pumps}
-
-    def read(self, until: float) -> bool:
-        """See `Pump.read`."""
-        dry = [pump.read(until) for pump in self._pumps]        # each is read, also behind one that is not empty yet
-        return all(dry)
-
-    def watch(self) -> None:
-        """See `Pump.watch`."""
-        for pump in self._pumps:
-            pump.watch()
-
-    def close(self) -> None:
-        """Close buffers and files."""
-        for pump in self._pumps:
-            pump.close()
-
-
-@contextlib.contextmanager
-def _awaited(pids: Sequence[int]) -> Iterator[list[int]]:
-    """Give descriptors that tell the ends of processes."""
-    fds: list[int] = []
-    try:
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                m = re.search(rb"^Tgid:\s*(\d+)", Path(f"/proc/{pid}/status").read_bytes(), re.MULTILINE)
-                fds.append(os.pidfd_open(int(m[1]) if m else pid))
-        yield fds
-    finally:
-        for fd in fds:
-            os.close(fd)
 
 
 def _with_stacks(order: Order, chosen: Chosen, probes: Probes) -> list[str]:
@@ -530,7 +417,3 @@ def _with_stacks(order: Order, chosen: Chosen, probes: Probes) -> list[str]:
     if probes.function_stacks:
         events.add("ftrace/function")
     return sorted(events)
-
-
-def _cmdlines(spool: Spool) -> bytes:
-    return b"".join(b"%d %s\n" % item for item in sorted(spool.cmdlines.items()))

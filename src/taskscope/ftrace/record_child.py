@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import struct
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -245,3 +246,18 @@ def comm_of(tid: int) -> bytes | None:
         return Path(f"/proc/{tid}/comm").read_bytes().removesuffix(b"\n")
     except OSError:
         return None
+
+
+@contextlib.contextmanager
+def awaited(pids: Sequence[int]) -> Iterator[list[int]]:
+    """Give descriptors that tell the ends of processes."""
+    fds: list[int] = []
+    try:
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                m = re.search(rb"^Tgid:\s*(\d+)", Path(f"/proc/{pid}/status").read_bytes(), re.MULTILINE)
+                fds.append(os.pidfd_open(int(m[1]) if m else pid))
+        yield fds
+    finally:
+        for fd in fds:
+            os.close(fd)

@@ -57,12 +57,15 @@ class Chosen:
 class Events:
     """The events that a kernel has.
 
-    :param folder: the ``events`` folder of a tracefs or of an instance
+    :param tracefs: where it is mounted
     """
 
-    def __init__(self, folder: Path) -> None:
-        found = [p.parent for p in folder.glob("*/*/enable")]
-        self.all = sorted(f"{p.parent.name}/{p.name}" for p in found if p.parent.name != "ftrace")
+    def __init__(self, tracefs: Path) -> None:
+        try:
+            lines = (tracefs / "available_events").read_text(errors="backslashreplace").split()
+        except OSError:
+            lines = [f"{p.parent.parent.name}:{p.parent.name}" for p in tracefs.glob("events/*/*/enable")]
+        self.all = sorted(line.replace(":", "/") for line in lines if not line.startswith("ftrace:"))
 
     def __contains__(self, event: str) -> bool:
         return event.replace(":", "/") in self.all

@@ -16,7 +16,7 @@ from taskscope.ftrace.record_pages import big_endian, births_of, clean
 from taskscope.ftrace.spool import SpoolInfo
 
 if TYPE_CHECKING:
-    from taskscope.ftrace.record import Follow, FollowSetup
+    from taskscope.ftrace.record_order import Follow, FollowSetup
 
 
 class Both:

@@ -15,8 +15,13 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from taskscope.ftrace.spool import RESERVED
+from taskscope.ftrace.spool import RESERVED, Spool
+
+if TYPE_CHECKING:
+    from taskscope.ftrace.record_follow import Both
+    from taskscope.ftrace.tracefs import Instance
 
 #: pages read from one cpu before the next has its turn
 _TURN = 512
@@ -207,3 +212,42 @@ class Pump:
             file.close()
         if not self._poll.closed:
             self._poll.close()
+
+
+class Pumps:
+    """Reads the instance, and the second one.
+
+    The second comes first: a task whose birth is read after a signal to it would pass for somebody else's.
+    """
+
+    def __init__(self, instance: Instance, outside: Instance | None, spool: Spool, follow: Both | None) -> None:
+        size = spool.info.page_size
+        self._pumps: list[Pump] = []
+        feed = follow.feed if follow is not None else None
+        try:
+            if outside is not None:
+                self._pumps.append(Pump(outside.path, size, lambda cpu: spool.create(f"cpu{cpu}.raw", outside=True),
+                                        follow.feed_outside if follow is not None else None))
+            self._pumps.append(Pump(instance.path, size, lambda cpu: spool.create(f"cpu{cpu}.raw"), feed))
+        except BaseException:
+            self.close()
+            raise
+
+    def filenos(self) -> set[int]:
+        """Return descriptors that can be read when a buffer is full enough."""
+        return {pump.fileno() for pump in self._pumps}
+
+    def read(self, until: float) -> bool:
+        """See `Pump.read`."""
+        dry = [pump.read(until) for pump in self._pumps]        # each is read, also behind one that is not empty yet
+        return all(dry)
+
+    def watch(self) -> None:
+        """See `Pump.watch`."""
+        for pump in self._pumps:
+            pump.watch()
+
+    def close(self) -> None:
+        """Close buffers and files."""
+        for pump in self._pumps:
+            pump.close()

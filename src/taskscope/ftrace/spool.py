@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from taskscope.errors import TraceError
+from taskscope.ftrace.saved import parse_cmdlines
 from taskscope.ftrace.tracefs import boot_id, start_time
 
 INFO = "spool.json"
@@ -229,6 +230,26 @@ class Spool:
         text = self.info.dumps()
         # Blanks over what stood there: whoever reads meanwhile sees one text, never the end of another.
         os.pwrite(self._lock, text.ljust(os.fstat(self._lock).st_size), 0)
+
+    def refresh(self, tracefs: Path) -> bytes:
+        """Keep the names of tasks, since the kernel's table of them is small and shared; return the thread groups.
+
+        :param tracefs: where it is mounted
+        """
+        with contextlib.suppress(OSError):
+            comms, _ = parse_cmdlines((tracefs / "saved_cmdlines").read_bytes())
+            self.cmdlines.update((pid, comm) for pid, comm in comms.items() if comm != b"<...>")
+        self.put("saved_cmdlines", self.names())
+        # The kernel has room for the thread groups of all pids.
+        tgids = b""
+        with contextlib.suppress(OSError):
+            tgids = (tracefs / "saved_tgids").read_bytes()
+        self.put("saved_tgids", b"".join(b"%d %d\n" % item for item in self.tgids.items()) + tgids)
+        return tgids
+
+    def names(self) -> bytes:
+        """Return the names of tasks as ``saved_cmdlines`` has them."""
+        return b"".join(b"%d %s\n" % item for item in sorted(self.cmdlines.items()))
 
     def path(self, name: str) -> Path:
         """Return the path of one of its files."""

@@ -227,7 +227,7 @@ class _Maker:
 
     def _with_exit_signal(self, k: int, born: Birth) -> Birth:
         death = self.deaths.get(k)
-        if death is None or death.notice is None:
+        if death is None or death.notice is None or born.exit_signal is not None:
             return born
         return replace(born, exit_signal=death.notice.sig,
                        inferred=(*born.inferred, "born.exit_signal: the signal that its parent got in the end"))

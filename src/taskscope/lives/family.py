@@ -13,7 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from taskscope.abi.sched import CloneFlag
+from taskscope.abi.sched import CSIGNAL, CloneFlag
+from taskscope.abi.signal import NSIG
 from taskscope.lives.functions import FORK, Functions
 from taskscope.lives.identity import BirthRecords
 from taskscope.lives.life import Birth, How, Kind, State
@@ -50,6 +51,20 @@ class Family:
     inferred: list[list[str]]
     members: dict[int, list[int]] = field(default_factory=dict)      # leader -> lives of its group
     children: dict[int, list[int]] = field(default_factory=dict)     # parent -> lives
+
+
+def split_flags(recorded: int) -> tuple[int, int | None]:
+    """Split task_newtask's clone_flags into the flags and the exit signal; None where that is not in them.
+
+    Before clone3() (v5.3: 7f192e3cd316, "fork: add clone3") copy_process() got clone()'s flags with the signal in their
+    low byte.  Since then 0x80 in that byte is CLONE_NEWTIME.
+
+    >>> split_flags(0x1200011), split_flags(0x1200000), split_flags(0x80)
+    ((18874368, 17), (18874368, None), (128, None))
+    """
+    flags = recorded & 0xFFFFFFFFFFFFFFFF
+    low = flags & CSIGNAL
+    return (flags & ~CSIGNAL, low) if 0 < low <= NSIG else (flags, None)
 
 
 def how_born(flags: int | None, thread: bool, by_kthread: bool) -> How | None:
@@ -164,9 +179,10 @@ class FamilyBuilder:
         creator = self.ids.one(first.pid, first.ts, first.cpu, first.row)
         flags: int | None = birth.newtask.f.get("clone_flags") if birth.newtask is not None else None
         inferred: list[str] = []
+        exit_signal: int | None = None
         f.creator[life] = creator
         if flags is not None:
-            flags = int(flags) & 0xFFFFFFFFFFFFFFFF
+            flags, exit_signal = split_flags(int(flags))
             thread = bool(flags & CloneFlag.CLONE_THREAD)
             if creator is not None:
                 sibling = thread or bool(flags & CloneFlag.CLONE_PARENT)
@@ -188,7 +204,7 @@ class FamilyBuilder:
             f.kind[life] = "kthread"
         if birth.newtask is None and birth.fork is None:
             inferred.append("born: only sched_wakeup_new shows it")
-        f.born[life] = Birth(first.ts, first.cpu, self.ids.ref(creator), how, flags, None, self._stack(birth),
+        f.born[life] = Birth(first.ts, first.cpu, self.ids.ref(creator), how, flags, exit_signal, self._stack(birth),
                              birth.wakeup.ts if birth.wakeup is not None else None, tuple(inferred))
 
     def _how(self, creator: int | None, flags: int | None, thread: bool) -> How | None:

@@ -15,7 +15,7 @@ from typing import Any
 from taskscope.abi import signal as abi_signal
 from taskscope.abi.sched import CloneFlag
 from taskscope.lives.deaths import Death, ExitCall
-from taskscope.lives.family import how_born
+from taskscope.lives.family import how_born, split_flags
 from taskscope.lives.followed import MOST, Evidence, Group, Task, Tasks
 from taskscope.lives.happenings import Execed, Exited, Forked, Happening, Killed, Lost
 from taskscope.lives.identity import PID_LIMIT
@@ -174,7 +174,7 @@ class Follow:
         if creator is not None and creator.comm is None:
             # copy_process() copies the name with the task.
             creator.comm = comm
-        flags = flags & 0xFFFFFFFFFFFFFFFF if flags is not None else None
+        flags = split_flags(flags)[0] if flags is not None else None
         thread = flags is not None and bool(flags & _THREAD)
         how = how_born(flags, thread, creator is not None and creator.kind == "kthread")
         kind: Kind | None = None
