@@ -216,7 +216,10 @@ def __trace_sched_switch_state(preempt: bool, p: Task) -> int:
 def trace_event_raw_event_sched_switch(file: TraceEventFile, preempt: bool, prev: Task, next: Task) -> None:
     """Write the record of a switch."""
     cur = machine.cur
-    prev_pid, next_pid, prev_comm, next_comm = prev.pid, next.pid, prev.comm16, next.comm16
+    prev_pid = prev.pid
+    next_pid = next.pid
+    prev_comm = prev.comm16
+    next_comm = next.comm16
     state = prev.state | prev.exit_state
     if preempt:
         state = TASK_REPORT_MAX
@@ -230,24 +233,24 @@ def trace_event_raw_event_sched_switch(file: TraceEventFile, preempt: bool, prev
     cmdlines = cur.savedcmd
     cmdlines[prev_pid] = prev_comm
     cmdlines[next_pid] = next_comm
-    # __schedule() holds rq.lock, has preemption and interrupts off, and has cleared TIF_NEED_RESCHED.
-    context = 0x0201_0000
     cpu_buffer = file.buffers[cur.cpu.id]
     ts = cur.now
     pos = cpu_buffer.pos
     head = (ts - cpu_buffer.write_stamp) << 5
-    end = pos + file.length
+    length = file.length
+    end = pos + length
     if head > _MAX_HEAD or end > cpu_buffer.limit:
-        pos = ring_buffer.rb_move_tail(cpu_buffer, ts, file.length)
+        pos = ring_buffer.rb_move_tail(cpu_buffer, ts, length)
         if pos < 0:
             return
-        end = pos + file.length
+        end = pos + length
         head = 0
     file.pack_into(
         cpu_buffer.page,
         pos,
         head | file.type_len,
-        file.head | context,
+        # __schedule() holds rq.lock, has preemption and interrupts off, and has cleared TIF_NEED_RESCHED.
+        file.head | 0x0201_0000,
         prev_pid,
         prev_comm,
         prev_pid,
@@ -323,7 +326,38 @@ def trace_event_raw_event_sched_stat_runtime(file: TraceEventFile, tsk: Task, ru
 
 def trace_event_raw_event_sched_stat_vruntime(file: TraceEventFile, tsk: Task, runtime: int, vruntime: int) -> None:
     """Write the record of time run with the vruntime that it comes to, as v6.8 and earlier do."""
-    trace_events.trace_event_buffer_commit(file, (tsk.comm16, tsk.pid, runtime, vruntime & _U64))
+    cur = machine.cur
+    cpu = cur.cpu
+    curr = cpu.curr
+    count = cpu.preempt_count
+    if file.flags or count > 15 or curr.thread_info.flags & cur.tif_need_resched:
+        trace_events.trace_event_buffer_commit(file, (tsk.comm16, tsk.pid, runtime, vruntime & _U64))
+        return
+    # trace_event_buffer_commit() of what is usual; update_curr() has interrupts off.
+    cpu_buffer = file.buffers[cpu.id]
+    ts = cur.now
+    pos = cpu_buffer.pos
+    head = (ts - cpu_buffer.write_stamp) << 5
+    length = file.length
+    if head > _MAX_HEAD or pos + length > cpu_buffer.limit:
+        pos = ring_buffer.rb_move_tail(cpu_buffer, ts, length)
+        if pos < 0:
+            return
+        head = 0
+    file.pack_into(
+        cpu_buffer.page,
+        pos,
+        head | file.type_len,
+        file.head | count << 24 | 0x1_0000,
+        curr.pid,
+        tsk.comm16,
+        tsk.pid,
+        runtime,
+        vruntime & _U64,
+    )
+    cpu_buffer.pos = pos + length
+    cpu_buffer.write_stamp = ts
+    cpu_buffer.entries += 1
 
 
 def trace_event_raw_event_sched_pi_setprio(file: TraceEventFile, tsk: Task, pi_task: Task | None) -> None:
