@@ -10,8 +10,6 @@ from taskscope.model import machine
 __all__ = ["HARDIRQ_OFFSET", "PREEMPT_MASK", "SOFTIRQ_OFFSET"]
 
 SOFTIRQ_DISABLE_OFFSET: Final = 2 * SOFTIRQ_OFFSET
-#: what a task's count is while it does not run: schedule() disabled preemption and holds rq.lock
-PREEMPT_SWITCHED: Final = 2
 #: the count of a task that runs for the first time; schedule_tail() drops it
 FORK_PREEMPT_COUNT: Final = 2
 _INTERRUPT: Final = HARDIRQ_MASK | SOFTIRQ_MASK | NMI_MASK

@@ -6,26 +6,37 @@ bits of the stack pointer.  With CONFIG_THREAD_INFO_IN_TASK it is the first memb
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from taskscope.model import machine
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.sched import Task
 
+#: what a task's count is while it does not run
+PREEMPT_SWITCHED: Final = 2
+
 
 class ThreadInfo:
     """struct thread_info; which of the fields a flavour has is the decoder's business."""
 
     __slots__ = (
-        "_preempt_count", "addr_limit", "cpu", "start", "cpu_domain", "flags", "status", "syscall", "syscall_work",
-        "task", "tp_value", "used_cp",
+        "addr_limit",
+        "cpu",
+        "cpu_domain",
+        "flags",
+        "start",
+        "status",
+        "syscall",
+        "syscall_work",
+        "task",
+        "tp_value",
+        "used_cp",
     )
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.flags = 0
-        self._preempt_count = 0
         self.cpu = 0
         self.addr_limit = 0
         self.cpu_domain = 0
@@ -43,25 +54,20 @@ class ThreadInfo:
 
     @property
     def preempt_count(self) -> int:
-        """The word as memory would hold it: that of the CPU while the task runs."""
+        """The word as memory would hold it: that of the CPU while the task runs, else what every switch leaves behind.
+
+        A task leaves its CPU in schedule(), which has disabled preemption and holds rq.lock: the word is 2, as it is
+        made to be for a task that has not run yet (FORK_PREEMPT_COUNT).
+        """
         cpu = machine.cur.cpus[self.cpu]
-        return cpu.preempt_count if cpu.curr is self.task else self._preempt_count
-
-    def save(self, count: int) -> None:
-        """Store the count of a context that stops running; called by switch_to()."""
-        self._preempt_count = count
-
-    @property
-    def saved(self) -> int:
-        """The count that `save` stored."""
-        return self._preempt_count
+        return cpu.preempt_count if cpu.curr is self.task else PREEMPT_SWITCHED
 
 
 def current_thread_info() -> ThreadInfo:
     """Find the thread_info of the running task as the CPU does.
 
-    On 32-bit ARM: clear the low bits of the stack pointer, and it stands there.  With CONFIG_THREAD_INFO_IN_TASK it is the
-    first member of ``current``, which is a per-cpu variable.
+    On 32-bit ARM: clear the low bits of the stack pointer, and it stands there.  With CONFIG_THREAD_INFO_IN_TASK it is
+    the first member of ``current``, which is a per-cpu variable.
     """
     m = machine.cur
     cpu = m.cpu
