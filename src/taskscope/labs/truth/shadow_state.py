@@ -267,6 +267,7 @@ class State:
         """kill_orphaned_pgrp()"""
         procs = self.procs
         group, session = procs[x].pgrp, procs[x].sid
+        self.touch("ids", x, "r")
         self.touch("stops", group, "r")
         members = self.members(group)
         if not any(procs[m].state == "stopped" for m in members):
