@@ -81,7 +81,7 @@ def wakeup(run: Run, same_cpu: bool) -> dict[str, Any]:
     del launcher
     text = k.dmesg()
     at = text.find("[+]")
-    seen["dmesg"] = text[text.rfind("\n", 0, at) + 1 :].splitlines()[:16]
+    seen["dmesg"] = text[text.rfind("\n", 0, at) + 1 :].splitlines()[:24]
     return seen
 
 

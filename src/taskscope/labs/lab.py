@@ -98,9 +98,18 @@ class Run:
         self.output.append("")
 
     def typed(self, line: str, output: str) -> None:
-        """Show a line that was typed on the machine, with what it printed."""
+        """Show a line that was typed on the machine, with what it printed: without the terminal's echo and its prompt."""
+        shown = output.splitlines()
+        if shown and shown[0] == line:
+            del shown[0]
+        while shown and shown[-1].strip() in ("", "$"):
+            del shown[-1]
         self.output.append(f"$ {line}")
-        self.output += [f"  {text}" for text in output.splitlines()]
+        self.output += [f"  {text.removeprefix('$ ')}" for text in shown]
+
+    def story(self, life: Life) -> None:
+        """Show a life as `taskscope life` tells it."""
+        self.show(str(life).partition("\nNext: ")[0].rstrip(), "its life, told from the recording")
 
     def name(self, old: str) -> str:
         """Return what this flavour calls a function of 4.19."""

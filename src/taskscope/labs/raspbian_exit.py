@@ -18,7 +18,7 @@ def scenario(run: Run) -> None:
     shell = terminal.process.pid or 0
     recording = k.recording()
     life = next(x for x in recording.lives if x.comm == "raspbian_exit")
-    run.show(str(life).splitlines(), "its life, told from the recording")
+    run.story(life)
     run.show(
         log_of(recording, ("do_exit", f"comm=raspbian_exit pid={life.pid}", "signal_generate: sig=17")),
         "lines of the log",

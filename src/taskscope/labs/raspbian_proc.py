@@ -35,7 +35,7 @@ def scenario(run: Run) -> None:
     run.typed("", terminal.type(""))
     recording = k.recording()
     life = run.life(recording, proc)
-    run.show(str(life).splitlines(), "its life, told from the recording")
+    run.story(life)
     run.show(
         log_of(recording, ("do_exit", "signal_generate: sig=9", "signal_generate: sig=17", f"child_pid={proc}")),
         "lines of the log",

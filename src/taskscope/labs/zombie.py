@@ -47,7 +47,7 @@ def scenario(run: Run) -> None:
     )
     recording = k.recording()
     life = run.life(recording, zombie.pid)
-    run.show(str(life).splitlines(), "its life")
+    run.story(life)
     as_zombie = life.time.get("zombie", 0)
     run.check("it was a zombie for about 2 s", abs(as_zombie - WAIT_NS) < 20_000_000, as_zombie)
     run.check(

@@ -36,7 +36,8 @@ class Switches:
 
     #: sched_process_exit is traced before exit_mm(), with group_dead= (v6.16)
     exit_event_first: bool = False
-    #: do_exit() marks a finished futex clean-up with PF_EXITPIDONE (until v5.5: 3d4775df0a89, "futex: Replace PF_EXITPIDONE …")
+    #: do_exit() marks a finished futex clean-up with PF_EXITPIDONE (until v5.5: 3d4775df0a89, "futex: Replace
+    #: PF_EXITPIDONE with a state")
     pf_exitpidone: bool = False
     #: do_group_exit() calls zap_other_threads() also for a single thread (seen in 6.1)
     zap_always: bool = False
@@ -79,7 +80,7 @@ class Flavour:
     @property
     def tif(self) -> ThreadFlags:
         """The thread flags as this kernel numbers them; 0 where it has no such flag."""
-        family = "x86" if self.arch == "x86_64" else "arm"
+        family: Literal["arm", "x86"] = "x86" if self.arch == "x86_64" else "arm"
         bits = {row.name: row.value for row in THREAD_FLAGS[family].at(self.version)}
         return ThreadFlags(**{f.name: bits.get("TIF_" + f.name, 0) for f in fields(ThreadFlags)})
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from taskscope.model.include.linux.sched import Task
     from taskscope.model.machine import Machine
 
-_MODEL: Final = __file__.rpartition("/kernel/")[0] + "/"
-_USER: Final = _MODEL + "user/"
+_USER: Final = __file__.rpartition("/kernel/")[0] + "/user/"
 #: where the code of the function tracer's stubs says that it is from
 STUB: Final = "<ftrace>"
 #: entries of a stack that is recorded (FTRACE_STACK_MAX_ENTRIES is a page of them)
@@ -87,10 +86,12 @@ def _add_entry(table: kallsyms.Kallsyms, symbol: kallsyms.Symbol, address: int |
 
 
 def _begins_user_mode(table: kallsyms.Kallsyms, code: CodeType) -> bool:
-    """Tell whether a frame is a program's: outside of the kernel and its machine."""
+    """Tell whether a frame is where a program entered the kernel.
+
+    What is neither the kernel's nor user/ stands outside of the machine: the function of a probe.
+    """
     known = table.user.get(id(code))
     if known is None:
-        name = code.co_filename
-        known = code, name.startswith(_USER) or not (name.startswith(_MODEL) or "/greenlet/" in name)
+        known = code, code.co_filename.startswith(_USER)
         table.user[id(code)] = known
     return known[1]

@@ -30,12 +30,10 @@ def kernel_depth(frame: FrameType | None) -> int:
     depth = 0
     while frame is not None:
         name = frame.f_code.co_filename
-        if name == "<ftrace>":              # the stub of a traced function, which stands beside it
-            frame = frame.f_back
-            continue
-        if not name.startswith(_MODEL) or name.startswith(_USER):
+        if name.startswith(_USER):
             break
-        if name != _MACHINE and not name.startswith(_INCLUDE):
+        # What is not of the model is no frame of the kernel: the stub of a traced function, the function of a probe.
+        if name.startswith(_MODEL) and name != _MACHINE and not name.startswith(_INCLUDE):
             depth += 1
         frame = frame.f_back
     return depth
