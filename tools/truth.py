@@ -8,7 +8,9 @@ What differs is shrunk and printed.  Exit code 0: nothing differs, 1: something 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -77,6 +79,11 @@ def check(seeds: Sequence[str], plan: Plan, turn: int) -> list[str]:
             host.close()
 
 
+def end_with_parent() -> None:
+    """Let this process be killed when the one that started it ends: prctl(PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, ctypes.c_ulong(signal.SIGKILL))
+
+
 def report(found: compare.Divergence, todo: dict[str, compare.Runner], plan: Plan) -> str:
     """Shrink a program that differs and write it down."""
     bad = {name: todo[name] for name in found.transcripts if name in todo and
@@ -140,7 +147,9 @@ def main() -> int:
     start = time.monotonic()
     done = differ = 0
     pieces = [seeds[n : n + PIECE] for n in range(0, len(seeds), PIECE)]
-    pool = ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) if args.jobs > 1 else None
+    pool = None
+    if args.jobs > 1:
+        pool = ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn"), initializer=end_with_parent)
     with pool or nullcontext():
         found = (pool.map if pool else map)(check, pieces, [plan] * len(pieces), range(len(pieces)))
         for piece, reports in zip(pieces, found, strict=True):
