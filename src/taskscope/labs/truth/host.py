@@ -113,21 +113,25 @@ def _raw(result: list[Any] | None) -> Raw:
     return ret, more.encode("latin-1") if isinstance(more, str) else tuple(more)
 
 
+def works(mode: Mode) -> bool:
+    """Tell whether this user may have what keeps a program's processes together in a mode."""
+    if mode == "sub":
+        return True
+    child = os.fork()
+    if child == 0:
+        try:
+            worker.contain(mode)
+            inner = os.fork()
+            if inner == 0:
+                worker.mount_proc()
+                os._exit(0)
+            os._exit(os.waitpid(inner, 0)[1] != 0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def best_mode() -> Mode:
     """Return what this user may have: a PID namespace, one inside a user namespace, or only a subreaper."""
-    modes: tuple[Mode, ...] = ("pid", "user")
-    for mode in modes:
-        child = os.fork()
-        if child == 0:
-            try:
-                worker.contain(mode)
-                inner = os.fork()
-                if inner == 0:
-                    worker.mount_proc()
-                    os._exit(0)
-                os._exit(os.waitpid(inner, 0)[1] != 0)
-            finally:
-                os._exit(1)
-        if os.waitpid(child, 0)[1] == 0:
-            return mode
-    return "sub"
+    modes: tuple[Mode, ...] = ("pid", "user", "sub")
+    return next(mode for mode in modes if works(mode))
