@@ -341,6 +341,14 @@ class System:
         """Return the pids of the tasks of that name, in order."""
         return [row.pid for row in self.ps().tasks if row.comm == comm]
 
+    def appears(self, comm: str, s: float = 10) -> int:
+        """Run until there is a task of that name, and return its pid: the newest, if there are several.
+
+        :raises UsageError: none has appeared after `s` seconds
+        """
+        self.run(until=lambda: bool(self.pids(comm)), s=s)
+        return max(self.pids(comm))
+
     def ps(self) -> Snapshot:
         """Return the process table, read from the task descriptors."""
         from taskscope.model.memory import ModelMemory

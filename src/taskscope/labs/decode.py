@@ -22,13 +22,14 @@ def scenario(run: Run) -> None:
     with k.probe(run.name("_do_fork"), lambda *a: flags.append(a[0]), when=lambda *a: k.running().comm == "glibc_fork"):
         k.run(s=0.2)
     numbers.append(("clone", f"{flags[-1]:#x}", "flags of fork() in the C library"))
-    sleeper = k.pids("sleep")[0]
+    sleeper = k.appears("sleep")
     detail = k.task(sleeper)
     numbers.append(("pf", f"{detail.members['flags']:#x}", "task_struct.flags of sleep"))
     numbers.append(("pf", f"{k.task(2).members['flags']:#x}", "of kthreadd"))
     numbers.append(("state", f"{detail.members['__state' if run.new else 'state']:#x}", "its state"))
     numbers.append(("tif", f"{detail.thread_info['flags']:#x}", "thread_info.flags"))
     terminal.type(f"kill -9 {sleeper}")
+    k.run(s=0.2)
     recording = k.recording()
     life = run.life(recording, sleeper)
     assert life.exit is not None

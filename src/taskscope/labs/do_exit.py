@@ -34,7 +34,7 @@ def scenario(run: Run) -> None:
         probes.enter_context(k.probe("do_exit", lambda code: codes.append(code), victim))
         terminal = k.terminal()
         terminal.type("sleep 100 &")
-        pid = k.pids("sleep")[0]
+        pid = k.appears("sleep")
         terminal.type(f"kill -9 {pid}")
         k.run(s=0.2)
     run.show(

@@ -11,6 +11,7 @@ def scenario(run: Run) -> None:
     k = run.boot()
     terminal = k.terminal()
     terminal.type("raspbian_proc &")
+    k.appears("raspbian_proc")
     table = terminal.type("ps -ejH")
     run.typed("ps -ejH", table)
     lines = [line for line in table.splitlines() if line[:5].strip().isdigit()]

@@ -14,7 +14,7 @@ def scenario(run: Run) -> None:
     record_function_stacks(run, k)
     terminal = k.terminal()
     run.typed("raspbian_proc &", terminal.type("raspbian_proc &"))
-    proc = k.pids("raspbian_proc")[0]
+    proc = k.appears("raspbian_proc")
     shell = terminal.process.pid or 0
     k.run(s=10)
     run.typed(

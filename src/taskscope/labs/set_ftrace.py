@@ -75,7 +75,7 @@ def scenario(run: Run) -> None:
     )
     run.check("no line complains", not any(word in out for word in ("No such", "denied", "Invalid", "error")), out)
     terminal.type("raspbian_proc &")
-    proc = k.pids("raspbian_proc")[0]
+    proc = k.appears("raspbian_proc")
     k.run(s=7)
     terminal.type(f"kill -9 {proc}")
     run.typed("./get_ftrace.sh", terminal.type("./get_ftrace.sh"))

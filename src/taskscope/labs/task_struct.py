@@ -16,7 +16,7 @@ def scenario(run: Run) -> None:
     k = run.boot()
     terminal = k.terminal()
     terminal.type("raspbian_proc &")
-    proc = k.pids("raspbian_proc")[0]
+    proc = k.appears("raspbian_proc")
     k.run(s=1)
     detail = k.task(proc)
     lines = list(task_lines(detail))
@@ -36,7 +36,7 @@ def scenario(run: Run) -> None:
     idle = k.task(0)
     run.check("swapper: PF_IDLE", "PF_IDLE" in "\n".join(task_lines(idle)))
     terminal.type("sleep 1 &")
-    child = k.pids("sleep")[0]
+    child = k.appears("sleep")
     k.find(terminal.process.pid)
     k.spawn(careless, name="careless")
     k.run(s=0.2)

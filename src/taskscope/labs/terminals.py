@@ -26,7 +26,7 @@ def scenario(run: Run) -> None:
     )
     run.check("each leads a session of its own", all(rows[pid].sid == pid for pid in after))
     second.type("raspbian_proc &")
-    proc = k.pids("raspbian_proc")[0]
+    proc = k.appears("raspbian_proc")
     rows = {t.pid: t for t in k.ps().tasks}
     chain = [proc]
     while chain[-1] not in (0, 1):

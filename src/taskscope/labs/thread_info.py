@@ -15,7 +15,7 @@ def scenario(run: Run) -> None:
     size = FLAVOURS[run.flavour].thread_size
     terminal = k.terminal()
     terminal.type("raspbian_proc &")
-    proc = k.pids("raspbian_proc")[0]
+    proc = k.appears("raspbian_proc")
     k.run(s=1)
     details = [k.task(pid) for pid in (0, 1, 2, proc)]
     run.show(
