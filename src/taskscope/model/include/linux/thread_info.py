@@ -49,7 +49,7 @@ class ThreadInfo:
 
     @property
     def cpu_context(self) -> Any:
-        """The registers that the last switch away has saved, read off the suspended stack (arch/*/kernel/process.py)."""
+        """The registers that the last switch away has saved, read off the suspended stack (the arch's process.py)."""
         return machine.cur.arch.cpu_context(self.task)
 
     @property
