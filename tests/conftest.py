@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -163,3 +164,24 @@ def cli() -> Callable[..., Ran]:
 
 
 from world import world  # noqa: E402, F401  (the path above must come first; a fixture)
+
+
+@pytest.fixture
+def k() -> Iterator[Any]:
+    """A machine of the executable kernel: two CPUs, and no threads but those that CPUs need."""
+    import taskscope
+
+    with taskscope.boot(cpus=2, bare=True) as machine:
+        yield machine
+
+
+@pytest.fixture
+def ran(k: Any) -> Callable[..., tuple[int, str]]:
+    """Run a program on that machine to its end; gives (exit code, what it printed)."""
+
+    def run(program: Any, *args: str, s: float = 100, **options: Any) -> tuple[int, str]:
+        process = k.spawn(program, *args, **options)
+        code = process.wait(s)
+        return code, process.text
+
+    return run

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from taskscope.errors import NoSuchTaskError, UsageError
 
 if TYPE_CHECKING:
+    from os import PathLike
     from types import FrameType
 
     from taskscope.model.drivers.tty.tty_io import TtyStruct
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from taskscope.model.machine import Machine
     from taskscope.recording import Recording
     from taskscope.snapshot.decode import TaskDetail
+    from taskscope.snapshot.saved import Saved
     from taskscope.snapshot.snapshot import Snapshot
 
 Program = Callable[..., Any]
@@ -532,20 +534,38 @@ class System:
 
         with tempfile.TemporaryDirectory(prefix="taskscope-") as folder:
             path = f"{folder}/trace.dat"
-            self.save(path)
+            self.save(path, tasks=False)
             recording = Recording.open(path)
             recording.source.path = f"{self.machine.flavour.name}"
             # The pages are mapped from the file: what is asked for later must not need its name.
             return recording
 
-    def save(self, path: str) -> None:
-        """Write what has been traced so far as a trace.dat, which trace-cmd opens too."""
+    def save(self, path: str | PathLike[str], tasks: bool = True) -> None:
+        """Write what has been traced so far as a trace.dat, which trace-cmd opens too.
+
+        :param tasks: keep the task descriptors of this moment behind it, for `taskscope task` and `taskscope stack`
+        """
         from taskscope.ftrace.datwrite import write_dat
         from taskscope.machine_dat import dat_of_machine
 
         with self.current() as m:
             dat = dat_of_machine(m)
         write_dat(path, dat)
+        if tasks:
+            from taskscope.snapshot.saved import append_tasks
+
+            append_tasks(path, self.saved())
+
+    def saved(self) -> Saved:
+        """Return all task descriptors as they are now, for keeping them."""
+        from taskscope.model.memory import ModelMemory
+        from taskscope.snapshot.decode import detail_of
+        from taskscope.snapshot.saved import Saved
+
+        memory = ModelMemory(self.machine)
+        with self.current():
+            found = [detail_of(memory, task) for task in (*memory.idle_tasks(), *self.machine_tasks())]
+        return Saved(self.now, memory.source, self.machine.flavour.arch, tuple(found))
 
 
 def _raise(arg: Any) -> None:

@@ -16,8 +16,8 @@ EXAMPLES = (
     ("taskscope lab list", "the labs"),
     ("taskscope lab raspbian-proc --answer", "run one, and read what it shows"),
     (
-        "taskscope lab task-dead --flavour 6.18-x86_64 --mutant",
-        "with a named mistake in the kernel, which the lab must notice",
+        "taskscope lab task-dead --flavour 6.18-x86_64 -q",
+        "on a later kernel, only what was checked",
     ),
 )
 

@@ -25,6 +25,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "life": ("taskscope.cli.life", "tell one task's story: created, ran, slept, signalled, died, reaped"),
     "ps": ("taskscope.cli.ps", "process table of a recording at a time"),
     "tree": ("taskscope.cli.tree", "who created whom, living and dead"),
+    "task": ("taskscope.cli.task", "one task descriptor of a machine, every bit named"),
+    "stack": ("taskscope.cli.stack", "the kernel call stack of one task of a machine"),
     "sched": ("taskscope.cli.sched", "run, wait, sleep and block times; the worst wakeup latencies"),
     "kills": ("taskscope.cli.kills", "one line for each signal that kills or is sent"),
     "forks": ("taskscope.cli.forks", "one line for each task created"),

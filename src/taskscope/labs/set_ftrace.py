@@ -53,9 +53,10 @@ mv trace ftrace_log.c
 def scenario(run: Run) -> None:
     """Type both scripts into files, run them around raspbian_proc, and read the log."""
     k = run.boot()
-    k.write("/root/set_ftrace.sh", script(run))
-    k.write("/root/get_ftrace.sh", GET)
+    k.write("/tmp/set_ftrace.sh", script(run))
+    k.write("/tmp/get_ftrace.sh", GET)
     terminal = k.terminal()
+    terminal.type("cd /tmp")
     run.typed("chmod +x set_ftrace.sh get_ftrace.sh", terminal.type("chmod +x set_ftrace.sh get_ftrace.sh"))
     out = terminal.type("./set_ftrace.sh")
     run.typed("./set_ftrace.sh", out)
@@ -79,7 +80,7 @@ def scenario(run: Run) -> None:
     k.run(s=7)
     terminal.type(f"kill -9 {proc}")
     run.typed("./get_ftrace.sh", terminal.type("./get_ftrace.sh"))
-    log = k.read("/root/ftrace_log.c").decode()
+    log = k.read("/tmp/ftrace_log.c").decode()
     lines = log.splitlines()
     shown = [line for line in lines if f"-{proc} " in line or f"pid={proc}" in line or f"next_pid={proc}" in line]
     run.show([*lines[:11], *shown[:10]], "ftrace_log.c")

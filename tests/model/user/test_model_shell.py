@@ -66,15 +66,16 @@ def test_exit_status(ran):
 
 def test_script(ran, k):
     """A file with #! is run by the program that it names."""
-    k.write("/root/s.sh", "#!/bin/bash\necho $1\n")
-    assert ran("bash", "-c", "chmod +x s.sh; ./s.sh hello")[1] == "hello\n"
-    assert ran("bash", "-c", "chmod 644 s.sh; ./s.sh; echo $?")[1] == "bash: ./s.sh: Permission denied\n126\n"
+    k.write("/tmp/s.sh", "#!/bin/bash\necho $1\n")
+    assert ran("bash", "-c", "chmod +x s.sh; ./s.sh hello", cwd="/tmp")[1] == "hello\n"
+    refused = ran("bash", "-c", "chmod 644 s.sh; ./s.sh; echo $?", cwd="/tmp")[1]
+    assert refused == "bash: ./s.sh: Permission denied\n126\n"
 
 
 def test_a_thousand_children_cost_linear_time(k):
     """A loop that forks a thousand times leaves no trace in the shell that slows it down."""
-    k.write("/root/loop.sh", "for i in " + " ".join("x" * 1000) + "; do /bin/true; done; echo done\n")
-    process = k.spawn("bash", "loop.sh")
+    k.write("/tmp/loop.sh", "for i in " + " ".join("x" * 1000) + "; do /bin/true; done; echo done\n")
+    process = k.spawn("bash", "loop.sh", cwd="/tmp")
     assert process.wait() == 0
     assert process.text == "done\n"
 

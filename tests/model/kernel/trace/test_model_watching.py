@@ -273,7 +273,7 @@ def test_set_ftrace_sh_line_by_line(arm: System) -> None:
     terminal.type("whoami")
     terminal.type("echo 0 > /sys/kernel/debug/tracing/tracing_on")
     terminal.type("cp /sys/kernel/debug/tracing/trace ftrace_log.c")
-    log = arm.read("/root/ftrace_log.c").decode()
+    log = arm.read("/root" + "/ftrace_log.c").decode()
     stack = re.search(
         r"copy_process\.part\.5\+0x14/0x\w+ <-_do_fork\+0x\w+/0x\w+\n.*<stack trace>\n"
         r" => copy_process\.part\.5\+0x18/0x\w+\n => _do_fork\+0x\w+/0x\w+\n => sys_clone\+0x\w+/0x\w+\n"
