@@ -1,7 +1,7 @@
 """taskscope, a scope for Linux tasks.
 
-The front door: `open` reads a recording, `record` makes one, `boot` boots a machine of the executable kernel.  Everything
-is imported on first use, so that ``import taskscope`` is cheap.
+The front door: `open` reads a recording, `record` makes one, `boot` boots a machine of the executable kernel.
+Everything is imported on first use, so that ``import taskscope`` is cheap.
 """
 
 from __future__ import annotations
@@ -74,7 +74,12 @@ def record(
 
 
 def boot(
-    cpus: int = 2, flavour: str = "4.19-arm", hz: int | None = None, seed: int = 0, mem: int = 1 << 30, bare: bool = False,
+    cpus: int = 2,
+    flavour: str = "4.19-arm",
+    hz: int | None = None,
+    seed: int = 0,
+    mem: int = 1 << 30,
+    bare: bool = False,
 ) -> System:
     """Boot a machine of the executable kernel, up to the point where its init waits for something to do.
 

@@ -7,16 +7,15 @@ person at the keyboard do: nothing here takes virtual time, and what it starts i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from taskscope.errors import NoSuchTaskError, UsageError
+from taskscope.terminal import LONGEST, Process, Terminal
 
 if TYPE_CHECKING:
     from os import PathLike
-    from types import FrameType
 
     from taskscope.model.drivers.tty.tty_io import TtyStruct
     from taskscope.model.include.linux.sched import Task
@@ -27,109 +26,7 @@ if TYPE_CHECKING:
     from taskscope.snapshot.snapshot import Snapshot
 
 Program = Callable[..., Any]
-#: how long a run may take at most that ends by a condition, in seconds of the machine
-LONGEST = 24 * 3600
 _BOOT_AT_MOST = 60_000_000_000
-
-
-class Process:
-    """A program that was started from outside."""
-
-    def __init__(self, system: System, number: int, name: str, tty: TtyStruct) -> None:
-        self._system = system
-        self._number = number
-        self.name = name
-        self.tty = tty
-        self._from = len(tty.screen)
-
-    @property
-    def pid(self) -> int | None:
-        """Its pid; None until init has forked it."""
-        found: int | None = self._system.machine.hostctl.started.get(self._number)
-        return found
-
-    @property
-    def status(self) -> int | None:
-        """Its wait status; None until init has reaped it."""
-        pid = self.pid
-        return None if pid is None else self._system.machine.hostctl.ended.get(pid)
-
-    @property
-    def exitcode(self) -> int | None:
-        """Its exit code, or the negative number of the signal that killed it."""
-        status = self.status
-        return None if status is None else os.waitstatus_to_exitcode(status)
-
-    @property
-    def text(self) -> str:
-        """What its terminal has shown since it was started."""
-        return b"".join(data for _, data in self.tty.screen[self._from :]).decode(errors="replace")
-
-    def wait(self, s: float = LONGEST) -> int:
-        """Run the machine until it has ended; return its exit code.
-
-        :raises UsageError: it has not ended after `s` seconds
-        """
-        self._system.run(until=self, s=s)
-        code = self.exitcode
-        if code is None:
-            raise UsageError(f"{self.name} has not ended after {s:g} s of the machine's time")
-        return code
-
-    def __repr__(self) -> str:
-        return f"<process {self.pid} {self.name}>"
-
-
-class Terminal:
-    """A terminal with a shell on it: type, run, look."""
-
-    def __init__(self, system: System, process: Process) -> None:
-        self._system = system
-        self.process = process
-        self.tty = process.tty
-
-    def type(self, text: str, s: float | None = None) -> str:
-        """Type a line (Enter is added) and run the machine until the shell waits for the next one, or for `s` seconds.
-
-        :return: what has appeared on the screen since
-        """
-        before = len(self.tty.text)
-        self._system.type(self.tty, text + "\n")
-        if s is None:
-            self._system.run(until=self.idle)
-        else:
-            self._system.run(s=s)
-        return self.tty.text[before:]
-
-    def keys(self, text: str, s: float = 0.01) -> str:
-        r"""Press keys without Enter (``\x03`` is ^C), and run for `s` seconds."""
-        before = len(self.tty.text)
-        self._system.type(self.tty, text)
-        self._system.run(s=s)
-        return self.tty.text[before:]
-
-    def idle(self) -> bool:
-        """Tell whether the shell waits for a line."""
-        task = self._system.find(self.process.pid)
-        return (
-            not self._system.machine.uart_fifo
-            and not self.tty.lines
-            and task is not None
-            and task.state == 1
-            and self.tty.pgrp is not None
-            and self.tty.pgrp.nr == task.tgid
-            and self._system.waits_in(task) == "n_tty_read"
-        )
-
-    def close(self) -> None:
-        """Close the terminal's window: its session hears SIGHUP."""
-        self._system.machine.uart_fifo.append((self.tty, None))
-        self._system.interrupt(self._system.machine.irq_uart)
-
-    @property
-    def text(self) -> str:
-        """All that the terminal has shown."""
-        return self.tty.text
 
 
 class System:
@@ -146,7 +43,6 @@ class System:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._requests = 0
-        self._stopped_at: str | None = None
 
     # ---- life of the machine ---------------------------------------------------------------------------
 
@@ -388,47 +284,20 @@ class System:
 
         :raises OSError: as open(2) or read(2) would on the machine
         """
-        with self._file(path, os.O_RDONLY) as f:
-            data = b""
-            while True:
-                part = f.f_op.read(f, 1 << 20)
-                if isinstance(part, int):
-                    raise OSError(-part, os.strerror(-part), path)
-                if not part:
-                    return data
-                data += part
+        from taskscope.model.outside import read_file
+
+        with self.current() as m:
+            return read_file(m, path)
 
     def write(self, path: str, text: str | bytes, append: bool = False) -> None:
         """Write a file of the machine from outside: ``echo … > path``.
 
         :raises OSError: as open(2) or write(2) would on the machine
         """
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
-        with self._file(path, flags) as f:
-            result = f.f_op.write(f, text.encode() if isinstance(text, str) else text)
-            if result < 0:
-                raise OSError(-result, os.strerror(-result), path)
-
-    @contextmanager
-    def _file(self, path: str, flags: int) -> Iterator[Any]:
-        from taskscope.model.fs import file_table, namei
+        from taskscope.model.outside import write_file
 
         with self.current() as m:
-            # As root, from the root: whatever task happens to run.
-            cpu, before = m.cpu, m.cpu.curr
-            cpu.curr = m.init_task
-            try:
-                fs, m.init_task.fs = m.init_task.fs, m.init_fs
-                try:
-                    f = namei.do_filp_open(path, flags, 0o644)
-                    if isinstance(f, int):
-                        raise OSError(-f, os.strerror(-f), path)
-                    yield f
-                    file_table.fput(f)
-                finally:
-                    m.init_task.fs = fs
-            finally:
-                cpu.curr = before
+            write_file(m, path, text.encode() if isinstance(text, str) else text, append)
 
     @property
     def console(self) -> str:
@@ -443,40 +312,19 @@ class System:
 
     def running_stack(self) -> list[str]:
         """Return the kernel call stack of the task that runs, innermost function first; for probes."""
-        from taskscope.model.kernel import kallsyms, stacktrace
+        import sys
 
-        m = self.machine
-        frame, entered = self._kernel_frame()
-        names = [kallsyms.sprint_symbol(m, kallsyms.kallsyms(m).by_name[entered].address)] if entered else []
-        return names + [kallsyms.sprint_symbol(m, address) for address in stacktrace.save_stack_trace(m, frame)]
+        from taskscope.model.outside import running_stack
+
+        return running_stack(self.machine, sys._getframe(1))  # noqa: SLF001  the stack is what is asked for
 
     def sample_sp(self) -> int:
         """Set the executing CPU's stack pointer to what it is in the kernel function that was entered; for probes."""
-        from taskscope.model.include.linux.sched_task_stack import kernel_depth, task_sp
-
-        cpu = self.machine.cpu
-        frame, entered = self._kernel_frame()
-        cpu.sp = task_sp(cpu.curr, kernel_depth(frame) + bool(entered))
-        return cpu.sp
-
-    def _kernel_frame(self) -> tuple[FrameType, str | None]:
-        """Return the innermost frame of the kernel, and the name of the function at whose entry the caller probes."""
         import sys
 
-        from taskscope.model.kernel import kallsyms
+        from taskscope.model.outside import sample_sp
 
-        m = self.machine
-        table = kallsyms.kallsyms(m)
-        entered: str | None = None
-        frame = sys._getframe(2)  # noqa: SLF001  the stack is what is asked for
-        # Between here and the kernel stand the probe's own frames, and for a probe on a function the stub in its place.
-        while frame.f_back is not None and not (
-            (symbol := table.by_code.get(id(frame.f_code))) is not None and not symbol.notrace
-        ):
-            if frame.f_code.co_filename == "<ftrace>":
-                entered = kallsyms.symbol_name(frame.f_code.co_name, m)
-            frame = frame.f_back
-        return frame, entered
+        return sample_sp(self.machine, sys._getframe(1))  # noqa: SLF001
 
     def machine_tasks(self) -> list[Task]:
         """Return all task_structs but those of the idle tasks, threads too."""

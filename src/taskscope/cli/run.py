@@ -18,7 +18,8 @@ from taskscope.cli.output import say, want_color
 from taskscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from taskscope.system import Process, System
+    from taskscope.system import System
+    from taskscope.terminal import Process
 
 EXAMPLES = (
     (

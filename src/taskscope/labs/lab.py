@@ -98,7 +98,7 @@ class Run:
         self.output.append("")
 
     def typed(self, line: str, output: str) -> None:
-        """Show a line that was typed on the machine, with what it printed: without the terminal's echo and its prompt."""
+        """Show a line that was typed on the machine and what it printed, without the terminal's echo and prompt."""
         shown = output.splitlines()
         if shown and shown[0] == line:
             del shown[0]

@@ -114,9 +114,7 @@ class ModelMemory:
         return int(getattr(obj, "address", 0) or self.object_address(obj))
 
     def object_address(self, obj: Any) -> int:
-        """Return an address for a structure that the model keeps none for: distinct for distinct objects, the same
-        while it lives.
-        """
+        """Return an address for a structure that the model keeps none for: its own, and the same while it lives."""
         known: dict[int, tuple[Any, int]] = self.m.__dict__.setdefault("object_addresses", {})
         found = known.get(id(obj))
         if found is None or found[0] is not obj:

@@ -180,7 +180,8 @@ def task_lines(detail: TaskDetail, arch: str | None = None) -> Iterator[str]:
         if group == "family":
             yield _line("children", " ".join(map(str, detail.children)) or "none", "")
             yield _line("threads", " ".join(map(str, detail.threads)) or "none", "")
-    yield f"thread_info at {detail.thread_info_address:#x}, {'the lowest address of its stack' if on_stack else 'the first member of task_struct'}:"
+    where = "the lowest address of its stack" if on_stack else "the first member of task_struct"
+    yield f"thread_info at {detail.thread_info_address:#x}, {where}:"
     for name, value in detail.thread_info.items():
         yield _line(name, value, _meaning(f"thread_info.{name}", value, detail, arch))
     yield "kernel stack:"

@@ -91,9 +91,9 @@ def snapshot_nodes(snapshot: Snapshot) -> list[Node]:
         if task.kind == "idle":
             continue
         parent = task.tgid if task.kind == "thread" else task.ppid
-        nodes.append(Node(
-            TaskRef(task.pid, 0), task.kind, decorated(task.kind, task.comm), task.state, None, False, [],
-            TaskRef(parent, 0) if parent is not None and parent in leaders and parent != task.pid and parent else None, False))
+        above = TaskRef(parent, 0) if parent and parent in leaders and parent != task.pid else None
+        name = decorated(task.kind, task.comm)
+        nodes.append(Node(TaskRef(task.pid, 0), task.kind, name, task.state, None, False, [], above, False))
     return nodes
 
 

@@ -83,7 +83,8 @@ rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigalts
 class UserFunction:
     """The address of a function in a program's text, as the kernel keeps it for a signal handler.
 
-    Which function it is, the task's own `UserContext.handlers` says: that of a forked child has closed over the child's variables.
+    Which function it is, the task's own `UserContext.handlers` says: that of a forked child has closed over the
+    child's variables.
     """
 
     __slots__ = ("address",)
