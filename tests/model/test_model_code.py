@@ -48,7 +48,7 @@ def test_each_module_can_be_imported_alone() -> None:
                 for loaded in [m for m in sys.modules if m.startswith("taskscope.model")]:
                     del sys.modules[loaded]
                 import_module(name)
-            except BaseException as error:  # noqa: BLE001  whatever it is, the parent names the module
+            except BaseException as error:  # whatever it is, the parent names the module
                 os.write(2, f"{name}: {error!r}\n".encode())
                 status = 1
             os._exit(status)
@@ -105,9 +105,10 @@ def final(module: ModuleType, attribute: str) -> bool:
 
 def test_nothing_that_can_schedule_stands_in_try_finally() -> None:
     """A dead task's stack is unwound: `finally:` in kernel code would run then, in the name of the dead."""
-    wrong = []
-    for path in kernel_files():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Try) and node.finalbody:
-                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in kernel_files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Try) and node.finalbody
+    ]
     assert not wrong

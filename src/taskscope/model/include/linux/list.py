@@ -20,7 +20,7 @@ class ListHead:
         self.owner = owner
 
 
-def INIT_LIST_HEAD(head: ListHead) -> None:  # noqa: N802
+def INIT_LIST_HEAD(head: ListHead) -> None:
     """Make the node a list of its own."""
     head.next = head.prev = head
 

@@ -43,7 +43,9 @@ class Pid:
 class PidNamespace:
     """struct pid_namespace; there is only the initial one."""
 
-    __slots__ = ("child_reaper", "idr", "idr_next", "last_pid_unused", "level", "pid_allocated", "pid_cachep", "pid_max")
+    __slots__ = (
+        "child_reaper", "idr", "idr_next", "last_pid_unused", "level", "pid_allocated", "pid_cachep", "pid_max",
+    )
 
     def __init__(self, pid_max: int) -> None:
         # pidmap_lock:
