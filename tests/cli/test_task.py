@@ -7,6 +7,8 @@ import struct
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import taskscope
 from taskscope.cli.main import cli, run
@@ -92,3 +94,19 @@ def test_cut_off(tmp_path):
     path.write_bytes(b"x" * 20 + struct.pack("<Q8s", 1 << 40, b"TSTASKS1"))
     with pytest.raises(TraceError, match="cut off"):
         read_tasks(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(place=st.integers(0, 10_000), value=st.integers(1, 255))
+def test_any_damage_is_an_error_or_none(recording, tmp_path, place, value):
+    """Whatever byte of the block is wrong: an error that names the file, or tasks of the right shape."""
+    data = bytearray(recording[0].read_bytes())
+    data[-1 - place % 4000] ^= value
+    path = tmp_path / "fuzz.dat"
+    path.write_bytes(data)
+    try:
+        saved = read_tasks(path)
+        good = saved is None or bool(saved.tasks)
+    except TraceError as error:
+        good = "fuzz.dat" in str(error)
+    assert good

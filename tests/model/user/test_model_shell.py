@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskscope.model.user.programs.sh_parse import ShellSyntaxError, parse
 
@@ -94,3 +96,13 @@ def test_wrong_lines(line: str):
     with pytest.raises(ShellSyntaxError) as error:
         parse(line)
     assert not error.value.more
+
+
+@given(st.text(alphabet="ab1 \t\n;&|<>(){}$`'\"\\\\!#=*?-if then else fi do done while for in", max_size=60))
+def test_any_text_is_parsed_or_refused(text: str):
+    """No text makes the parser fail in another way than by saying so."""
+    try:
+        said = str(parse(text))
+    except ShellSyntaxError as error:
+        said = str(error)
+    assert said
