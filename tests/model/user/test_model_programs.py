@@ -176,6 +176,7 @@ def test_crash_of_a_program(ran):
     assert code == 1
     assert text.startswith("before\nTraceback")
     assert "KeyError: 'a mistake'" in text
+    assert "user_mode" not in text
 
 
 def stubborn(sys, argv):

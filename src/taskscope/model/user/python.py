@@ -272,7 +272,11 @@ class UserContext:
         self._call("exit" if self._thread else "exit_group", status)
 
     def _crashed(self, error: Exception) -> None:
-        lines = traceback.format_exception(error)
+        # From the program's own frames on, as its interpreter would show them.
+        tb = error.__traceback__
+        while tb is not None and tb.tb_frame.f_code.co_filename == __file__:
+            tb = tb.tb_next
+        lines = traceback.format_exception(type(error), error, tb)
         text = "".join(lines).encode()
         self._call("write", 2, text, len(text))
 
