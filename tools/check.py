@@ -53,6 +53,8 @@ SUITES = {
     "views": Budget(90, workers=2),
     "cli": Budget(320, workers=2),
     "host": Budget(60),
+    "model": Budget(300, workers=2),
+    "labs": Budget(150, workers=2),
 }
 NEW_SUITE = Budget(60)
 SAYS = {"lint": "ruff check", "types": "mypy --strict", "imports": "import contract", "docs": "sphinx -W"}
