@@ -365,10 +365,13 @@ class Machine:
         """Send an interrupt to another CPU; it arrives `latency` ns later."""
         self.at(self.now + latency, _deliver, (cpu, irq))
 
-    def run_for(self, ns: int) -> None:
+    def run_for(self, ns: int, frames: list[Any] | None = None) -> int:
         """Keep the executing CPU busy for `ns` with what its current task does; interrupts come in between.
 
         On return the task may be on another CPU, as a preemption on the way out of an interrupt lets others run.
+
+        :param frames: of a program: return as soon as it has a signal handler to run
+        :return: how many ns are left, 0 unless a handler is to run
         """
         left = ns
         events = self._events
@@ -377,7 +380,7 @@ class Machine:
             # An entry that is stale only costs a look at the queue.
             if not events or events[0][0] > start + left:
                 self.now = start + left
-                return
+                return 0
             cpu = self.cpu
             wake = cpu.wake
             wake.seq = self._seq = seq = self._seq + 1
@@ -389,7 +392,9 @@ class Machine:
             if cpu.pending and not cpu.irqs_off:
                 self.take_irqs()
             if left <= 0:
-                return
+                return 0
+            if frames:
+                return left
 
     def _park(self) -> None:
         """Leave the executing CPU to itself until its ``wake`` event or an interrupt lets it go on.

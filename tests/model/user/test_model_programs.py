@@ -235,6 +235,32 @@ def test_computing_takes_virtual_time(ran):
     assert ran(computing)[0] == 5
 
 
+def alarmed(sys, argv):
+    times = []
+
+    def handler(sys, sig, info):
+        times.append(sys.clock_gettime_ns())
+
+    sys.sigaction(14, handler)
+    start = sys.clock_gettime_ns()
+    sys.alarm(1)
+    sys.run_for(3_000_000_000)
+    if sys.fork() == 0:
+        return 0
+    sys.wait()
+    sys.printf("%d %d", (times[0] - start) // 1_000_000, (sys.clock_gettime_ns() - start) // 1_000_000)
+    return 0
+
+
+def test_a_handler_interrupts_a_computation(ran):
+    """A signal that comes while a program computes is handled then, and the computation goes on."""
+    code, text = ran(alarmed)
+    assert code == 0, text
+    at, end = map(int, text.split())
+    assert 1000 <= at <= 1011
+    assert 3000 <= end <= 3010
+
+
 @pytest.mark.parametrize("flavour", ["4.19-arm", "6.1-x86_64", "6.18-x86_64"])
 def test_same_on_every_flavour(flavour):
     """A program does not see which kernel it runs on, unless it asks."""
@@ -255,3 +281,69 @@ def test_same_seed_same_run():
 
     assert once(3) == once(3)
     assert len({once(seed)[0] for seed in range(1, 5)}) > 1
+
+
+def everything(sys, argv):
+    calls = {
+        "getpid": (),
+        "getppid": (),
+        "gettid": (),
+        "getpgrp": (),
+        "getsid": (),
+        "getuid": (),
+        "geteuid": (),
+        "getgid": (),
+        "umask": (0o22,),
+        "prctl_get": (16,),
+        "sigpending": (),
+        "sigprocmask": (0, 0),
+        "alarm": (0,),
+        "nanosleep": (1000,),
+        "sleep": (0,),
+        "usleep": (1,),
+        "clock_gettime_ns": (),
+        "times": (),
+        "getrusage": (),
+        "getrlimit": (6,),
+        "setrlimit": (6, (100, 100)),
+        "uname": (),
+        "sched_yield": (),
+        "sched_getscheduler": (),
+        "sched_setscheduler": (0, 0, 0),
+        "sched_getaffinity": (),
+        "sched_setaffinity": (0, [0]),
+        "getcpu": (),
+        "nice": (1,),
+        "getpriority": (0, 0),
+        "isatty": (1,),
+        "getcwd": (),
+        "listdir": ("/",),
+        "stat": ("/",),
+        "fstat": (1,),
+        "pipe": (),
+        "pipe2": (0,),
+        "dup": (1,),
+        "kcmp": (1, 1, 0),
+        "sigaction": (10,),
+        "setitimer": (0, 0),
+        "chdir": ("/",),
+        "mkdir": ("/tmp/d",),
+        "fcntl": (1, 3),
+        "lseek": (sys.open("/etc/passwd"), 0),
+        "set_tid_address": (0,),
+        "getpgid": (0,),
+    }
+    for name, args in calls.items():
+        try:
+            getattr(sys, name)(*args)
+        except OSError as error:
+            sys.puts(f"{name}: {error}")
+
+
+@pytest.mark.parametrize("flavour", ["4.19-arm", "6.1-x86_64", "6.18-x86_64"])
+def test_the_c_library_is_served(flavour):
+    """Each function of the C library that takes no more than simple arguments succeeds on each flavour."""
+    with taskscope.boot(flavour=flavour, bare=True) as k:
+        process = k.spawn(everything)
+        code = process.wait()
+        assert (code, process.text) == (0, "")

@@ -369,11 +369,21 @@ class Sys(UserContext):
 
     def pause(self) -> None:
         """Wait for a signal; raises OSError(EINTR) when a handler has run."""
-        self._call("pause" if "pause" in self._nr else "ppoll")
+        self._call("pause")
 
     def alarm(self, seconds: int) -> int:
         """Let SIGALRM come in so many seconds; return how many the last one had left."""
-        return int(self._call("alarm", seconds))
+        if "alarm" in self._nr:
+            return int(self._call("alarm", seconds))
+        # 32-bit ARM (EABI) has no such call: as glibc does it there.
+        (_, _), (sec, usec) = self.setitimer(0, seconds)
+        return int(sec) + bool(usec)
+
+    def setitimer(self, which: int, seconds: float, interval: float = 0.0) -> tuple[Any, Any]:
+        """Let SIGALRM come in so many seconds, then at each interval; return the ((s, us), (s, us)) before."""
+        new = tuple(divmod(round(value * 1_000_000), 1_000_000) for value in (interval, seconds))
+        _, old = self._call("setitimer", which, new, (cell := Cell(((0, 0), (0, 0)))), out=cell)
+        return old  # type: ignore[no-any-return]
 
     # ---- time ------------------------------------------------------------------------------------------
 

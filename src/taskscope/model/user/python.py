@@ -239,12 +239,12 @@ class UserContext:
         if self._at < self._end:
             self._recall("run_for")
             return
-        machine.cur.run_for(ns)
+        left = ns
+        while left > 0:
+            left = machine.cur.run_for(left, self.frames)
+            if self.frames:
+                self._handle()
         self._log.append(("run_for", 0, None))
-        if machine.cur.cpu.curr.journal is not self:
-            raise _Unwind
-        if self.frames:
-            self._handle()
 
     def become(self, fn: Callable[..., Any], *args: Any) -> NoReturn:
         """Go on in ``fn(sys, *args)`` with an empty log, as a tail call: for loops that fork for ever."""
