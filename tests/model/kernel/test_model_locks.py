@@ -114,15 +114,14 @@ def check_runqueues(m: machine.Machine) -> None:
     """Check each runqueue against what is on it."""
     for cpu in m.cpus:
         cfs = cpu.rq.cfs
-        nodes = cfs.timeline[cfs.first:]
-        assert nodes == sorted(nodes), "the timeline is in order"
-        assert all(node is None for node in cfs.timeline[: cfs.first])
-        for vruntime, _, se in nodes:
-            assert se.vruntime == vruntime, f"{se.task}: its place is that of another vruntime"
-            assert se.on_rq
-            assert se.run_node[2] is se
+        waiting = cfs.timeline[cfs.first:]
+        assert all(se is None for se in cfs.timeline[: cfs.first])
+        assert len(cfs.keys) == len(cfs.timeline)
+        assert [se.vruntime for se in waiting] == list(cfs.keys[cfs.first:]), "each is at the place of its vruntime"
+        assert list(cfs.keys[cfs.first:]) == sorted(cfs.keys[cfs.first:]), "the timeline is in order"
+        assert all(se.on_rq for se in waiting)
         running = [cfs.curr] if cfs.curr is not None and cfs.curr.on_rq else []
-        entities = [node[2] for node in nodes] + running
+        entities = waiting + running
         assert cfs.nr_running == len(entities)
         assert cfs.load.weight == sum(se.load.weight for se in entities), "load is the weight of what is there"
         for buddy in (cfs.last, cfs.next):

@@ -145,7 +145,7 @@ class Watch:
         for cpu in self.m.cpus:
             rq = cpu.rq
             assert rq.lock.owner is None, f"rq.lock of cpu {cpu.id} is held between steps"
-            queued = [node[2].task for node in rq.cfs.timeline[rq.cfs.first :]]
+            queued = [se.task for se in rq.cfs.timeline[rq.cfs.first :]]
             for queue in rq.rt.queue:
                 if queue is not None:
                     queued += walk(queue, f"rt queue of cpu {cpu.id}")

@@ -101,15 +101,13 @@ class SchedEntity:
     """struct sched_entity: a task's place in the fair class.  Guarded by rq.lock."""
 
     __slots__ = (
-        "exec_start", "load", "nr_migrations", "on_rq", "prev_sum_exec_runtime", "run_node", "sum_exec_runtime", "task",
+        "exec_start", "load", "nr_migrations", "on_rq", "prev_sum_exec_runtime", "sum_exec_runtime", "task",
         "vruntime",
     )
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.load = LoadWeight()
-        #: its entry in cfs_rq.tasks_timeline while it waits: (vruntime, order of arrival, entity)
-        self.run_node: tuple[int, int, SchedEntity] | None = None
         self.on_rq = 0
         self.exec_start = 0
         self.sum_exec_runtime = 0

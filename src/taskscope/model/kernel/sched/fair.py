@@ -8,7 +8,7 @@ Not modelled: group scheduling, bandwidth control, PELT (load is weight), NUMA, 
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 from taskscope.model import machine
@@ -99,37 +99,39 @@ def sched_vslice(cfs_rq: CfsRq, se: SchedEntity) -> int:
 
 
 def __enqueue_entity(cfs_rq: CfsRq, se: SchedEntity) -> None:
-    cfs_rq.seq = seq = cfs_rq.seq + 1
-    se.run_node = node = (se.vruntime, seq, se)
+    vruntime = se.vruntime
     timeline = cfs_rq.timeline
-    if not timeline or timeline[-1] < node:
-        timeline.append(node)
+    keys = cfs_rq.keys
+    if not timeline or keys[-1] <= vruntime:
+        keys.append(vruntime)
+        timeline.append(se)
     else:
-        insort(timeline, node, cfs_rq.first)
+        at = bisect_right(keys, vruntime, cfs_rq.first)
+        keys.insert(at, vruntime)
+        timeline.insert(at, se)
 
 
 def __dequeue_entity(cfs_rq: CfsRq, se: SchedEntity) -> None:
     timeline = cfs_rq.timeline
     first = cfs_rq.first
-    node = se.run_node
-    se.run_node = None
-    if timeline[first] is node:
+    if timeline[first] is se:
         timeline[first] = None
         cfs_rq.first = first = first + 1
         if first == len(timeline) or (first > _ROOM and first * 2 > len(timeline)):
             del timeline[:first]
+            del cfs_rq.keys[:first]
             cfs_rq.first = 0
     else:
-        at = bisect_left(timeline, node, first)
-        assert timeline[at] is node, "the timeline is in order"
+        at = bisect_left(cfs_rq.keys, se.vruntime, first)
+        while timeline[at] is not se:                       # among equals
+            at += 1
         del timeline[at]
+        del cfs_rq.keys[at]
 
 
 def __pick_first_entity(cfs_rq: CfsRq) -> SchedEntity | None:
     timeline = cfs_rq.timeline
-    if not timeline:
-        return None
-    return timeline[cfs_rq.first][2]                        # type: ignore[no-any-return]
+    return timeline[cfs_rq.first] if timeline else None
 
 
 # ---- time --------------------------------------------------------------------------------------------------
@@ -142,10 +144,10 @@ def update_min_vruntime(cfs_rq: CfsRq) -> None:
     first = cfs_rq.first
     if curr is not None and curr.on_rq:
         vruntime = curr.vruntime
-        if timeline and timeline[first][0] < vruntime:
-            vruntime = timeline[first][0]
+        if timeline and cfs_rq.keys[first] < vruntime:
+            vruntime = cfs_rq.keys[first]
     elif timeline:
-        vruntime = timeline[first][0]
+        vruntime = cfs_rq.keys[first]
     else:
         return
     if vruntime > cfs_rq.min_vruntime:
@@ -169,7 +171,7 @@ def update_curr(rq: Rq) -> None:
     curr.vruntime = vruntime
     # update_min_vruntime(): the leftmost or the running one (which is on the queue), and never back
     timeline = cfs_rq.timeline
-    if timeline and (left := timeline[cfs_rq.first][0]) < vruntime:
+    if timeline and (left := cfs_rq.keys[cfs_rq.first]) < vruntime:
         if left > cfs_rq.min_vruntime:
             cfs_rq.min_vruntime = left
     elif vruntime > cfs_rq.min_vruntime:
@@ -314,7 +316,7 @@ def pick_next_entity(cfs_rq: CfsRq, curr: SchedEntity | None) -> SchedEntity:
     # If curr is set we have to see if its left of the leftmost entity still in the tree, provided there was anything
     # in the tree at all.
     if timeline:
-        left = timeline[cfs_rq.first][2]
+        left = timeline[cfs_rq.first]
         if curr is not None and curr.vruntime < left.vruntime:
             left = curr
     else:
@@ -325,9 +327,9 @@ def pick_next_entity(cfs_rq: CfsRq, curr: SchedEntity | None) -> SchedEntity:
     if cfs_rq.skip is se:
         first = cfs_rq.first
         if se is curr:
-            second = timeline[first][2] if timeline else None
+            second = timeline[first] if timeline else None
         else:
-            second = timeline[first + 1][2] if len(timeline) > first + 1 else None
+            second = timeline[first + 1] if len(timeline) > first + 1 else None
             if second is None or (curr is not None and curr.vruntime < second.vruntime):
                 second = curr
         if second is not None and wakeup_preempt_entity(second, left) < 1:

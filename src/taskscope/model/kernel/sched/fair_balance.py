@@ -140,10 +140,10 @@ def detach_tasks(src: Rq, dst_cpu: int, imbalance: int, failed: int, idle: bool)
     tasks: list[Task] = []
     cfs = src.cfs
     # The kernel walks rq->cfs_tasks from the end: those that ran longest ago.
-    for node in list(cfs.timeline[cfs.first:])[:SCHED_NR_MIGRATE]:
+    for se in cfs.timeline[cfs.first : cfs.first + SCHED_NR_MIGRATE]:
         if cfs.nr_running <= 1 or imbalance <= 0:
             break
-        p: Task = node[2].task
+        p: Task = se.task
         if not can_migrate_task(p, src, dst_cpu, failed):
             continue
         load = p.se.load.weight

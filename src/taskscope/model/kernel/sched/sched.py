@@ -6,6 +6,7 @@ tree in C; here it is an ordered array with the same order and the same operatio
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -90,14 +91,14 @@ class SchedClass(NamedTuple):
 class CfsRq:
     """struct cfs_rq.
 
-    ``timeline`` from ``first`` on holds what waits, ordered by (vruntime, order of arrival): the order of the kernel's
+    ``timeline`` from ``first`` on holds what waits, ordered by vruntime and then by arrival: the order of the kernel's
     tree, in which equals go to the right.  Finding a place is a binary search, the leftmost is at hand, and most tasks
     that come back belong at the end; ``None`` before ``first`` is room that is given back from time to time.  The list
     is empty when nothing waits.
     """
 
     __slots__ = (
-        "curr", "first", "last", "load", "min_vruntime", "next", "nr_running", "seq", "skip", "timeline",
+        "curr", "first", "keys", "last", "load", "min_vruntime", "next", "nr_running", "skip", "timeline",
     )
 
     def __init__(self) -> None:
@@ -110,8 +111,9 @@ class CfsRq:
         self.last: SchedEntity | None = None
         self.skip: SchedEntity | None = None
         self.timeline: list[Any] = []
+        #: their vruntimes, side by side in memory, as a binary search looks at many
+        self.keys = array("q")
         self.first = 0
-        self.seq = 0
 
 
 class RtRq:
