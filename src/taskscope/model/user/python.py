@@ -265,7 +265,15 @@ class UserContext:
 
     def _start(self) -> int:
         args = self._args if self._shared else private(self._args)
-        result = self._entry(self, *args)
+        # A call with *args puts a frame on the C stack, which each switch of the task would have to move.
+        if not args:
+            result = self._entry(self)
+        elif len(args) == 1:
+            result = self._entry(self, args[0])
+        elif len(args) == 2:
+            result = self._entry(self, args[0], args[1])
+        else:
+            result = self._entry(self, *args)
         return result if isinstance(result, int) else 0
 
     def _finish(self, status: int) -> None:

@@ -24,7 +24,9 @@ STACK_END_MAGIC: Final = 0x57AC_6E9D
 NR_CACHED_STACKS: Final = 2
 MIN_THREADS: Final = 20
 MAX_THREADS: Final = 0x3FFF_FFFF            # FUTEX_TID_MASK
-SLOTS: Final = tuple(slot for slot in Task.__slots__ if slot != "__weakref__")
+SLOTS: Final = tuple(
+    slot for part in Task.__mro__ for slot in getattr(part, "__slots__", ()) if slot != "__weakref__"
+)
 # What dup_task_struct() copies: all but what it, or copy_process() up to the first step that can fail, sets in any
 # case.
 _COPIED: Final = tuple(slot for slot in SLOTS if slot not in {
@@ -32,7 +34,7 @@ _COPIED: Final = tuple(slot for slot in SLOTS if slot not in {
     "fail_nth", "kthread", "set_child_tid", "clear_child_tid", "pi_lock",
 })
 _LOAD: Final = operator.attrgetter(*_COPIED)
-_STORE: Final = tuple(vars(Task)[slot].__set__ for slot in _COPIED)
+_STORE: Final = tuple(getattr(Task, slot).__set__ for slot in _COPIED)
 
 #: bytes of the objects that fork allocates, as typical builds of the flavours have them: 32-bit, 64-bit
 _SIZES: Final = {
