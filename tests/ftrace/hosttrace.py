@@ -82,7 +82,12 @@ def _copy(top: Path, folder: Path) -> None:
         (out / "stats").write_bytes((cpu / "stats").read_bytes())
         (out / "trace_pipe_raw").write_bytes(_drain(cpu / "trace_pipe_raw"))
     (folder / "trace_clock").write_bytes((top / "trace_clock").read_bytes())
-    for name in ("saved_cmdlines", "saved_tgids", "printk_formats"):
+    names = ["saved_cmdlines", "printk_formats"]
+    # The kernel keeps the table for as long as it runs, whoever asked for it; `trace` shows it where it was asked for.
+    option = top / "options" / "record-tgid"
+    if option.exists() and option.read_text().strip() == "1":
+        names.append("saved_tgids")
+    for name in names:
         if (TRACEFS / name).exists():
             (folder / name).write_bytes((TRACEFS / name).read_bytes())
     (folder / "kallsyms").write_bytes(Path("/proc/kallsyms").read_bytes())

@@ -19,7 +19,7 @@ pytestmark = needs_recording
 def test_a_process_that_ended_just_before_ends_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reaped between the choice of the tasks and the wait for their end: there is nothing to wait for."""
     victim = subprocess.Popen(["sleep", "60"])
-    before = record._awaited
+    before = record.awaited
 
     @contextmanager
     def late(pids: Sequence[int]) -> Iterator[list[int]]:
@@ -29,7 +29,7 @@ def test_a_process_that_ended_just_before_ends_the_recording(tmp_path: Path, mon
             assert fds == []
             yield fds
 
-    monkeypatch.setattr(record, "_awaited", late)
+    monkeypatch.setattr(record, "awaited", late)
     try:
         # The seconds are for the case that it does not end by itself.
         result = Recorder(Order(output=tmp_path / "trace.dat", pids=[victim.pid], seconds=20)).run()
