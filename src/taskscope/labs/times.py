@@ -26,10 +26,10 @@ def scenario(run: Run) -> None:
         k.run(s=0.5)
     run.show(chain[:7], "who calls sched_info_arrive(), innermost first")
     run.equal(
-        "it is called on the way through context_switch(); prepare_task_switch(), sched_info_switch() and "
-        "__sched_info_switch() are inlined there",
-        chain[:3],
-        ["sched_info_arrive", "context_switch", "__schedule"],
+        "it is called on the way through context_switch()",
+        chain[:6],
+        ["sched_info_arrive", "__sched_info_switch", "sched_info_switch", "prepare_task_switch", "context_switch",
+         "__schedule"],
     )
     recording = k.recording()
     tick = k.machine.tick_nsec

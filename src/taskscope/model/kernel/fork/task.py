@@ -168,10 +168,20 @@ def setup_thread_stack(p: Task, org: Task) -> None:
         m.memory[p.stack] = ti
 
 
+def alloc_task_struct_node() -> int:
+    """Take a task_struct from the slab; its address, or 0.  Not modelled: nodes of memory."""
+    return slab.kmem_cache_alloc(machine.cur.task_struct_cachep)
+
+
+def free_task_struct(address: int) -> None:
+    """Give a task_struct back to the slab."""
+    slab.kmem_cache_free(machine.cur.task_struct_cachep, address)
+
+
 def dup_task_struct(orig: Task) -> Task | None:
     """Copy the task_struct and give it a stack; None where memory is short."""
     m = machine.cur
-    address = slab.kmem_cache_alloc(m.task_struct_cachep)
+    address = alloc_task_struct_node()
     if not address:
         return None
     tsk = Task()
@@ -182,7 +192,7 @@ def dup_task_struct(orig: Task) -> Task | None:
     tsk.stack_vm_area = None
     stack = alloc_thread_stack_node(tsk)
     if not stack:
-        slab.kmem_cache_free(m.task_struct_cachep, address)
+        free_task_struct(address)
         return None
     tsk.stack = stack
     tsk.stack_refcount = 1
@@ -216,7 +226,7 @@ def free_task(tsk: Task) -> None:
         tsk.stack = 0
     # Not modelled: rt_mutex_debug_task_free(), ftrace_graph_exit_task(), arch_release_task_struct().
     del m.memory[tsk.address]
-    slab.kmem_cache_free(m.task_struct_cachep, tsk.address)
+    free_task_struct(tsk.address)
 
 
 def put_task_stack(tsk: Task) -> None:

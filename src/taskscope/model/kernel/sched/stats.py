@@ -1,7 +1,7 @@
 """sched_info: how often and how late tasks get their CPU: kernel/sched/stats.h, v4.19.
 
-context_switch() calls `sched_info_depart` and `sched_info_arrive` (sched_info_switch()).  ``run_delay`` is the time
-on a runqueue without running, ``pcount`` the number of arrivals on a CPU: /proc/PID/schedstat.
+prepare_task_switch() calls `sched_info_switch`, and that `sched_info_depart` and `sched_info_arrive`.  ``run_delay``
+is the time on a runqueue without running, ``pcount`` the number of arrivals on a CPU: /proc/PID/schedstat.
 
 Not modelled: the runqueue's sums of these; schedstats (sched_stat_wait and so on), which kernels have off unless asked.
 """
@@ -41,3 +41,17 @@ def sched_info_depart(rq: Rq, t: Task) -> None:
     """Account that the task leaves the CPU; if it is still runnable its wait begins."""
     if not t.state and not t.sched_info.last_queued:        # sched_info_queued()
         t.sched_info.last_queued = rq.clock
+
+
+def __sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:
+    """Account a switch to both tasks; prev or next might be the idle task, whose waits nobody counts."""
+    idle = rq.idle
+    if prev is not idle:
+        sched_info_depart(rq, prev)
+    if next is not idle:
+        sched_info_arrive(rq, next)
+
+
+def sched_info_switch(rq: Rq, prev: Task, next: Task) -> None:
+    """Account a switch.  Not modelled: sched_info_on(), that nobody may want the account."""
+    __sched_info_switch(rq, prev, next)

@@ -93,20 +93,23 @@ def balance_callback(rq: Rq) -> None:
         rt.push_rt_tasks(rq)
 
 
+def prepare_task_switch(rq: Rq, prev: Task, next: Task) -> None:
+    """Account the switch and mark the next task as running, before its stack is taken.
+
+    Context: rq.lock held, irqs off.
+    """
+    stats.sched_info_switch(rq, prev, next)
+    # Not modelled: perf_event_task_sched_out(), rseq_preempt(), preempt notifiers.
+    next.on_cpu = 1                                         # prepare_task()
+
+
 def context_switch(rq: Rq, prev: Task, next: Task) -> Rq:
     """Switch to the new memory and the new stack; return on this stack when prev runs again.
 
     Context: rq.lock held, irqs off.
     """
     m = machine.cur
-    # prepare_task_switch(): sched_info_switch(); prev or next might be the idle task, whose waits nobody counts.
-    # Not modelled: perf_event_task_sched_out(), rseq_preempt(), preempt notifiers.
-    idle = rq.idle
-    if prev is not idle:
-        stats.sched_info_depart(rq, prev)
-    if next is not idle:
-        stats.sched_info_arrive(rq, next)
-    next.on_cpu = 1                                         # prepare_task()
+    prepare_task_switch(rq, prev, next)
     if next.mm is None:
         # A kernel thread borrows the address space of the task before it, lazily.
         next.active_mm = oldmm = prev.active_mm
