@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from truth_strategies import PROGRAMS, STEP_LISTS
 
@@ -69,19 +70,62 @@ def test_tokens_are_sent_once_and_awaited_once(program: Program) -> None:
 @given(PROGRAMS)
 def test_the_order_of_serial_numbers_is_right_for_the_reference(program: Program) -> None:
     """Played one operation after the other, a program gives on the reference what it is said to give."""
+    played(program)
+
+
+#: the second child kills its parent, which sleeps in vfork(); a parent is stopped after its vfork() child has exited
+KILLED_IN_VFORK = [
+    (190, 434, 171, 817, 0), (38, 31, 149, 297, 236), (108, 213, 702, 1023, 363), (260, 341, 640, 313, 377),
+    (312, 930, 446, 133, 256), (358, 239, 56, 221, 172), (839, 403, 570, 127, 35), (194, 113, 32, 762, 966),
+    (185, 445, 607, 217, 254), (1, 257, 997, 511, 396), (181, 210, 3, 727, 242), (256, 1022, 512, 1, 290),
+    (256, 91, 99, 577, 732), (600, 595, 72, 211, 417), (363, 46, 516, 314, 200), (416, 256, 791, 373, 97),
+    (0, 442, 271, 359, 217), (117, 68, 283, 436, 1023), (62, 748, 681, 217, 600), (226, 517, 255, 352, 184),
+    (779, 256, 196, 331, 442), (990, 497, 269, 13, 694), (157, 307, 554, 123, 239), (743, 404, 188, 117, 73),
+    (354, 517, 929, 128, 200),
+]
+STOPPED_AFTER_VFORK = [
+    (668, 54, 398, 123, 349), (201, 682, 578, 964, 887), (165, 249, 145, 347, 33), (103, 259, 110, 600, 813),
+    (238, 581, 252, 211, 1023), (200, 540, 174, 199, 216), (513, 433, 31, 421, 245), (905, 148, 477, 397, 63),
+    (5, 333, 908, 326, 382),
+]
+
+
+@pytest.mark.parametrize("steps", [KILLED_IN_VFORK, STOPPED_AFTER_VFORK], ids=["killed", "stopped"])
+def test_who_sleeps_in_vfork_can_be_killed_and_goes_on_afterwards(steps: list[build.Step]) -> None:
+    """A birth by vfork() returns when its child has ended or execed, and never if the parent was killed meanwhile."""
+    played(build.build(steps))
+
+
+def played(program: Program) -> None:
+    """Play a program on the reference in the order of its serial numbers, and compare."""
     world = World()
+    asleep: dict[int, int] = {}         # in vfork(): child -> parent
     for actor, item in program.ordered():
         if item[0] < 0:
             continue
         world = world.copy()
         procs = world.procs
-        if item[1] == "waitid" and program.expected[item[0]] == "ECHILD" and item[2] == 1:
+        expected = program.expected[item[0]]
+        if item[1] == "waitid" and expected == "ECHILD" and item[2] == 1:
             number = int(str(item[3])[1:]) if str(item[3]).startswith("@") else 0
             if number and procs[number].state == "ghost":
                 continue                # the parent waits until it has gone by itself
         effect = world.apply(actor, item)
+        if item[1] == "fork" and int(item[3]) & CloneFlag.CLONE_VFORK:
+            asleep[int(item[2])] = actor
+            if expected is None:
+                continue                # looked at when the parent is killed
+        for child, parent in list(asleep.items()):
+            if procs[parent].state in ("zombie", "ghost"):
+                born = [x for x in program.scripts[parent] if x[1] == "fork" and x[2] == child]
+                assert program.expected[born[0][0]] is None, program.text()
+                del asleep[child]
+            elif procs[child].state not in ("run", "stopped") or procs[child].execed:
+                procs[parent].waiting = False
+                del asleep[child]
         if effect.result is not None and procs[actor].state == "run":
-            assert effect.result == program.expected[item[0]], program.text()
+            assert effect.result == expected, program.text()
+    assert not asleep, program.text()
 
 
 @settings(max_examples=50, deadline=None)
