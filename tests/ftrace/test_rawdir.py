@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from taskscope.errors import TraceError
 from taskscope.ftrace.dat import read_dat
-from taskscope.ftrace.rawdir import read_rawdir, split_formats
+from taskscope.ftrace.formats import split_formats
+from taskscope.ftrace.rawdir import read_rawdir
 from taskscope.ftrace.recorded import Recorded
 from taskscope.ftrace.systems import UNKNOWN, system_of
 

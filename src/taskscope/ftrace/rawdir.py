@@ -23,13 +23,13 @@ from taskscope.errors import PermissionRefusedError, TraceError
 from taskscope.ftrace.blob import Blob, os_error
 from taskscope.ftrace.cpudata import PAGE_MAX, PAGE_MIN, refuse_too_large
 from taskscope.ftrace.dat import note_clocks
+from taskscope.ftrace.formats import split_formats
 from taskscope.ftrace.pages import MISSED_STORED, PageLayout, parse_header_page
 from taskscope.ftrace.reader import Notes, show
 from taskscope.ftrace.recorded import Buffer, CpuPages, Recorded
 from taskscope.ftrace.saved import parse_clock, parse_cmdlines, parse_stats, parse_tgids
 from taskscope.ftrace.sections import EVENTS_MAX, FORMAT_MAX, TEXT_MAX, Formats
 from taskscope.ftrace.spool import RESERVED, SpoolInfo, is_running, read_info
-from taskscope.ftrace.systems import system_of
 
 _FLAT = re.compile(r"cpu(\d{1,5})\.raw")
 _CPU = re.compile(r"cpu(\d{1,5})")
@@ -305,38 +305,6 @@ def _formats(top: Path, notes: Notes) -> Formats:
     except OSError as e:
         notes.add(f"{os_error(e, str(events))}: event formats are missing")
     return formats
-
-
-def split_formats(text: bytes) -> Formats:
-    """Split a file that holds many format files, one after the other.
-
-    The system of each is read from what stands before it, where something does (``system: sched``, or a path
-    ``events/sched/sched_switch/format``), and told by its name elsewhere.
-    """
-    starts = [m.start() for m in re.finditer(rb"^name: ", text, re.MULTILINE)]
-    formats: Formats = []
-    if not starts:
-        return formats
-    before = text[:starts[0]]
-    stated: bytes | None = None
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-        one = text[start:end]
-        m = re.search(rb"^print fmt:.*\n?", one, re.MULTILINE)
-        one, behind = (one[:m.end()], one[m.end():]) if m else (one, b"")
-        # `system:` holds until the next; a path is that of one file.
-        stated = _last(rb"^system: *(\S+)", before) or stated
-        system = _last(rb"([\w.-]+)/[\w.-]+/format\b", before) or stated
-        name = one[6:one.find(b"\n")].strip()
-        formats.append((show(system) if system else system_of(show(name)), one))
-        before = behind
-        if len(formats) >= EVENTS_MAX:
-            break
-    return formats
-
-
-def _last(pattern: bytes, text: bytes) -> bytes | None:
-    found = re.findall(pattern, text, re.MULTILINE)
-    return found[-1] if found else None
 
 
 # ---- layout of the pages ---------------------------------------------------------------------------------

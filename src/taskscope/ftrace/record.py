@@ -205,7 +205,7 @@ class Recorder:
             page_size=page_size(instance, header), long_size=int(m[1]) if m else 8,
             cpu_count=max(instance.cpus(), default=0) + 1,
             uname=f"{uname.sysname} {uname.nodename} {uname.release} {uname.machine}",
-            trace_id=secrets.randbits(63), stacks=_with_stacks(order, chosen, probes),
+            trace_id=secrets.randbits(63), stacks=[] if order.stacks == "all" else probes.with_stacks(chosen),
             tasks=list(self._tids), children=bool(order.command) or order.children,
             outside=str(self._outside.path) if self._outside is not None else "", command=list(order.command),
             arguments=list(order.arguments),
@@ -407,13 +407,3 @@ class Recorder:
         if not instance.remove():
             self.say(f"the kernel does not let go of the tracing instance {instance.name}; the next recording "
                      "removes it")
-
-
-def _with_stacks(order: Order, chosen: Chosen, probes: Probes) -> list[str]:
-    """Return the events that may have a stack; none stands for all."""
-    if order.stacks == "all":
-        return []
-    events = {e for e, command in chosen.triggers if command.startswith("stacktrace")}
-    if probes.function_stacks:
-        events.add("ftrace/function")
-    return sorted(events)

@@ -140,7 +140,7 @@ def write(folder: Path, info: SpoolInfo, output: Path, result: Result, signals: 
 
 def _dat(folder: Path, info: SpoolInfo, counted: Counted) -> DatFile:
     from taskscope.ftrace.datwrite import DatBuffer, DatFile
-    from taskscope.ftrace.rawdir import split_formats
+    from taskscope.ftrace.formats import split_formats
     from taskscope.ftrace.record_pages import big_endian
 
     def text(name: str) -> bytes:

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from taskscope.ftrace.formats import split_formats
 from taskscope.ftrace.pages import MISSED_EVENTS, TYPE_PADDING, PageLayout, PageWalker, Walked, parse_header_page
-from taskscope.ftrace.rawdir import split_formats
 from taskscope.ftrace.record_outside import IRQ, Kinds, Ours, Rows, births, ours_of, rows_of
 from taskscope.ftrace.record_splice import Spliced, splice
 from taskscope.ftrace.recorded import Buffer

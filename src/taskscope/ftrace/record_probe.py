@@ -190,6 +190,13 @@ class Probes:
         """Return the events of the probes (``group/event``)."""
         return [f"{self._group}/{event}" for event in self._made]
 
+    def with_stacks(self, chosen: Chosen) -> list[str]:
+        """Return the events that may have a stack, by a trigger or as functions."""
+        events = {e for e, command in chosen.triggers if command.startswith("stacktrace")}
+        if self.function_stacks:
+            events.add("ftrace/function")
+        return sorted(events)
+
     def names(self) -> list[str]:
         """Return the names of what was made, for whoever has to remove it."""
         return self.events()
