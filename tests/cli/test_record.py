@@ -259,7 +259,8 @@ def test_a_signal_ends_it_with_a_file(tmp_path: Path, number: signal.Signals) ->
     recorder.send_signal(number)
     told = finish(recorder)
     assert told.code == -number
-    assert [row["exit"]["signal"] for row in lives(tmp_path / "trace.dat") if row["comm"] == "sleep" and row["exit"]] == [number]
+    ended = [row for row in lives(tmp_path / "trace.dat") if row["comm"] == "sleep" and row["exit"]]
+    assert [row["exit"]["signal"] for row in ended] == [number]
     assert [p.name for p in tmp_path.iterdir()] == ["trace.dat"]
 
 
