@@ -20,6 +20,7 @@ import taskscope.model.kernel.printk as printk_
 import taskscope.model.kernel.rcu.tree as rcu
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.deliver as signal_deliver
+import taskscope.model.kernel.signal.notify as signal_notify
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.time.itimer as itimer
 from taskscope.model import costs, machine
@@ -173,7 +174,7 @@ def release_task(p: Task) -> None:
         if leader is not p and thread_group_empty(leader) and leader.exit_state == EXIT_ZOMBIE:
             # If we were the last child thread and the leader has exited already, and the leader's parent ignores
             # SIGCHLD, then we are the one who should release the leader.
-            zap_leader = signal_send.do_notify_parent(leader, leader.exit_signal)
+            zap_leader = signal_notify.do_notify_parent(leader, leader.exit_signal)
             if zap_leader:
                 set_exit_state(leader, EXIT_DEAD)
         write_unlock_irq(m.tasklist_lock)
@@ -336,7 +337,7 @@ def reparent_leader(father: Task, p: Task, dead: ListHead) -> None:
     p.exit_signal = SIGCHLD
     # If it has exited notify the new parent about this child's death.
     if (not p.ptrace and p.exit_state == EXIT_ZOMBIE and thread_group_empty(p)
-            and signal_send.do_notify_parent(p, p.exit_signal)):
+            and signal_notify.do_notify_parent(p, p.exit_signal)):
         set_exit_state(p, EXIT_DEAD)
         list_add(p.ptrace_entry, dead)
     kill_orphaned_pgrp(p, father)
@@ -375,7 +376,7 @@ def exit_notify(tsk: Task, group_dead: bool) -> None:
     if group_dead:
         kill_orphaned_pgrp(tsk.group_leader, None)
     if thread_group_leader(tsk):
-        autoreap = thread_group_empty(tsk) and signal_send.do_notify_parent(tsk, tsk.exit_signal)
+        autoreap = thread_group_empty(tsk) and signal_notify.do_notify_parent(tsk, tsk.exit_signal)
     else:
         autoreap = True
     # The parent was woken above and looks only when tasklist_lock is free: it must find the zombie then.

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import taskscope.model.kernel.exit as exit_
 import taskscope.model.kernel.sched.core as sched_core
+import taskscope.model.kernel.signal.notify as notify_
 import taskscope.model.kernel.signal.send as send
 import taskscope.model.kernel.time.itimer as itimer
 from taskscope.model import machine
@@ -172,7 +173,7 @@ def do_signal_stop(signr: int) -> bool:
     spin_unlock_irq(sighand.siglock)
     if notify:
         read_lock(m.tasklist_lock)
-        send.do_notify_parent_cldstop(current, False, notify)
+        notify_.do_notify_parent_cldstop(current, False, notify)
         read_unlock(m.tasklist_lock)
     # Now we don't run again until woken by SIGCONT or SIGKILL
     sched_core.schedule()
@@ -203,7 +204,7 @@ def get_signal(ksig: Ksignal) -> bool:  # noqa: RET503  do_group_exit() never re
                 # Notify the parent that we're continuing.  This event is always per-process and doesn't make whole
                 # lot of sense for ptracers, who shouldn't consume the state via wait(2) either.
                 read_lock(m.tasklist_lock)
-                send.do_notify_parent_cldstop(current, False, why)
+                notify_.do_notify_parent_cldstop(current, False, why)
                 read_unlock(m.tasklist_lock)
                 relock = True
                 continue
@@ -335,7 +336,7 @@ def exit_signals(tsk: Task) -> None:
     # If group stop has completed, deliver the notification.
     if group_stop:
         read_lock(m.tasklist_lock)
-        send.do_notify_parent_cldstop(tsk, False, group_stop)
+        notify_.do_notify_parent_cldstop(tsk, False, group_stop)
         read_unlock(m.tasklist_lock)
 
 

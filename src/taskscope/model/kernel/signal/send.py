@@ -1,4 +1,4 @@
-"""Sending signals, and telling the parent: the first half of kernel/signal.c, v4.19.
+"""Sending signals: the first half of kernel/signal.c, v4.19.
 
 __send_signal() decides whether the signal is ignored, queues it, and lets complete_signal() choose the thread that is
 to take it: that thread is woken, and finds TIF_SIGPENDING on its way to user space (`deliver`).  A signal that is
@@ -12,7 +12,6 @@ from errno import EAGAIN, EINVAL, EPERM, ESRCH
 from typing import Any, Final
 
 import taskscope.model.kernel.cred as cred
-import taskscope.model.kernel.exit as exit_
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.lib.fault_inject as fault_inject
@@ -35,8 +34,6 @@ from taskscope.model.include.linux.sched_signal import (
     JOBCTL_STOP_PENDING,
     JOBCTL_STOP_SIGMASK,
     RLIMIT_SIGPENDING,
-    SA_NOCLDSTOP,
-    SA_NOCLDWAIT,
     SEND_SIG_FORCED,
     SEND_SIG_NOINFO,
     SEND_SIG_PRIV,
@@ -70,7 +67,6 @@ from taskscope.model.include.linux.spinlock import (
     spin_unlock_irqrestore,
 )
 from taskscope.model.include.linux.thread_info import signal_pending
-from taskscope.model.include.linux.wait import wake_up_all
 from taskscope.model.include.trace.events.signal import trace_signal_generate
 
 SIGKILL: Final = 9
@@ -89,7 +85,6 @@ TRACE_SIGNAL_LOSE_INFO: Final = 4
 _SIGKILL_BIT: Final = 1 << (SIGKILL - 1)
 _SIGCONT_BIT: Final = 1 << (SIGCONT - 1)
 # Clock ticks as user space counts them (USER_HZ).
-_NSEC_PER_CLOCK_T: Final = 10_000_000
 
 
 class MultiprocessSignals:
@@ -642,92 +637,3 @@ def kill_something_info(sig: int, info: Any, pid: int) -> int:
         ret = retval if count else -ESRCH
     read_unlock(m.tasklist_lock)
     return ret
-
-
-# ---- telling the parent ---------------------------------------------------------------------------------
-
-def nsec_to_clock_t(ns: int) -> int:
-    """Convert to clock ticks of user space."""
-    return ns // _NSEC_PER_CLOCK_T
-
-
-def do_notify_parent(tsk: Task, sig: int) -> bool:
-    """Send the parent the exit signal of a child and wake it if it waits; True if nobody will reap the child.
-
-    Context: tasklist_lock held for writing.
-    """
-    assert sig != -1, "a thread that is not the leader has no exit signal"
-    assert not tsk.state & (__TASK_STOPPED | __TASK_TRACED), "a stopped task dies"
-    assert tsk.ptrace or (tsk.group_leader is tsk and thread_group_empty(tsk)), "threads are left"
-    if tsk.thread_pid is not None and tsk.thread_pid.wait_pidfd is not None:
-        do_notify_pidfd(tsk)
-    if sig != SIGCHLD and tsk.parent_exec_id != tsk.parent.self_exec_id:
-        # This is only possible if parent == real_parent.  Check if it has changed security domain.
-        sig = SIGCHLD
-    info = Siginfo(sig, 0, pid_.task_pid_vnr(tsk), tsk.cred.uid)
-    utime, stime = tsk.utime, tsk.stime
-    info.si_utime = nsec_to_clock_t(utime + tsk.signal.utime)
-    info.si_stime = nsec_to_clock_t(stime + tsk.signal.stime)
-    info.si_status = tsk.exit_code & 0x7F
-    if tsk.exit_code & 0x80:
-        info.si_code = exit_.CLD_DUMPED
-    elif tsk.exit_code & 0x7F:
-        info.si_code = exit_.CLD_KILLED
-    else:
-        info.si_code = exit_.CLD_EXITED
-        info.si_status = tsk.exit_code >> 8
-    autoreap = False
-    psig = tsk.parent.sighand
-    assert psig is not None, "the parent has been released before its child"
-    flags = spin_lock_irqsave(psig.siglock)
-    action = psig.action[SIGCHLD - 1]
-    if not tsk.ptrace and sig == SIGCHLD and (action.sa_handler == SIG_IGN or action.sa_flags & SA_NOCLDWAIT):
-        # We are exiting and our parent doesn't care.  POSIX.1 defines special semantics for setting SIGCHLD to SIG_IGN
-        # or setting the SA_NOCLDWAIT flag: we should be reaped automatically and not left for our parent's wait4 call.
-        # Rather than having the parent do it as a magic kind of signal handler, we just set this to tell do_exit that
-        # we can be cleaned up without becoming a zombie.
-        autoreap = True
-        if action.sa_handler == SIG_IGN:
-            sig = 0
-    if sig:
-        send_signal(sig, info, tsk.parent, PIDTYPE_TGID)
-    exit_.__wake_up_parent(tsk, tsk.parent)
-    spin_unlock_irqrestore(psig.siglock, flags)
-    return autoreap
-
-
-def do_notify_pidfd(task: Task) -> None:
-    """Wake those who poll a pidfd (v5.2)."""
-    assert task.thread_pid is not None
-    wake_up_all(task.thread_pid.wait_pidfd)
-
-
-def do_notify_parent_cldstop(tsk: Task, for_ptracer: bool, why: int) -> None:
-    """Tell the parent that the process has stopped or continued.
-
-    Context: tasklist_lock held for reading.
-    """
-    if for_ptracer:
-        parent = tsk.parent
-    else:
-        tsk = tsk.group_leader
-        parent = tsk.real_parent
-    info = Siginfo(SIGCHLD, why, pid_.task_pid_vnr(tsk), tsk.cred.uid)
-    utime, stime = tsk.utime, tsk.stime
-    info.si_utime = nsec_to_clock_t(utime)
-    info.si_stime = nsec_to_clock_t(stime)
-    if why == exit_.CLD_CONTINUED:
-        info.si_status = SIGCONT
-    elif why == exit_.CLD_STOPPED:
-        info.si_status = tsk.signal.group_exit_code & 0x7F
-    else:
-        info.si_status = tsk.exit_code & 0x7F
-    sighand = parent.sighand
-    assert sighand is not None
-    flags = spin_lock_irqsave(sighand.siglock)
-    action = sighand.action[SIGCHLD - 1]
-    if action.sa_handler != SIG_IGN and not action.sa_flags & SA_NOCLDSTOP:
-        send_signal(SIGCHLD, info, parent, PIDTYPE_TGID)
-    # Even if SIGCHLD is not generated, we must wake up wait4 calls.
-    exit_.__wake_up_parent(tsk, parent)
-    spin_unlock_irqrestore(sighand.siglock, flags)
