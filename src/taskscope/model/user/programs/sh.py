@@ -14,11 +14,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from taskscope.abi.signal import signal_name
-from taskscope.model.user.libc import SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, Sys
+from taskscope.model.user.libc import SIG_BLOCK, SIG_IGN, SIG_SETMASK, Sys
+from taskscope.model.user.programs import sh_child
 from taskscope.model.user.programs import sh_parse as p
 
 SIGINT, SIGQUIT, SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT = 2, 3, 17, 20, 21, 22, 18
-_JOB_SIGNALS = (SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU)
+JOB_SIGNALS = (SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU)
 _SA_RESTART = 0x10000000
 #: what glibc's strsignal() calls them
 _SIGNAL_TEXTS: Final = MappingProxyType(
@@ -76,7 +77,7 @@ class State:
     xtrace: bool = False
 
 
-class _Exit(Exception):  # noqa: N818
+class Exit(Exception):  # noqa: N818
     """The exit builtin."""
 
     def __init__(self, status: int) -> None:
@@ -142,7 +143,7 @@ class Shell:
         except p.ShellSyntaxError as error:
             self.complain(str(error))
             self.state.status = 2
-        except _Exit as stop:
+        except Exit as stop:
             self.state.status = stop.status
         except _LoopControl:
             pass
@@ -175,7 +176,7 @@ class Shell:
             pending = ""
             try:
                 self.lines(tree)
-            except _Exit as stop:
+            except Exit as stop:
                 return stop.status
             except _LoopControl:
                 pass
@@ -209,7 +210,7 @@ class Shell:
     def start_job_control(self) -> None:
         """Become a process group of one's own with the terminal, deaf to what the terminal sends."""
         sys = self.sys
-        for sig in _JOB_SIGNALS:
+        for sig in JOB_SIGNALS:
             sys.sigaction(sig, SIG_IGN)
         sys.sigaction(SIGCHLD, self.on_sigchld, _SA_RESTART)
         if sys.getpgrp() != self.state.pid:
@@ -311,7 +312,7 @@ class Shell:
                 self.state.status = self.pipeline(pipeline, item.text)
                 tested = pipeline.negated or pipeline is not item.parts[-1][1]
             if self.state.errexit and self.state.status and not tested:
-                raise _Exit(self.state.status)
+                raise Exit(self.state.status)
 
     def background(self, item: p.AndOr) -> None:
         """Start a list and go on."""
@@ -445,7 +446,7 @@ class Shell:
         before = sys.sigprocmask(SIG_BLOCK, 1 << (SIGCHLD - 1)) if state.interactive else 0
         for n, command in enumerate(commands):
             read_end, write_end = sys.pipe() if n + 1 < len(commands) else (-1, -1)
-            pid = sys.clone(child, state, command, job.pgid, background, source, write_end, read_end, before)
+            pid = sys.clone(sh_child.child, state, command, job.pgid, background, source, write_end, read_end, before)
             job.pgid = job.pgid or pid
             job.pids.append(pid)
             if state.interactive:
@@ -543,7 +544,7 @@ class Shell:
         sys = self.sys
         read_end, write_end = sys.pipe()
         job = Job(0, 0, [], text)
-        job.pids.append(sys.clone(substituted, self.state, text, read_end, write_end))
+        job.pids.append(sys.clone(sh_child.substituted, self.state, text, read_end, write_end))
         self.state.jobs.append(job)
         sys.close(write_end)
         output = sys.read_all(read_end).decode(errors="replace")
@@ -617,93 +618,3 @@ class Shell:
             return [pattern]
         found = sorted(n for n in names if fnmatchcase(n, last) and (last.startswith(".") or not n.startswith(".")))
         return [folder + slash + n for n in found] or [pattern]
-
-
-def child(
-    sys: Sys,
-    state: State,
-    command: p.Command,
-    pgid: int,
-    background: bool,
-    source: int,
-    sink: int,
-    other: int,
-    mask: int,
-) -> int:
-    """Be the child that runs one command of a pipeline."""
-    shell = Shell(sys, state)
-    if state.interactive:
-        sys.setpgid(0, pgid)
-        if not background:
-            sys.tcsetpgrp(0, pgid or sys.getpid())
-        for sig in (*_JOB_SIGNALS, SIGCHLD):
-            sys.sigaction(sig, SIG_DFL)
-        sys.sigprocmask(SIG_SETMASK, mask)
-    elif background:
-        # Without job control a background command does not hear ^C and ^\, nor read what the shell reads.
-        sys.sigaction(SIGINT, SIG_IGN)
-        sys.sigaction(SIGQUIT, SIG_IGN)
-        if source < 0:
-            source = sys.open("/dev/null", os.O_RDONLY)
-    state.interactive, state.subshell = False, True
-    state.jobs = []
-    for fd, target in ((source, 0), (sink, 1)):
-        if fd >= 0:
-            sys.dup2(fd, target)
-            sys.close(fd)
-    if other >= 0:
-        sys.close(other)
-    try:
-        if isinstance(command, p.Simple):
-            return in_child(shell, command)
-        if isinstance(command, p.Group) and command.subshell:
-            if shell.redirect(command.redirects, False) is None:
-                return 1
-            shell.lines(command.body)
-            return state.status
-        return shell.command(command, "")
-    except _Exit as stop:
-        return stop.status
-
-
-def in_child(shell: Shell, command: p.Simple) -> int:
-    """Become the program of a simple command."""
-    from taskscope.model.user.programs.sh_builtins import BUILTINS
-
-    state = shell.state
-    words = [w for word in command.words for w in shell.expand(word)]
-    if not words or words[0] in BUILTINS:
-        return shell.simple(command, command.text)
-    if shell.redirect(command.redirects, False) is None:
-        return 1
-    for name, value in command.assigns:
-        state.variables[name] = shell.expand_one(value)
-        state.exported.add(name)
-    return execute(shell, words)
-
-
-def execute(shell: Shell, words: list[str]) -> int:
-    """Exec a program, looking for it in PATH; return the status if that fails."""
-    sys, state = shell.sys, shell.state
-    sys.environ = {name: state.variables[name] for name in state.exported if name in state.variables}
-    try:
-        sys.execvp(words[0], words)
-    except OSError as error:
-        if error.errno == 8:  # ENOEXEC: a script without #!
-            sys.execve("/bin/bash", ["bash", words[0], *words[1:]])
-        if error.errno == 2 and "/" not in words[0]:
-            shell.complain(f"{words[0]}: command not found")
-            return 127
-        shell.complain(f"{words[0]}: {error.strerror}")
-        return 127 if error.errno == 2 else 126
-
-
-def substituted(sys: Sys, state: State, text: str, read_end: int, write_end: int) -> int:
-    """Be the child of $(…)."""
-    state.interactive, state.subshell, state.jobs = False, True, []
-    for sig in (*_JOB_SIGNALS, SIGCHLD):
-        sys.sigaction(sig, SIG_DFL)
-    sys.close(read_end)
-    sys.dup2(write_end, 1)
-    sys.close(write_end)
-    return Shell(sys, state).run_text(text)

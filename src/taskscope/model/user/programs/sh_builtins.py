@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from taskscope.abi.signal import signal_name, signal_number
-from taskscope.model.user.programs.sh import Shell, _Exit, _LoopControl, execute
+from taskscope.model.user.programs.sh import Exit, Shell, _LoopControl
+from taskscope.model.user.programs.sh_child import execute
 
 
 def true(shell: Shell, words: list[str]) -> int:
@@ -83,7 +84,7 @@ def pwd(shell: Shell, words: list[str]) -> int:
 
 def exit_(shell: Shell, words: list[str]) -> int:
     """``exit [STATUS]``."""
-    raise _Exit(int(words[1]) & 255 if len(words) > 1 and words[1].lstrip("-").isdigit() else shell.state.status)
+    raise Exit(int(words[1]) & 255 if len(words) > 1 and words[1].lstrip("-").isdigit() else shell.state.status)
 
 
 def break_(shell: Shell, words: list[str]) -> int:
@@ -224,7 +225,7 @@ def exec_(shell: Shell, words: list[str]) -> int:
     """``exec [COMMAND…]``."""
     if len(words) == 1:
         return 0
-    raise _Exit(execute(shell, words[1:]))
+    raise Exit(execute(shell, words[1:]))
 
 
 def read(shell: Shell, words: list[str]) -> int:
