@@ -7,7 +7,7 @@ short way through `trace_event_buffer_commit`; filters, triggers and strings tak
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from taskscope.abi.preempt import HARDIRQ_MASK, NMI_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET
@@ -336,17 +336,19 @@ def event_file_set_flag(file: TraceEventFile, flag: int, on: bool) -> None:
 # ---- what follows tasks through their lives --------------------------------------------------------------
 
 
+def follow(cur: Machine, tr: TraceArray, name: str, probe: Callable[..., None], enable: bool) -> None:
+    """Register a probe of a trace array at a tracepoint, or take it off, whichever is not done yet."""
+    there = any(p is probe and data is tr for p, data in getattr(cur.tp, name))
+    if enable and not there:
+        tracepoint_probe_register(cur.tp, name, probe, tr)
+    elif there and not enable:
+        tracepoint_probe_unregister(cur.tp, name, probe, tr)
+
+
 def trace_event_follow_fork(cur: Machine, tr: TraceArray, enable: bool) -> None:
     """Let children of the tasks in set_event_pid be recorded too, and forget those that go (option event-fork)."""
-    for name, probe in (
-        ("sched_process_fork", event_filter_pid_sched_process_fork),
-        ("sched_process_free", event_filter_pid_sched_process_exit),
-    ):
-        there = any(p is probe and data is tr for p, data in getattr(cur.tp, name))
-        if enable and not there:
-            tracepoint_probe_register(cur.tp, name, probe, tr)
-        elif there and not enable:
-            tracepoint_probe_unregister(cur.tp, name, probe, tr)
+    follow(cur, tr, "sched_process_fork", event_filter_pid_sched_process_fork, enable)
+    follow(cur, tr, "sched_process_free", event_filter_pid_sched_process_exit, enable)
 
 
 def event_filter_pid_sched_process_fork(tr: TraceArray, parent: Task, child: Task) -> None:
@@ -363,15 +365,8 @@ def event_filter_pid_sched_process_exit(tr: TraceArray, task: Task) -> None:
 
 def ftrace_pid_follow_fork(cur: Machine, tr: TraceArray, enable: bool) -> None:
     """Trace the functions of children too where set_ftrace_pid names the parent (option function-fork)."""
-    for name, probe in (
-        ("sched_process_fork", ftrace_pid_follow_sched_process_fork),
-        ("sched_process_free", ftrace_pid_follow_sched_process_exit),
-    ):
-        there = any(p is probe and data is tr for p, data in getattr(cur.tp, name))
-        if enable and not there:
-            tracepoint_probe_register(cur.tp, name, probe, tr)
-        elif there and not enable:
-            tracepoint_probe_unregister(cur.tp, name, probe, tr)
+    follow(cur, tr, "sched_process_fork", ftrace_pid_follow_sched_process_fork, enable)
+    follow(cur, tr, "sched_process_free", ftrace_pid_follow_sched_process_exit, enable)
 
 
 def ftrace_pid_follow_sched_process_fork(tr: TraceArray, parent: Task, child: Task) -> None:

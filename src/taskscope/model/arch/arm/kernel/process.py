@@ -17,6 +17,7 @@ import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.user.python as python
 from taskscope.model import machine
 from taskscope.model.include.linux.sched import PF_KTHREAD, Task
+from taskscope.model.include.uapi.linux.sched import CLONE_SETTLS
 
 SIZEOF_PT_REGS: Final = 72              # r0-r15, cpsr, orig_r0
 #: bytes of thread_info: the word behind it is the last that the stack may use
@@ -84,7 +85,7 @@ def copy_thread(clone_flags: int, stack_start: Any, stk_sz: Any, p: Task, tls: A
         p.journal = None
     else:
         python.copy_user(p, stack_start)
-    if clone_flags & 0x0008_0000:           # CLONE_SETTLS
+    if clone_flags & CLONE_SETTLS:
         p.thread_info.tp_value = (tls, 0)
     p.stack_greenlet = m.new_stack(entry_common.ret_from_fork)
     return 0

@@ -15,6 +15,7 @@ import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.user.python as python
 from taskscope.model import machine
 from taskscope.model.include.linux.sched import PF_KTHREAD, Task
+from taskscope.model.include.uapi.linux.sched import CLONE_SETTLS
 
 SIZEOF_PT_REGS: Final = 168
 SIZEOF_THREAD_INFO: Final = 24
@@ -71,7 +72,7 @@ def copy_thread(clone_flags: int, sp: Any, arg: Any, p: Task, tls: Any) -> int:
         p.journal = None
     else:
         python.copy_user(p, sp)
-    if clone_flags & 0x0008_0000:       # CLONE_SETTLS: do_arch_prctl_64(ARCH_SET_FS)
+    if clone_flags & CLONE_SETTLS:      # do_arch_prctl_64(ARCH_SET_FS)
         p.thread_info.tp_value = (tls, 0)
     p.stack_greenlet = m.new_stack(common.ret_from_fork)
     return 0
