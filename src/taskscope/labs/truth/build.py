@@ -14,12 +14,12 @@ from typing import Final
 from taskscope.abi.sched import CloneFlag
 from taskscope.labs.truth.fences import ACTORS, TOKENS, Builder
 from taskscope.labs.truth.program import Item, Program
-from taskscope.labs.truth.shadow import (
+from taskscope.labs.truth.shadow import World
+from taskscope.labs.truth.shadow_ids import (
     PR_GET_CHILD_SUBREAPER,
     PR_GET_PDEATHSIG,
     PR_SET_CHILD_SUBREAPER,
     PR_SET_PDEATHSIG,
-    World,
 )
 from taskscope.labs.truth.shadow_state import (
     HARMLESS,
