@@ -1,6 +1,6 @@
-"""A machine's log as a trace.dat to be: what joins the model's pages and the writer of recordings.
+"""What is kept of a machine: its log as a trace.dat to be, and its task descriptors for behind it.
 
-Stands at the front door because the two rooms may not know each other.
+Stands at the front door because it joins rooms that may not know each other: the model, and the writer of recordings.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskscope.ftrace.datwriteparts import DatFile
     from taskscope.model.machine import Machine
+    from taskscope.snapshot.saved import Saved
 
 
 def dat_of_machine(machine: Machine) -> DatFile:
@@ -35,3 +36,17 @@ def dat_of_machine(machine: Machine) -> DatFile:
         uname=log.uname,
         tgids=log.tgids,
     )
+
+
+def tasks_of_machine(machine: Machine) -> Saved:
+    """Return all task descriptors of a machine as they are now.
+
+    :param machine: the one that runs (`taskscope.model.machine.cur`)
+    """
+    from taskscope.model.memory import ModelMemory
+    from taskscope.snapshot.decode import detail_of
+    from taskscope.snapshot.saved import Saved
+
+    memory = ModelMemory(machine)
+    tasks = (*memory.idle_tasks(), *(t for leader in memory.processes() for t in memory.threads(leader)))
+    return Saved(machine.now, memory.source, machine.flavour.arch, tuple(detail_of(memory, task) for task in tasks))

@@ -352,27 +352,10 @@ class System:
 
     def trace(self, *events: str) -> None:
         """Switch trace events on: ``sched:*``, ``signal:signal_generate``, …; with none, sched, task and signal."""
-        from taskscope.model.kernel.trace import trace, trace_events
+        from taskscope.model.outside import switch_events_on
 
         with self.current() as m:
-            tr = trace.top_trace_array(m)
-            if not events:
-                # With what was passed to exit(): no event of sched tells it.
-                from taskscope.abi.syscalls import call_of_name
-
-                calls = [call_of_name(m.flavour.machine, name) for name in ("exit_group", "exit")]
-                trace_events.ftrace_set_clr_event(tr, "raw_syscalls:sys_enter", True)
-                trace_events.apply_event_filter(
-                    tr.events["raw_syscalls", "sys_enter"],
-                    " || ".join(f"id == {c.number}" for c in calls if c is not None),
-                )
-            for event in events or ("sched:*", "task:*", "signal:*"):
-                system, _, name = event.partition(":")
-                found = trace_events.set_event(
-                    tr, None if system == "*" else system, None if name in ("", "*") else name, True
-                )
-                if found:
-                    raise UsageError(f"this kernel has no event {event}")
+            switch_events_on(m, events)
 
     def recording(self) -> Recording:
         """Return what has been traced so far, as a recording of a real kernel is read."""
@@ -406,14 +389,10 @@ class System:
 
     def saved(self) -> Saved:
         """Return all task descriptors as they are now, for keeping them."""
-        from taskscope.model.memory import ModelMemory
-        from taskscope.snapshot.decode import detail_of
-        from taskscope.snapshot.saved import Saved
+        from taskscope.machine_dat import tasks_of_machine
 
-        memory = ModelMemory(self.machine)
-        with self.current():
-            found = [detail_of(memory, task) for task in (*memory.idle_tasks(), *self.machine_tasks())]
-        return Saved(self.now, memory.source, self.machine.flavour.arch, tuple(found))
+        with self.current() as m:
+            return tasks_of_machine(m)
 
 
 def _raise(arg: Any) -> None:

@@ -1,4 +1,4 @@
-"""Looking at a machine from outside: its files, and the stack of what runs when a probe is called.
+"""Looking at a machine from outside: its files, its trace events, and the stack of what runs when a probe is called.
 
 As a debugger does: nothing here takes virtual time or is done by a task of the machine.
 """
@@ -6,14 +6,17 @@ As a debugger does: nothing here takes virtual time or is done by a task of the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from taskscope.abi.syscalls import call_of_name
+from taskscope.errors import UsageError
 from taskscope.model.fs import file_table, namei
 from taskscope.model.include.linux.fs import File
 from taskscope.model.include.linux.sched_task_stack import kernel_depth, task_sp
 from taskscope.model.kernel import kallsyms, stacktrace
+from taskscope.model.kernel.trace import trace, trace_events
 from taskscope.model.machine import Machine
 
 
@@ -70,6 +73,26 @@ def write_file(m: Machine, path: str, data: bytes, append: bool) -> None:
         result = -22 if f.f_op.write is None else f.f_op.write(f, data)     # EINVAL
         if result < 0:
             raise _failed(result, path)
+
+
+def switch_events_on(m: Machine, events: Sequence[str]) -> None:
+    """Switch trace events on; with none, those of sched, task and signal, and what was passed to exit().
+
+    :raises UsageError: the kernel has no such event
+    """
+    tr = trace.top_trace_array(m)
+    if not events:
+        # No event of sched tells an exit code.
+        calls = [call_of_name(m.flavour.machine, name) for name in ("exit_group", "exit")]
+        trace_events.ftrace_set_clr_event(tr, "raw_syscalls:sys_enter", True)
+        trace_events.apply_event_filter(
+            tr.events["raw_syscalls", "sys_enter"], " || ".join(f"id == {c.number}" for c in calls if c is not None)
+        )
+    for event in events or ("sched:*", "task:*", "signal:*"):
+        system, _, name = event.partition(":")
+        found = trace_events.set_event(tr, None if system == "*" else system, None if name in ("", "*") else name, True)
+        if found:
+            raise UsageError(f"this kernel has no event {event}")
 
 
 def kernel_frame(m: Machine, frame: FrameType) -> tuple[FrameType, str | None]:
