@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def test_glob(pattern: str, text: str, result: bool) -> None:
 @pytest.fixture(scope="module")
 def host_filter() -> Any:
     """Give the filter file of sched_switch in an instance of our own."""
-    folder = INSTANCES / "taskscope-filter-test"
+    folder = INSTANCES / f"taskscope-test-{os.getpid()}-filter"
     folder.mkdir()
     try:
         yield folder / "events/sched/sched_switch/filter"
