@@ -44,6 +44,10 @@ class Real(Protocol):
     def machine(self) -> str:
         """What ``uname -m`` says there."""
 
+    @property
+    def shell(self) -> str:
+        """What the shell that runs scripts there is called."""
+
     def type(self, script: str, seconds: float = 60.0) -> Typed:
         """Run a shell script, unrecorded.
 

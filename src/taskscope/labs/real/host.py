@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -31,13 +32,16 @@ class Host:
         self._tracefs = open_tracefs()
         uname = os.uname()
         self.release, self.machine = uname.release, uname.machine
+        # bash, where it is: it forks as that of the notes does; dash takes vfork() for what it waits for.
+        self._shell = shutil.which("bash") or "/bin/sh"
+        self.shell = Path(self._shell).name
         self._folder = tempfile.TemporaryDirectory(prefix="taskscope-lab-")
         self._count = 0
 
     def type(self, script: str, seconds: float = 60.0) -> Typed:
         """See `Real.type`."""
         try:
-            done = subprocess.run(["/bin/sh", "-c", script], cwd=self._folder.name, stdin=subprocess.DEVNULL,
+            done = subprocess.run([self._shell, "-c", script], cwd=self._folder.name, stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False,
                                   env=self._environment())
         except subprocess.TimeoutExpired as e:
@@ -64,7 +68,7 @@ class Host:
         output, said = folder / f"{self._count}.dat", folder / f"{self._count}.out"
         # The script's own output goes to a file: the recorder's command has ours otherwise.
         (folder / f"{self._count}.sh").write_text(script)
-        command = ("/bin/sh", "-c", f"cd {folder} && exec >{said} 2>&1 </dev/null && . ./{self._count}.sh")
+        command = (self._shell, "-c", f"cd {folder} && exec >{said} 2>&1 </dev/null && . ./{self._count}.sh")
         result = Recorder(Order(output=output, command=command, events=events, irq=irq, triggers=triggers,
                                 functions=functions, everything=everything, seconds=seconds)).run()
         if result.failed:

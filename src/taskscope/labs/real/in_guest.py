@@ -84,6 +84,8 @@ class _Knobs:
 class InGuest:
     """A guest's kernel."""
 
+    shell = "sh"
+
     def __init__(self, kernel: str = "6.1", say: Callable[[str], None] = lambda _: None) -> None:
         """Boot it.
 
