@@ -204,27 +204,27 @@ def compare_acts(a: Acts, b: Acts, others: Iterable[Acts] = (), wrong: Sequence[
 # ---- roles where nobody names them ---------------------------------------------------------------------------
 
 
-def roles_of(recording: Recording) -> dict[str, Life]:
-    """Name the tasks of a recording by what they are: name, parent, and how many of that kind came before.
+def roles_of(recording: Recording) -> tuple[dict[str, Life], dict[str, Life]]:
+    """Name the tasks of a recording by what they are: name, creator, and how many of that kind came before.
 
-    Tasks that were there before, idle tasks and kernel threads play a role only as parents.
+    :return: those that the recording saw come, and those that were there and created some of them: of them counts only
+        what they do to the others.  Kernel threads and idle tasks play no role.
     """
-    lives = [life for life in recording.lives if life.born is not None and life.kind in ("process", "thread", None)]
-    by_ref = {life.ref: life for life in recording.lives}
-    made: dict[str, Life] = {}
+    users = [life for life in recording.lives if life.kind in ("process", "thread", None)]
+    born = sorted((life for life in users if life.born is not None), key=lambda life: life.first)
+    creators = {life.born.by for life in born if life.born is not None} - {life.ref for life in born}
+    others: dict[str, Life] = {}
+    for life in users:
+        if life.ref in creators:
+            others[_free(life.comm, others)] = life
     names: dict[TaskRef, str] = {}
-    parents = {life.born.by for life in lives if life.born is not None and life.born.by is not None}
-    for ref in sorted(parents - {life.ref for life in lives}):
-        parent = by_ref.get(ref)
-        if parent is not None and parent.kind in ("process", "thread", None):
-            name = _free(f"{parent.comm} (there before)", made)
-            made[name], names[ref] = parent, name
-    for life in sorted(lives, key=lambda one: one.first):
+    roles: dict[str, Life] = {}
+    for life in born:
         assert life.born is not None
-        above = names.get(life.born.by, "?") if life.born.by is not None else "?"
-        name = _free(life.comm if above.endswith("(there before)") or above == "?" else f"{above}/{life.comm}", made)
-        made[name], names[life.ref] = life, name
-    return made
+        above = names.get(life.born.by) if life.born.by is not None else None
+        name = _free(life.comm if above is None else f"{above}/{life.comm}", {**roles, **others})
+        roles[name], names[life.ref] = life, name
+    return roles, others
 
 
 def _free(name: str, taken: Mapping[str, object]) -> str:
@@ -239,5 +239,5 @@ def _free(name: str, taken: Mapping[str, object]) -> str:
 def compare_recordings(a: Recording, b: Recording) -> Comparison:
     """Compare two recordings whose tasks nobody has named."""
     ours, theirs = roles_of(a), roles_of(b)
-    wrong = [f"{name}: {what}" for name, roles in (("A", ours), ("B", theirs)) for what in broken(roles)]
-    return compare_acts(acts_of(ours), acts_of(theirs), wrong=wrong)
+    wrong = [f"{name}: {what}" for name, (roles, _) in (("A", ours), ("B", theirs)) for what in broken(roles)]
+    return compare_acts(acts_of(*ours), acts_of(*theirs), wrong=wrong)

@@ -49,21 +49,24 @@ def open_real(place: str, say: Callable[[str], None] = lambda _: None) -> Real:
     return InGuest(kernel, say)
 
 
-def compare_runs(model: Run, real: Run) -> Comparison:
-    """Compare what a lab showed on the model and on a real kernel: the recordings that it kept, in their order.
+def compare_runs(first: Run, second: Run) -> Comparison:
+    """Compare what a lab showed on two machines: the recordings that it kept, in their order.
+
+    Where one of them is the executable kernel, its other schedules tell whether a difference is a race.
 
     :raises UsageError: the lab keeps none, or not as many on both
     """
     from taskscope.labs.compare import Comparison, broken, compare_acts
 
-    if not model.kept or len(model.kept) != len(real.kept):
-        raise UsageError(f"lab {model.lab.name} kept {len(model.kept)} recordings on the model and {len(real.kept)} "
-                         f"on {real.place}: nothing to compare")
+    if not first.kept or len(first.kept) != len(second.kept):
+        raise UsageError(f"lab {first.lab.name} kept {len(first.kept)} recordings on {first.place} and "
+                         f"{len(second.kept)} on {second.place}: nothing to compare")
     last = Comparison("equal")
-    for index, (ours, theirs) in enumerate(zip(model.kept, real.kept, strict=True)):
-        wrong = [f"{name}: {what}" for name, kept in (("model", ours), (real.place, theirs))
+    for index, (ours, theirs) in enumerate(zip(first.kept, second.kept, strict=True)):
+        wrong = [f"{name}: {what}" for name, kept in ((first.place, ours), (second.place, theirs))
                  for what in broken(lives_of(kept, kept.roles))]
-        found = compare_acts(acts_of_kept(ours), acts_of_kept(theirs), _schedules(model, index), wrong)
+        others = _schedules(first, index) if first.machine is None else ()
+        found = compare_acts(acts_of_kept(ours), acts_of_kept(theirs), others, wrong)
         if found.verdict == "differs":
             return found
         if found.verdict == "allowed":

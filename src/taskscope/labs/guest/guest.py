@@ -8,9 +8,11 @@ One boot serves many requests: a script goes to the agent, its status and output
 
 from __future__ import annotations
 
+import contextlib
 import io
 import select
 import shlex
+import subprocess
 import tarfile
 import time
 from collections.abc import Callable
@@ -53,6 +55,7 @@ class Guest:
         self.release = ""
         self.seconds = 0.0                # that the boot took
         self._buffer = bytearray()
+        self._broken = ""                 # why it takes no more requests
 
     @classmethod
     def boot(cls, kernel: Kernel, settings: Settings | None = None, *, seconds: float = BOOT_SECONDS,
@@ -106,13 +109,20 @@ class Guest:
         :param data: what it finds on descriptor 3, and must read whole
         :raises GuestError: it took longer, or the guest died meanwhile
         """
+        if self._broken:
+            raise GuestError(f"the guest is busy: {self._broken}")
         end = time.monotonic() + seconds
         text = script.encode() + b"\n"
-        self._send(b"%d\n" % len(text) + text + data, end)
-        status, _, size = self._line(end, f"{script.strip().splitlines()[0]!r} did not end").partition(" ")
-        if not (status.isdigit() and size.isdigit()):
-            raise GuestError(f"the guest's agent said {status!r} {size!r}", self.qemu.console())
-        return Done(int(status), self._bytes(int(size), end))
+        try:
+            self._send(b"%d\n" % len(text) + text + data, end)
+            status, _, size = self._line(end, f"{script.strip().splitlines()[0]!r} did not end").partition(" ")
+            if not (status.isdigit() and size.isdigit()):
+                raise GuestError(f"the guest's agent said {status!r} {size!r}", self.qemu.console())
+            return Done(int(status), self._bytes(int(size), end))
+        except BaseException as error:
+            # Its answer may come later: nobody must take it for that to another request.
+            self._broken = f"{error}".partition("\n")[0] or type(error).__name__
+            raise
 
     def sh(self, script: str, *, seconds: float = 60.0) -> str:
         """Run a script and return what it printed.
@@ -179,7 +189,9 @@ class Guest:
         self._buffer += data
 
     def _died(self) -> GuestError:
-        if not self.qemu.alive() and self.qemu.process.returncode not in (0, -15):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.qemu.process.wait(1)
+        if self.qemu.process.returncode not in (None, 0, -15):
             return GuestError(f"QEMU ended with status {self.qemu.process.returncode}", self.qemu.console())
         return GuestError("the guest has ended", self.qemu.console())
 
