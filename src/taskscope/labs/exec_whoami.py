@@ -68,7 +68,7 @@ def stages(run: Run, recording: Recording, program: str, shell: int) -> None:
     if run.wrong:
         expected[1:3] = reversed(expected[1:3])
     run.equal(f"{program}: the events come in the kernel's order", names, expected)
-    run.keep(recording, {"shell": shell}, program=life.pid)
+    run.keep(recording, {"program": life.pid}, {"shell": shell})
 
 
 def order_of(run: Run, recording: Recording, pid: int, program: str) -> list[tuple[str, int]]:

@@ -106,11 +106,11 @@ class Run:
             taskscope.boot(cpus=cpus or self.lab.cpus, flavour=self.flavour, seed=self.seed, **options)
         )
 
-    def keep(self, recording: Recording, others: dict[str, int] | None = None, **roles: int) -> None:
+    def keep(self, recording: Recording, roles: dict[str, int], others: dict[str, int] | None = None) -> None:
         """Keep a recording for the comparison with other machines.
 
-        :param others: the pids of tasks of which counts only what they do to the others: the shell that starts them
         :param roles: the pids of the tasks that it is about, by what they are called
+        :param others: the pids of tasks of which counts only what they do to those: the shell that starts them
         """
         self.kept.append(Kept(recording, roles, others or {}))
 
@@ -205,6 +205,13 @@ class Run:
         if not found:
             raise UsageError(f"the recording has no task {pid}")
         return found[-1]
+
+    def program(self, recording: Recording, name: str) -> Life:
+        """Return the first life in a recording that exec'ed a program of that name; its children bear the name, too."""
+        for life in recording.lives:
+            if any(one.filename.rpartition("/")[2] == name for one in life.execs):
+                return life
+        raise UsageError(f"nobody in the recording runs {name}")
 
 
 def run_lab(lab: Lab, flavour: str = "4.19-arm", seed: int = 0, mutant: bool = False) -> Run:

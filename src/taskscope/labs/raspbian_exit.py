@@ -32,7 +32,7 @@ def scenario(run: Run) -> None:
         log_of(recording, ("do_exit", f"comm=raspbian_exit pid={life.pid}", "signal_generate: sig=17")),
         "lines of the log",
     )
-    run.keep(recording, {"shell": shell}, proc=life.pid)
+    run.keep(recording, {"proc": life.pid}, {"shell": shell})
     seen(run, recording, life, shell)
     run.check("the shell's $? is 0", terminal.text.rstrip().splitlines()[-2].strip() == "0", terminal.text[-60:])
 
@@ -44,7 +44,7 @@ def on_real(run: Run) -> None:
     run.story(life)
     assert life.born is not None
     assert life.born.by is not None
-    run.keep(shot.recording, {"shell": life.born.by.pid}, proc=life.pid)
+    run.keep(shot.recording, {"proc": life.pid}, {"shell": life.born.by.pid})
     seen(run, shot.recording, life, life.born.by.pid)
     run.equal("the shell's $? is 0", shot.typed.output.split()[-1:], ["0"])
 

@@ -51,7 +51,7 @@ def scenario(run: Run) -> None:
         "lines of the log",
     )
 
-    run.keep(recording, {"shell": shell}, proc=proc)
+    run.keep(recording, {"proc": proc}, {"shell": shell})
     seen(run, recording, life, shell)
     run.check("the shell says so", "Killed" in terminal.text, terminal.text[-200:])
 
@@ -70,7 +70,7 @@ echo "status $?"
     assert life.born is not None
     assert life.born.by is not None
     shell = life.born.by.pid
-    run.keep(shot.recording, {"shell": shell}, proc=life.pid)
+    run.keep(shot.recording, {"proc": life.pid}, {"shell": shell})
     seen(run, shot.recording, life, shell)
     run.check("the shell sees 128 + 9", "status 137" in shot.typed.output, shot.typed.output)
 

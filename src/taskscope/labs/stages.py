@@ -112,6 +112,25 @@ def ordered(stack: list[str], names: list[str]) -> bool:
     return True
 
 
+def family(recording: Recording, root: int, name: str) -> dict[str, int]:
+    """Return roles for a task and all that it created, by the order of their births: name, name.1, name.1.1, name.2.
+
+    :param root: its pid
+    """
+    roles = {name: root}
+    born = [life for life in recording.lives if life.born is not None]
+    children = sorted((life for life in born if life.born is not None and life.born.by is not None
+                       and life.born.by.pid == root), key=lambda life: life.first)
+    for number, life in enumerate(children, 1):
+        roles |= family(recording, life.pid, f"{name}.{number}")
+    return roles
+
+
+def table(text: str) -> dict[str, str]:
+    """Return the lines ``name: value`` of a program's output."""
+    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+
+
 def plain_name(function: str) -> str:
     """Return a function's name without what a build adds to it: an offset, ``.isra.0``, a system call's wrappers."""
     name = function.partition("+")[0].partition(".")[0]
@@ -124,6 +143,7 @@ def plain_name(function: str) -> str:
 __all__ = [
     "SIGCHLD",
     "SIGKILL",
+    "family",
     "function_stack",
     "log_of",
     "ordered",
@@ -131,4 +151,5 @@ __all__ = [
     "record_function_stacks",
     "stage_one",
     "stage_two",
+    "table",
 ]

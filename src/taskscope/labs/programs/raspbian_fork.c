@@ -1,7 +1,6 @@
 /* The notes' program that forks: parent and child print their start line, then a line every 2 s; how often as argument. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define PROC_TIMES 50
@@ -28,5 +27,5 @@ int main(int argc, char **argv)
 	}
 	printf("start execution of parent process\n");
 	print_message(times);
-	return waitpid(pid, NULL, 0) == pid ? 0 : 1;
+	return 0;
 }
