@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import stat_rows
 from taskscope.model.include.linux.sched import Task
 
 PF_KTHREAD, PF_WQ_WORKER = 0x20_0000, 0x20
@@ -73,6 +74,39 @@ def scenario(run: Run) -> None:
     )
 
 
+def on_real(run: Run) -> None:
+    """Tell the kernel threads of a real kernel apart by their flags, and hold their names against them."""
+    typed = run.real.type("cat /proc/[0-9]*/stat; for p in /proc/[0-9]*; do echo \"${p##*/} cmdline "
+                          "$(wc -c < $p/cmdline)\"; done; cat /proc/cpuinfo | grep -c ^processor")
+    rows = stat_rows(typed.output)
+    flags = {pid: int(row[8]) for pid, row in rows.items()}
+    kthreads = [pid for pid in rows if flags[pid] & PF_KTHREAD]
+    workers = [pid for pid in rows if flags[pid] & PF_WQ_WORKER]
+    run.show([f"{pid:5d}  {'worker or rescuer' if pid in workers else 'kernel thread':<18} {rows[pid][1]}"
+              for pid in kthreads[:20]], "told apart by flags")
+    empty = {int(words[0]) for line in typed.output.splitlines()
+             if (words := line.split())[1:] == ["cmdline", "0"]}
+    run.check("kernel threads are in brackets: they have no command line", set(kthreads) - empty <= {0},
+              set(kthreads) - empty)
+    run.check("init is a user process, kthreadd (2) the first kernel thread",
+              not flags[1] & PF_KTHREAD and bool(flags[2] & PF_KTHREAD)
+              and rows[2][1] == run.expect("kthreadd", "init"))
+    named = [pid for pid in kthreads if rows[pid][1].startswith("kworker/")]
+    run.check("kworker/… threads have PF_WQ_WORKER", bool(named) and set(named) <= set(workers),
+              [rows[pid][1] for pid in named if pid not in workers])
+    irq = [pid for pid in kthreads if rows[pid][1].startswith("irq/")]
+    run.check("irq/number-name threads, where a driver has one, are no workers and run at SCHED_FIFO 50",
+              all(pid not in workers and rows[pid][39] == "50" and rows[pid][40] == "1" for pid in irq),
+              [rows[pid][1] for pid in irq])
+    cpus = int(typed.output.split()[-1])
+    per_cpu = {row[1] for row in rows.values()}
+    run.check("ksoftirqd/N and migration/N are one a CPU, bound to it (PF_NO_SETAFFINITY)",
+              all({f"ksoftirqd/{n}", f"migration/{n}"} <= per_cpu for n in range(cpus))
+              and all(flags[pid] & 0x400_0000 for pid in kthreads if rows[pid][1].startswith("ksoftirqd/")))
+    run.check("TTY is 0 (?) and TPGID -1 for what has no terminal",
+              all(rows[pid][6] == "0" and rows[pid][7] == "-1" for pid in kthreads))
+
+
 def kind_of(task: Task) -> str:
     """Say what kind a task is of, by its flags and the function it runs."""
     if not task.flags & PF_KTHREAD:
@@ -104,6 +138,7 @@ LAB = Lab(
         "each CPU has.  The name is only the format string of whoever asked."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "workers do not say that they are workers",
         "kernel.workqueue:worker_thread",

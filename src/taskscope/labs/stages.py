@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from taskscope.system import System
 
 SIGKILL, SIGCHLD = 9, 17
+_CALL = re.compile(r"-(\d+) .*: ([\w.]+) <-([\w.]+)$")
 SECONDS = 1_000_000_000
 
 
@@ -126,6 +128,31 @@ def family(recording: Recording, root: int, name: str) -> dict[str, int]:
     return roles
 
 
+def calls(recording: Recording) -> list[tuple[str, int, str]]:
+    """Return what the function tracer recorded, oldest first: (function, pid of who called it, its caller)."""
+    found = []
+    for block in recording.report():
+        for line in block.decode(errors="replace").splitlines():
+            match = _CALL.search(line)
+            if match is not None:
+                found.append((plain_name(match[2]), int(match[1]), plain_name(match[3])))
+    return found
+
+
+def stat_rows(text: str) -> dict[int, list[str]]:
+    """Return the lines of /proc/PID/stat by pid: [pid, comm, state, ppid, pgrp, session, tty_nr, tpgid, flags, …].
+
+    See proc_pid_stat(5).
+    """
+    rows = {}
+    for line in text.splitlines():
+        before, found, after = line.rpartition(") ")
+        pid, opened, comm = before.partition(" (")
+        if found and opened and pid.isdigit():
+            rows[int(pid)] = [pid, comm, *after.split()]
+    return rows
+
+
 def table(text: str) -> dict[str, str]:
     """Return the lines ``name: value`` of a program's output."""
     return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
@@ -143,6 +170,7 @@ def plain_name(function: str) -> str:
 __all__ = [
     "SIGCHLD",
     "SIGKILL",
+    "calls",
     "family",
     "function_stack",
     "log_of",
@@ -151,5 +179,6 @@ __all__ = [
     "record_function_stacks",
     "stage_one",
     "stage_two",
+    "stat_rows",
     "table",
 ]

@@ -69,10 +69,9 @@ class Guest:
         :raises GuestError: it does not boot, or what it needs is missing here
         """
         if settings is None or not settings.accel:
-            # Multi-threaded TCG breaks while a later kernel patches its functions: text_poke's int3 is met by another
-            # cpu too late.  6.1 is known to work.
-            settings = replace(settings or Settings(),
-                               accel=f"tcg,thread={'multi' if kernel.name == '6.1' else 'single'}")
+            # Multi-threaded TCG breaks while a kernel patches its functions (ftrace, modules): text_poke's int3 is met
+            # by another cpu too late.
+            settings = replace(settings or Settings(), accel="tcg,thread=single")
             if kvm.worth_a_try(kernel.machine):
                 try:
                     guest = cls._boot(kernel, replace(settings, accel="kvm"), _KVM_SECONDS, say)

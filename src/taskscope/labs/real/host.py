@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -40,13 +42,21 @@ class Host:
 
     def type(self, script: str, seconds: float = 60.0) -> Typed:
         """See `Real.type`."""
-        try:
-            done = subprocess.run([self._shell, "-c", script], cwd=self._folder.name, stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False,
-                                  env=self._environment())
-        except subprocess.TimeoutExpired as e:
-            raise GuestError(f"{script.strip().splitlines()[0]!r} did not end in time") from e
-        return Typed(done.returncode, done.stdout.decode("utf-8", "replace"))
+        # Into a file: a pipe would not end before the last program that the script leaves behind.
+        with (Path(self._folder.name) / "typed").open("w+b") as said:
+            process = subprocess.Popen([self._shell, "-c", script], cwd=self._folder.name, stdin=subprocess.DEVNULL,
+                                       stdout=said, stderr=subprocess.STDOUT, env=self._environment(),
+                                       start_new_session=True)
+            try:
+                status = process.wait(seconds)
+            except subprocess.TimeoutExpired as e:
+                raise GuestError(f"{script.strip().splitlines()[0]!r} did not end in time") from e
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            said.seek(0)
+            return Typed(status, said.read().decode("utf-8", "replace"))
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", os.defpath), "HOME": self._folder.name, "LC_ALL": "C"}
