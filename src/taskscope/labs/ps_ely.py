@@ -83,20 +83,23 @@ def on_real(run: Run) -> None:
     """Read /proc, which has an entry for each of the list of tasks, while a shell waits and a thread sleeps."""
     pids = run.real.program("resting")
     typed = run.real.type(f"""{pids} &
+resting=$!
 sleep 0.3
 sh -c 'cat /proc/[0-9]*/stat; sleep 0.5; :' &
 sleep 0.3
 echo "wchan $(cat /proc/$!/wchan)"
 wait $!
+kill $resting
+echo "resting $resting"
 """)
-    run.real.type("kill $(pidof resting)")
     rows = stat_rows(typed.output)
     run.show([f"{row[2]} {row[0]:>6} {row[3]:>6} {row[1]}" for row in list(rows.values())[:14]], "S PID PPID CMD")
     run.check("pid 0, the head of the list, is not in it", 0 not in rows and 1 in rows)
     run.equal("kthreadd is pid 2, a child of swapper (0)", (rows[2][1], rows[2][3]), ("kthreadd", run.expect("0", "1")))
-    threaded = next(pid for pid, row in rows.items() if row[1] == "resting")
-    run.equal("a process with two threads is one entry of the list: its leader", (int(rows[threaded][19]), sum(
-        row[1] == "resting" for row in rows.values())), (2, 1))
+    threaded = int(next(line.split()[1] for line in typed.output.splitlines() if line.startswith("resting")))
+    with_it = [pid for pid, row in rows.items() if row[1] == "resting" and abs(pid - threaded) < 3]
+    run.equal("a process with two threads is one entry of the list: its leader", (rows[threaded][19], with_it),
+              ("2", [threaded]))
     names = {row[1].removeprefix("kworker/R-").removeprefix("kworker/R")[:15]: row for row in rows.values()}
     gp = next(row for name, row in names.items() if name.startswith(("rcu_gp", "-rcu_gp")))
     run.equal("rcu_gp: state I, priority 0 (ps: 60), nice -20", (gp[2], gp[17], gp[18]), ("I", "0", "-20"))
