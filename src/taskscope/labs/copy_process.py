@@ -78,7 +78,7 @@ SEEN = (
 
 def on_real(run: Run) -> None:
     """Trace the steps of copy_process() that are functions in this build: of a fork, and of one that is refused."""
-    shot = run.record(run.real.program("forker"), functions=SEEN)
+    shot = run.record(run.real.program("forker"), functions=run.real.traceable(SEEN))
     roles = family(shot.recording, run.program(shot.recording, "forker").pid, "forker")
     made = [name for name, pid, _ in calls(shot.recording) if pid == roles["forker"]]
     first = made[: made.index("alloc_pid") + 1]

@@ -104,9 +104,8 @@ def on_real(run: Run) -> None:
     run.real.type("; ".join(f"insmod /modules/{name}.ko 2>/dev/null" for name in modules))
     owner_program = run.real.program("vhost_owner")
     wanted = ("kthread_create_on_node", "kernel_thread", "kthread", "complete", "kthread_stop", "vhost_task_create")
-    has = run.real.type("cat /sys/kernel/tracing/available_filter_functions").output.split()
     shot = run.record(f"{owner_program}\nsleep 0.2\n", triggers=["sched_waking:stacktrace"],
-                      functions=[name for name in wanted if name in has])
+                      functions=run.real.traceable(wanted))
     recording = shot.recording
     asker = run.program(recording, "vhost_owner")
     made = calls(recording)

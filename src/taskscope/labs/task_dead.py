@@ -92,7 +92,7 @@ def scenario(run: Run) -> None:
 def on_real(run: Run) -> None:
     """Trace who drops the stack and the task_struct of a child that is a zombie for two seconds."""
     seen = ("do_task_dead", "put_task_stack", "release_task", "delayed_put_task_struct", "__put_task_struct")
-    shot = run.record(run.real.program("late") + "\nsleep 0.3\n", functions=seen)
+    shot = run.record(run.real.program("late") + "\nsleep 0.3\n", functions=run.real.traceable(seen))
     recording = shot.recording
     roles = family(recording, run.program(recording, "late").pid, "late")
     dead = roles["late.1"]

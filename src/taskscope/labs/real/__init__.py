@@ -71,5 +71,8 @@ class Real(Protocol):
     def traces_functions(self) -> str:
         """Return why the function tracer does not work there, "" if it does."""
 
+    def traceable(self, names: Sequence[str]) -> list[str]:
+        """Return those of some functions that the function tracer there can trace: others are inlined, or not there."""
+
     def close(self) -> None:
         """Leave it as it was."""

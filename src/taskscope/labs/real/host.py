@@ -108,6 +108,15 @@ class Host:
         finally:
             instance.remove()
 
+    def traceable(self, names: Sequence[str]) -> list[str]:
+        """See `Real.traceable`."""
+        try:
+            text = (self._tracefs.path / "available_filter_functions").read_text()
+        except OSError:
+            return []
+        has = {line.split(" ")[0] for line in text.splitlines()}
+        return [name for name in names if name in has]
+
     def close(self) -> None:
         """See `Real.close`."""
         self._tracefs.unmount()

@@ -99,6 +99,7 @@ class InGuest:
         self._texts: dict[str, bytes] = {}
         self._programs: set[str] = set()
         self._events: Events | None = None
+        self._functions: set[str] | None = None
 
     def type(self, script: str, seconds: float = 60.0) -> Typed:
         """See `Real.type`."""
@@ -117,6 +118,13 @@ class InGuest:
         """See `Real.traces_functions`."""
         has = self.guest.run(f"grep -qw function {_TRACING}/available_tracers").status == 0
         return "" if has else "this kernel was built without it"
+
+    def traceable(self, names: Sequence[str]) -> list[str]:
+        """See `Real.traceable`."""
+        if self._functions is None:
+            text = self.guest.sh(f"cat {_TRACING}/available_filter_functions")
+            self._functions = {line.split(" ")[0] for line in text.splitlines()}
+        return [name for name in names if name in self._functions]
 
     # ---- recording -------------------------------------------------------------------------------------------
 
