@@ -103,15 +103,15 @@ def scenario(run: Run) -> None:
 def on_real(run: Run) -> None:
     """Trace the steps of do_exit() of a program that is killed."""
     seen = ("do_exit", "exit_signals", "exit_mm_release", "exit_files", "exit_fs", "do_notify_parent", "do_task_dead")
-    seen = tuple(run.real.traceable(seen))
-    shot = run.record(f"{run.real.program('raspbian_proc')} &\nsleep 0.5\nkill -9 $!\nwait\n", functions=seen)
+    there = run.real.traceable(seen)
+    shot = run.record(f"{run.real.program('raspbian_proc')} &\nsleep 0.5\nkill -9 $!\nwait\n", functions=there)
     life = run.life(shot.recording, "raspbian_proc")
     made = [name for name, pid, _ in calls(shot.recording) if pid == life.pid]
     made = made[made.index("do_exit"):]
     run.show(" -> ".join(made), "do_exit(9), step by step (exit_mm() and exit_notify() are inlined: "
              "exit_mm_release(), do_notify_parent() stand for them)")
-    run.check("at least five of them are functions in this build", len(seen) >= 5, seen)
-    run.equal("the steps come in this order", made, run.expect(list(seen), [*seen[::-1]]))
+    run.check("at least five of them are functions in this build", len(there) >= 5, there)
+    run.equal("the steps come in this order", made, run.expect(there, there[::-1]))
     assert life.exit is not None
     run.equal("kill -9 passes 9: it dies by signal 9", life.exit.signal, 9)
     stack = list(life.exit.stack or ())

@@ -72,8 +72,8 @@ def scenario(run: Run) -> None:
 def on_real(run: Run) -> None:
     """Look at a child of a C program that waits for it two seconds late."""
     program = run.real.program("late")
-    shot = run.record(f"{program} &\nsleep 1\nfor p in /proc/[0-9]*; do\n"
-                      "grep -s '^[0-9]* (late) Z' $p/stat && ls $p/fd | wc -l && cat $p/maps | wc -l\ndone\nwait\n")
+    shot = run.record(f"{program} > out &\nsleep 1\nread word child < out\ncat /proc/$child/stat\n"
+                      "ls /proc/$child/fd | wc -l\ncat /proc/$child/maps | wc -l\nwait\ncat out\n")
     recording = shot.recording
     roles = family(recording, run.program(recording, "late").pid, "late")
     life = run.life(recording, roles["late.1"])
