@@ -48,15 +48,14 @@ def scenario(run: Run) -> None:
 
 
 def on_real(run: Run) -> None:
-    """Let a driver or a file system ask for a kernel thread, with a trigger on sched_waking of kthreadd alone."""
+    """Let a driver (nbd) or a file system (ext4) ask for a kernel thread, with a trigger on sched_waking of kthreadd alone."""
     if run.real.place == "host":
         # ext4's journal is a kernel thread: jbd2/loopN-8.
         script = ("truncate -s 16M image && mkfs.ext4 -q -F image && mkdir -p mnt && mount -o loop image mnt && "
                   "umount mnt; rm -f image")
     else:
-        modules = ("vhost_iotlb", "vhost", "vsock", "vmw_vsock_virtio_transport_common", "vhost_vsock")
-        run.real.type("; ".join(f"insmod /modules/{name}.ko 2>/dev/null" for name in modules))
-        script = run.real.program("vhost_owner")
+        # A workqueue with a rescuer: nbd0-recv.
+        script = "rmmod nbd 2>/dev/null; insmod /modules/nbd.ko nbds_max=1"
     shot = run.record(script, everything=True, triggers=['sched_waking:stacktrace if comm == "kthreadd"'],
                       events=["default"])
     recording = shot.recording

@@ -31,7 +31,9 @@ MODULES: Final = (
     "virtio_console", "qemu_fw_cfg",
 )
 #: modules that a lab may load
-MORE_MODULES: Final = ("loop", "vhost_iotlb", "vhost", "vsock", "vmw_vsock_virtio_transport_common", "vhost_vsock")
+MORE_MODULES: Final = (
+    "loop", "nbd", "vhost_iotlb", "vhost", "vsock", "vmw_vsock_virtio_transport_common", "vhost_vsock",
+)
 #: kernels by the name that ``--on guest:NAME`` gives them: (architecture of Debian, pattern of the package, suites)
 FETCHED: Final = {
     "6.1": ("amd64", r"linux-image-6\.1\.0-\d+-cloud-amd64", ("bookworm",)),
@@ -39,6 +41,8 @@ FETCHED: Final = {
     "armhf": ("armhf", r"linux-image-6\.1\.0-\d+-armmp", ("bookworm",)),
 }
 _MACHINE: Final = {"amd64": "x86_64", "armhf": "armv7l"}
+#: counts up when more is taken out of a package
+_KEPT: Final = 2
 #: seconds for apt
 _APT_SECONDS: Final = 180
 
@@ -125,7 +129,7 @@ def _of_file(name: str, path: Path) -> Kernel:
         raise GuestError(f"{path} is no bzImage of an x86 kernel; give the vmlinuz of one")
     found = next((p for p in (path.parent / "modules" / release, path.parent.parent / "lib/modules" / release,
                               Path("/lib/modules") / release) if p.is_dir()), None)
-    folder = cache_folder() / f"modules-{release}"
+    folder = cache_folder() / f"modules-{release}.{_KEPT}"
     with locked(folder):
         if not folder.is_dir():
             made = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -157,7 +161,7 @@ def _keep_module(file_name: str, file: IO[bytes] | None, folder: Path) -> None:
 
 
 def _fetched(name: str, say: Callable[[str], None]) -> Kernel:
-    folder = cache_folder() / f"linux-{name}"
+    folder = cache_folder() / f"linux-{name}.{_KEPT}"
     with locked(folder):
         if not (folder / "release").is_file():
             _fetch(name, folder, say)
