@@ -48,7 +48,7 @@ def scenario(run: Run) -> None:
 
 
 def on_real(run: Run) -> None:
-    """Let a driver (nbd) or a file system (ext4) ask for a kernel thread, with a trigger on sched_waking of kthreadd alone."""
+    """Let a driver (nbd) or a file system (ext4) ask for a kernel thread; a trigger records who wakes kthreadd."""
     if run.real.place == "host":
         # ext4's journal is a kernel thread: jbd2/loopN-8.
         script = ("truncate -s 16M image && mkfs.ext4 -q -F image && mkdir -p mnt && mount -o loop image mnt && "
