@@ -83,8 +83,8 @@ class Cpu:
 
     __slots__ = (
         "cpu_stopper", "curr", "hrtimer_bases", "id", "idle", "irq_regs_user", "irqs_off", "ksoftirqd", "llc_id",
-        "machine", "pcpu", "pending", "preempt_count", "prev", "rcu_data", "rq", "softirq_pending", "sp",
-        "tick_cpu_sched", "timer_base",
+        "machine", "pcpu", "pending", "preempt_count", "prev", "rcu_data", "resched_by_ipi", "rq", "softirq_pending",
+        "sp", "tick_cpu_sched", "timer_base",
         "user_mode", "wake",
     )
 
@@ -106,6 +106,7 @@ class Cpu:
         self.rq: Rq = None  # type: ignore[assignment]  # runqueues
         self.softirq_pending = 0                # irq_stat.__softirq_pending
         self.irq_regs_user = False              # user_mode(get_irq_regs()): where the last interrupt came
+        self.resched_by_ipi: Task | None = None # whom another CPU has marked; x86's preempt_count does not say so yet
         self.ksoftirqd: Task | None = None
         self.hrtimer_bases: Any = None          # struct hrtimer_cpu_base
         self.timer_base: Any = None             # struct timer_base

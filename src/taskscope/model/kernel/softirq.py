@@ -46,7 +46,7 @@ from taskscope.model.kernel.time import tick_sched
 __all__ = ["HI_SOFTIRQ", "HRTIMER_SOFTIRQ", "RCU_SOFTIRQ", "SCHED_SOFTIRQ", "TASKLET_SOFTIRQ", "TIMER_SOFTIRQ"]
 
 MAX_SOFTIRQ_RESTART: Final = 10
-MAX_SOFTIRQ_TIME: Final = 2_000_000         # ns: 2 ms, as msecs_to_jiffies(2) rounds to one jiffy or more
+MAX_SOFTIRQ_TIME: Final = 2                 # ms: msecs_to_jiffies() makes one jiffy or more of it
 _INTERRUPT: Final = HARDIRQ_MASK | SOFTIRQ_MASK | NMI_MASK
 
 
@@ -183,7 +183,8 @@ def __do_softirq() -> None:
     """Run the raised softirqs on the current stack.  Context: irqs off; handlers run with irqs on."""
     m = machine.cur
     cpu = m.cpu
-    end = m.now + MAX_SOFTIRQ_TIME
+    # The clock tells jiffies: where the tick could not come in between, the kernel's own would have.
+    end = m.now // m.tick_nsec - (-MAX_SOFTIRQ_TIME * m.hz // 1000)
     max_restart = MAX_SOFTIRQ_RESTART
     # Mask out PF_MEMALLOC as current task context is borrowed for the softirq.
     old_flags = cpu.curr.flags
@@ -212,7 +213,7 @@ def __do_softirq() -> None:
         if not pending:
             break
         max_restart -= 1
-        if m.now >= end or cpu.curr.thread_info.flags & m.tif_need_resched or not max_restart:
+        if m.now // m.tick_nsec >= end or cpu.curr.thread_info.flags & m.tif_need_resched or not max_restart:
             wakeup_softirqd()
             break
     cpu.preempt_count -= SOFTIRQ_OFFSET                     # __local_bh_enable()

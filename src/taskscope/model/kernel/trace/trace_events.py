@@ -60,8 +60,11 @@ def tracing_gen_ctx(cur: Machine) -> int:
         if count & SOFTIRQ_MASK & ~SOFTIRQ_OFFSET and cur.flavour.version >= (5, 19):
             flags |= TRACE_FLAG_BH_OFF
     if cpu.curr.thread_info.flags & cur.tif_need_resched:
-        # x86 folds the flag into preempt_count, so that both say it.
-        flags |= TRACE_FLAG_NEED_RESCHED | (TRACE_FLAG_PREEMPT_RESCHED if cur.flavour.arch == "x86_64" else 0)
+        flags |= TRACE_FLAG_NEED_RESCHED
+        # x86 folds the flag into preempt_count, so that both say it: at once if this CPU has set it, else in the
+        # interrupt by which the other CPU tells.
+        if cur.flavour.arch == "x86_64" and cpu.resched_by_ipi is not cpu.curr:
+            flags |= TRACE_FLAG_PREEMPT_RESCHED
     count &= 0xFF
     # Since v5.14 the upper half is migration_disable_value(), which nothing modelled raises.
     return flags << 16 | (min(count, 15) if cur.flavour.version >= (5, 14) else count) << 24
@@ -209,10 +212,10 @@ def event_calls(cur: Machine) -> list[TraceEventCall]:
 
 def declarations() -> Iterator[Declaration]:
     """Iterate over all shapes of all events."""
-    from taskscope.model.include.trace.events import irq, printk, sched, signal, syscalls, task, timer
+    from taskscope.model.include.trace.events import ipi, irq, printk, sched, signal, syscalls, task, timer
     from taskscope.model.kernel.trace import trace_entries
 
-    for module in (trace_entries, task, signal, sched, irq, printk, timer, syscalls):
+    for module in (trace_entries, task, signal, sched, irq, ipi, printk, timer, syscalls):
         yield from module.EVENTS
 
 
