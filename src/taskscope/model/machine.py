@@ -288,6 +288,8 @@ class Machine:
         self.preempt: Preempt = flavour.preempt
         self.kernel_preempt = flavour.preempt == "full"
         self.force_irqthreads = False                           # threadirqs
+        #: tasks that have called migrate_disable(), with kernel/sched/core/affinity.py's Pinned
+        self.migration_disabled: dict[Task, Any] = {}
         self.tick_nsec = 1_000_000_000 // hz
         self.jiffies = 0
         self.closed = False

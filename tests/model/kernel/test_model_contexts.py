@@ -1,4 +1,4 @@
-"""Contexts: the rules of interrupts in logs of the model, of recordings and of this host; the flags column; disks."""
+"""Contexts: the rules of interrupts in logs of the model, of recordings and of this host; the flags column."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_calls import in_kernel
 
 import taskscope
-from bare import ALL, world
+from bare import ALL, error, world
 from interrupt_rules import broken, rows_of
 from taskscope.abi.preempt import split
 from taskscope.abi.traceflags import flags_text
 from taskscope.cli.main import cli
-from taskscope.model import irqline, machine
+from taskscope.model import machine
 from taskscope.model.include.linux import preempt
 from taskscope.model.kernel.sched import core
-from taskscope.model.kernel.trace import trace_events
+from taskscope.model.kernel.trace import trace as trace_mod
+from taskscope.model.kernel.trace import trace_events, trace_output
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ftrace"))
 
@@ -246,167 +248,82 @@ def test_who_marks_shows_on_x86() -> None:
             assert w.run(scenario) == letters
 
 
-# ---- block devices -----------------------------------------------------------------------------------------
+# ---- migration disabled ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flavour", ALL)
-def test_a_reader_sleeps_until_the_interrupt(flavour: str) -> None:
-    """Whoever reads a disk is in state D in io_schedule() until the softirq wakes it; the idle time is iowait."""
-    with taskscope.boot(cpus=1, flavour=flavour) as k:
-        k.trace("sched:sched_switch", "sched:sched_waking")
-        reader = k.spawn(lambda sys, argv: sys.puts(str(len(sys.read(sys.open(argv[1]), 4096)))), disk(k), name="r")
-        seen: list[tuple[str, Any, int]] = []
+def test_migration_disabled_keeps_a_task_where_it_is_and_shows() -> None:
+    """migrate_disable() nests and shows in the last column; preemption goes on, moving waits for migrate_enable()."""
 
-        def look(*_: Any) -> None:
-            task = next(t for t in k.machine_tasks() if t.comm == "r")
-            seen.append((k.task(task.pid).row.state or "", k.task(task.pid).row.wchan, k.machine.cpu.rq.nr_iowait))
+    def scenario(sys: Any) -> Any:
+        tr = trace_mod.top_trace_array(machine.cur)
+        trace_events.set_event(tr, "sched", "sched_waking", True)
+        out = []
+        for enter in (True, True, False, False):
+            in_kernel(core.migrate_disable if enter else core.migrate_enable)
+            sys.nanosleep(MS)
+            out.append((machine.cur.cpu.id, machine.cur.cpu.curr.nr_cpus_allowed, sys.sched_getaffinity()))
+        return out
 
-        with k.probe("blk_mq_complete_request", look):
-            reader.wait()
-        assert seen == [("D", "wait_on_page_bit_common", 1)]
-        assert reader.text == "4096\n"
-
-
-@given(st.data())
-@settings(max_examples=25, deadline=None)
-def test_a_disk_holds_what_was_written(data: st.DataObject) -> None:
-    """Reads and writes anywhere on the device give what a plain array gives, in either kind of disk."""
-    flavour = data.draw(st.sampled_from(ALL))
-    size = 8 << 20
-    place = st.one_of(st.integers(0, 20_000), st.integers(size - 9000, size))
-    steps = data.draw(st.lists(st.tuples(st.booleans(), place, st.integers(0, 9000)), max_size=8))
-
-    def main(sys: Any, argv: list[str]) -> None:
-        fd = sys.open(argv[1], 2)
-        for n, (write, at, count) in enumerate(steps):
-            sys.lseek(fd, at, 0)
-            if not write:
-                got.append(sys.read(fd, count))
-            elif at < size or not count:
-                got.append(sys.write(fd, bytes([n + 1]) * count))
-
-    got: list[Any] = []
-    expected: list[Any] = []
-    model = bytearray(size)
-    for n, (write, at, count) in enumerate(steps):
-        count = min(count, size - at) if not write or at < size else count
-        if not write:
-            expected.append(bytes(model[at : at + count]))
-        elif at < size or not count:
-            model[at : at + count] = bytes([n + 1]) * count
-            expected.append(count)
-    with taskscope.boot(cpus=1, flavour=flavour) as k:
-        assert k.spawn(main, disk(k)).wait() == 0
-        assert got == expected
+    with world("6.18-x86_64", cpus=2) as w:
+        out = w.run(scenario)
+        assert [cpus for _, cpus, _ in out] == [1, 1, 1, 2]
+        assert len({cpu for cpu, _, _ in out[:3]}) == 1
+        assert all(mask == {0, 1} for _, _, mask in out)
+        with w.current() as m:
+            text = trace_output.trace_text(m, trace_mod.top_trace_array(m))
+            assert not m.migration_disabled
+            assert all(not f.flags & 64 for f in trace_mod.top_trace_array(m).events.values())
+    # Woken by its timer, in the context of whoever runs: idle.  What it wakes itself carries its own depth.
+    assert {row.flags[4] for row in rows_of(text.encode())} <= {".", "1", "2"}
 
 
-def test_two_readers_of_one_page_make_one_request() -> None:
-    """A page that is being read is waited for, not read again; afterwards nobody waits at all."""
-    with taskscope.boot(cpus=2) as k:
-        requests: list[int] = []
-        with k.probe("bcm2835_mmc_request", lambda *_: requests.append(1)):
-            readers = [
-                k.spawn(lambda sys, argv: sys.read(sys.open(argv[1]), 100), disk(k), name=f"r{n}") for n in range(3)
-            ]
-            for reader in readers:
-                assert reader.wait() == 0
-        assert len(requests) == 1
+def test_the_last_column_is_the_depth_of_the_running_task() -> None:
+    """The fifth column counts migrate_disable() of the task that runs, and of no other."""
 
-
-def test_requests_queue_for_the_controller() -> None:
-    """The controller does one thing at a time: requests that come meanwhile follow in their order."""
-    with taskscope.boot(cpus=2) as k:
-        sectors: list[int] = []
-
-        def main(sys: Any, argv: list[str]) -> None:
-            fd = sys.open(argv[1])
-            sys.lseek(fd, 4096 * int(argv[2]), 0)
-            sys.read(fd, 10)
-
-        with k.probe("bcm2835_mmc_request", lambda host, mrq: sectors.append(mrq.sector)):
-            readers = [k.spawn(main, disk(k), str(n), name=f"r{n}") for n in range(5)]
-            for reader in readers:
-                assert reader.wait() == 0
-        assert sorted(sectors) == [0, 8, 16, 24, 32]
-
-
-def test_a_dead_controller_times_out() -> None:
-    """A request that is not answered in 10 s fails with EIO, and the log says so; the next can succeed."""
-    with taskscope.boot(cpus=1) as k:
-        k.machine.mmc1.hw.dead = True
-
-        def main(sys: Any, argv: list[str]) -> int:
-            fd = sys.open(argv[1])
-            try:
-                sys.read(fd, 10)
-            except OSError as error:
-                return error.errno or 0
-            return 0
-
-        before = k.now
-        assert k.spawn(main, disk(k)).wait() == 5
-        # A timer so far away fires up to 0.64 s late, and begins with a jiffy (the wheel's granularity).
-        assert 10e9 <= k.now - before < 10.7e9
-        assert "mmc1: Timeout waiting for hardware interrupt" in k.dmesg()
-        k.machine.mmc1.hw.dead = False
-        assert k.spawn(main, disk(k)).wait() == 0
-
-
-def test_a_fatal_signal_ends_the_wait() -> None:
-    """SIGKILL ends a read that waits (TASK_KILLABLE); a signal with a handler does not."""
-
-    def handler(sys: Any, sig: int, info: Any) -> None:
-        """Do nothing."""
-
-    def main(sys: Any, argv: list[str]) -> None:
-        sys.signal(15, handler)
-        sys.read(sys.open(argv[1]), 10)
-
-    with taskscope.boot(cpus=1) as k:
-        k.machine.mmc1.hw.dead = True
-        reader = k.spawn(main, disk(k), name="r")
-        k.run(s=0.1)
-        pid = reader.pid
-        terminal = k.terminal()
-        terminal.type(f"kill -15 {pid}")
-        k.run(s=0.1)
-        assert reader.status is None
-        assert k.task(pid).row.wchan == "wait_on_page_bit_common"
-        terminal.type(f"kill -9 {pid}")
-        k.run(s=0.1)
-        assert reader.exitcode == -9
-
-
-def test_a_spurious_interrupt_of_a_disk_is_nobodys() -> None:
-    """An interrupt without anything that is done is IRQ_NONE, counted, and harmless."""
-    for flavour in ALL:
-        with taskscope.boot(cpus=1, flavour=flavour) as k:
-            k.trace("irq:irq_handler_exit")
-            irq = 86 if flavour == "4.19-arm" else 25
-            desc = k.machine.irq_desc_tree[irq]
-            k.interrupt(desc)
-            k.run(s=0.01)
-            assert f"irq={irq} ret=unhandled" in k.read("/sys/kernel/tracing/trace").decode()
-            assert desc.irqs_unhandled == 1
-            assert k.spawn(work, disk(k)).wait() == 0
-            assert desc.irqs_unhandled == 1
-
-
-def test_a_disk_is_not_read_from_outside() -> None:
-    """A disk answers tasks of the machine: reading it without one is an error, not a hang."""
-    with taskscope.boot(cpus=1) as k, pytest.raises(OSError, match="not supported"):
-        k.read("/dev/mmcblk1")
-
-
-def test_a_message_that_comes_while_masked_waits() -> None:
-    """A masked line keeps one edge, however many there were, and lets it go when it is unmasked."""
-    with world("6.1-x86_64") as w:
-        line = irqline.IrqLine(w.m)
-        got: list[Any] = []
-        w.m.raise_irq = lambda cpu, irq: got.append(irq)  # type: ignore[method-assign]
+    def scenario(sys: Any) -> list[str]:
+        out = []
+        for n in range(4):
+            if n:
+                in_kernel(core.migrate_disable)
+            context = trace_events.tracing_gen_ctx(machine.cur)
+            out.append(flags_text(context >> 16 & 0xFF, context >> 24, machine.cur.flavour.version)[4])
+        sys.clone(other, flags=17)
         for _ in range(3):
-            irqline.pulse(line)
-        assert (line.latched, got) == (True, [])
-        irqline.unmask(line)
-        assert not line.latched
-        assert line.queued
+            in_kernel(core.migrate_enable)
+        sys.wait()
+        return out
+
+    def other(sys: Any) -> None:
+        context = trace_events.tracing_gen_ctx(machine.cur)
+        child.append(flags_text(context >> 16 & 0xFF, context >> 24, machine.cur.flavour.version)[4])
+
+    child: list[str] = []
+    with world("6.1-x86_64") as w:
+        assert w.run(scenario) == [".", "1", "2", "3"]
+    assert child == ["."]
+
+
+def test_an_affinity_that_must_wait() -> None:
+    """sched_setaffinity() of a task with migration disabled returns when it has moved; it itself gets EBUSY."""
+
+    def scenario(sys: Any) -> Any:
+        sys.sched_setaffinity(0, [0])
+        in_kernel(core.migrate_disable)
+        sys.sched_setaffinity(0, [0, 1])
+        own = error(sys.sched_setaffinity, 0, [1])
+        sys.clone(mover, sys.getpid(), flags=17)
+        sys.nanosleep(5 * MS)
+        before = machine.cur.cpu.id, list(moved)
+        enabled = machine.cur.now
+        in_kernel(core.migrate_enable)
+        after = machine.cur.cpu.id
+        sys.wait()
+        return own, before, after, moved[0] >= enabled
+
+    def mover(sys: Any, parent: int) -> None:
+        sys.sched_setaffinity(parent, [1])
+        moved.append(machine.cur.now)
+
+    moved: list[int] = []
+    with world("6.18-x86_64", cpus=2, bare=False) as w:
+        assert w.run(scenario) == ("EBUSY", (0, []), 1, True)

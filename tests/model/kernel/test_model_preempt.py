@@ -126,7 +126,7 @@ def test_might_sleep_gives_way_with_voluntary(model: str) -> None:
 @pytest.mark.parametrize("section", [locked, disabled, without_softirqs])
 @pytest.mark.parametrize("flavour", ["4.19-arm", "6.1-x86_64"])
 def test_a_raised_count_forbids_it(flavour: str, section: Any) -> None:
-    """With a lock, preemption or softirqs disabled nobody else runs; what was due happens where the count is 0 again."""
+    """With a lock, preemption or softirqs disabled nobody else runs; what was due happens where it is 0 again."""
     seen = switches_from("full", section, flavour)
     assert seen[0][0] == "R+"
     assert seen[0][1] > 3_000
