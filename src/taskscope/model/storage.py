@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SECTOR: Final = 512
 #: bytes of the machine's disk
 DISK_SIZE: Final = 8 << 20
+#: the first line of a disk
+LABEL: Final = b"taskscope disk\n"
 _BLOCK: Final = 4096
 
 # What an SD controller has in its interrupt status (SDHCI).
@@ -35,13 +37,13 @@ _VIRTIO_BYTE: Final = 1
 
 
 class Disk:
-    """Bytes that stay; what was never written is zero."""
+    """Bytes that stay; what was never written is zero, but for a line of text at the beginning."""
 
     __slots__ = ("blocks", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.blocks: dict[int, bytes] = {}
+        self.blocks: dict[int, bytes] = {0: LABEL.ljust(_BLOCK, b"\0")}
 
     def read(self, sector: int, count: int) -> bytes:
         """Return the bytes from a sector on."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import taskscope
 from bare import ALL, world
 from taskscope.model import irqline
+from taskscope.model.storage import LABEL
 
 MS = 1_000_000
 
@@ -75,6 +76,7 @@ def test_a_disk_holds_what_was_written(data: st.DataObject) -> None:
     got: list[Any] = []
     expected: list[Any] = []
     model = bytearray(size)
+    model[: len(LABEL)] = LABEL
     for n, (write, at, count) in enumerate(steps):
         count = min(count, size - at) if not write or at < size else count
         if not write:
