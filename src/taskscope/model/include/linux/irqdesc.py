@@ -68,22 +68,21 @@ class IrqDesc:
     """struct irq_desc: an interrupt line; also what the architecture counts beside them: IPIs, x86's local timer.
 
     Those have no irq_desc in C: they are told by ``vector`` and call ``handler()`` directly, as does ARM's timer, a
-    line that each CPU has for itself.  ``label`` is the first column of /proc/interrupts, ``name`` the last.
+    line that each CPU has for itself.
     """
 
     __slots__ = (
         "action", "affinity", "depth", "handle_irq", "handler", "ipi", "irq", "irq_count", "irq_data", "irqs_unhandled",
-        "istate", "kstat_irqs", "label", "last_unhandled", "lock", "name", "threads_active", "threads_handled",
+        "istate", "kstat_irqs", "last_unhandled", "lock", "name", "threads_active", "threads_handled",
         "threads_handled_last", "threads_oneshot", "vector", "wait_for_threads",
     )
 
     def __init__(
-        self, irq: int, label: str, name: str, cpus: int, data: IrqData, *,
+        self, irq: int, name: str, cpus: int, data: IrqData, *,
         handler: Callable[[], None] | None = None, handle_irq: Callable[[IrqDesc], None] | None = None,
         ipi: bool = False, vector: bool = False,
     ) -> None:
         self.irq = irq
-        self.label = label
         self.name = name
         self.irq_data = data
         self.handler = handler

@@ -26,24 +26,24 @@ def early_irq_init() -> None:
     m.poll_spurious_irq_timer = None
     timer = hrtimer.hrtimer_interrupt
     if m.flavour.arch == "arm":
-        m.irq_timer = _percpu(162, "162:", "arch_timer", timer, 1, "bcm2836-timer")
-        m.ipi_reschedule = _percpu(2, "IPI2:", "Rescheduling interrupts", core.scheduler_ipi, ipi=True)
+        m.irq_timer = _percpu(162, "arch_timer", timer, 1, "bcm2836-timer")
+        m.ipi_reschedule = _percpu(2, "Rescheduling interrupts", core.scheduler_ipi, ipi=True)
         m.ipi_call_func = _percpu(
-            3, "IPI3:", "Function call interrupts", smp.generic_smp_call_function_interrupt, ipi=True)
+            3, "Function call interrupts", smp.generic_smp_call_function_interrupt, ipi=True)
     else:
-        m.irq_timer = _percpu(0xEC, "LOC:", "Local timer interrupts", timer)
-        m.ipi_reschedule = _percpu(0xFD, "RES:", "Rescheduling interrupts", core.scheduler_ipi, ipi=True)
+        m.irq_timer = _percpu(0xEC, "Local timer interrupts", timer)
+        m.ipi_reschedule = _percpu(0xFD, "Rescheduling interrupts", core.scheduler_ipi, ipi=True)
         m.ipi_call_func = _percpu(
-            0xFB, "CAL:", "Function call interrupts", smp.generic_smp_call_function_interrupt, ipi=True)
+            0xFB, "Function call interrupts", smp.generic_smp_call_function_interrupt, ipi=True)
 
 
 def _percpu(
-    irq: int, label: str, name: str, handler: Callable[[], None], hwirq: int = 0, chip: str = "", ipi: bool = False,
+    irq: int, name: str, handler: Callable[[], None], hwirq: int = 0, chip: str = "", ipi: bool = False,
 ) -> IrqDesc:
     m = machine.cur
     controller = IrqChip(chip, _nothing, _nothing) if chip else None
     data = IrqData(irq, hwirq, controller, None)
-    desc = IrqDesc(irq, label, name, m.nr_cpus, data, handler=handler, ipi=ipi, vector=not chip)
+    desc = IrqDesc(irq, name, m.nr_cpus, data, handler=handler, ipi=ipi, vector=not chip)
     m.irq_descs.append(desc)
     if chip:
         m.irq_desc_tree[irq] = desc
@@ -70,7 +70,7 @@ def irq_set_chip_and_handler(
     data = IrqData(irq, hwirq, chip, line)
     if level:
         data.state |= IRQD_LEVEL
-    desc = line.desc = IrqDesc(irq, f"{irq}:", "", m.nr_cpus, data, handle_irq=handle)
+    desc = line.desc = IrqDesc(irq, "", m.nr_cpus, data, handle_irq=handle)
     m.irq_desc_tree[irq] = desc
     m.irq_descs.append(desc)
     return desc
