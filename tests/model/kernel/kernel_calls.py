@@ -8,6 +8,7 @@ from typing import Any
 from taskscope.model import irqline, machine
 from taskscope.model.include.linux.interrupt import IRQ_HANDLED
 from taskscope.model.include.linux.irqdesc import IrqDesc
+from taskscope.model.kernel.irq import manage
 
 TEST_CALL = 0x7000
 
@@ -75,3 +76,19 @@ class Device:
         assert self.line is not None
         if self.level:
             irqline.set_level(self.line, False)
+
+
+def in_an_interrupt(function: Any, irq: int = 60) -> None:
+    """Let a function be called by a handler, and all that comes of it happen."""
+
+    def call(irq: int, dev: Device) -> int:
+        dev.serve()
+        function()
+        return IRQ_HANDLED
+
+    m = machine.cur
+    if irq not in m.irq_desc_tree:
+        new_line(irq)
+    dev = Device(m.irq_desc_tree[irq])
+    in_kernel(manage.request_irq, irq, call, 0, "device", dev)
+    dev.interrupt()
