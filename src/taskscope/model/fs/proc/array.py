@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.stacktrace as stacktrace
 from taskscope.abi.state import LETTER_MEANINGS, state_letter
@@ -261,8 +262,8 @@ def proc_pid_status(task: Task) -> str:
         ("SigIgn", f"{ignored:016x}"),
         ("SigCgt", f"{caught:016x}"),
         # Not modelled: capabilities, no_new_privs, seccomp, memory nodes.
-        ("Cpus_allowed", f"{task.cpus_allowed & (1 << cpus) - 1:x}"),
-        ("Cpus_allowed_list", bitmap_list(task.cpus_allowed, cpus)),
+        ("Cpus_allowed", f"{sched_core.task_cpus_mask(task) & (1 << cpus) - 1:x}"),
+        ("Cpus_allowed_list", bitmap_list(sched_core.task_cpus_mask(task), cpus)),
         ("voluntary_ctxt_switches", task.nvcsw),
         ("nonvoluntary_ctxt_switches", task.nivcsw),
     ]
