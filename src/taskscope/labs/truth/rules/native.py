@@ -213,6 +213,10 @@ class Native(Signals):
         self.close(fd)
         return b"".join(parts)
 
+    def listdir(self, path: str) -> list[str]:
+        """Return the names in a directory."""
+        return [entry.name for entry in Path(path).iterdir()]
+
     def stat(self, path: str) -> Any:
         """Return a file's attributes."""
         return Path(path).stat()
