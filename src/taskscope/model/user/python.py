@@ -240,8 +240,8 @@ class UserContext:
 
     def _handle(self) -> None:
         while self.frames:
-            # The kernel may have put several on the stack: the last runs first, and the one below when that returns, not
-            # when it makes its first call.
+            # The kernel may have put several on the stack: the last runs first, and the one below it when that
+            # returns, not when it makes its first call.
             due = self.frames[::-1]
             self.frames.clear()
             for frame in due:

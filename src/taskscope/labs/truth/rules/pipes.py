@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskscope.labs.truth.rules import differs
 from taskscope.labs.truth.rules.kit import Gate, asleep, attempt, comes_to, dead, kill, sleeper, started, wait
 
 SIGPIPE, SIGKILL, SIGUSR1 = 13, 9, 10
@@ -205,6 +206,16 @@ def full_pipe_waits(sys: Any, say: Any) -> None:
     pid = started(sys, _writes_page, write)
     say(wait(sys, say, pid, 1), len(sys.read(read, 4096)))
     say(wait(sys, say, pid), attempt(sys.fcntl, read, F_SETFL, O_NONBLOCK), len(sys.read(read, 100_000)))
+
+
+@differs('until v5.5 (a28c8b9db8a1, "pipe: remove \'waiting_writers\' merging logic") it waited for sleeping writers',
+         "4.19-arm")
+def read_of_what_is_there(sys: Any, say: Any) -> None:
+    """A read takes what is in the pipe, and does not wait for what a sleeping writer still has."""
+    read, write = sys.pipe()
+    sys.write(write, bytes(CAPACITY))
+    pid = started(sys, _writes_page, write)
+    say(len(sys.read(read, 100_000)), wait(sys, say, pid))
 
 
 def _writes_page(sys: Any, fd: int) -> int:
