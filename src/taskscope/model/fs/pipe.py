@@ -87,8 +87,8 @@ def pipe_read(f: File, count: int) -> bytes | int:
                 do_wakeup = True
         if not left or not pipe.writers:
             break
-        # Until v5.5 ("pipe: remove 'waiting_writers' merging logic") a writer that sleeps has more for us: go on as long
-        # as there is one.
+        # Until v5.5 (a28c8b9db8a1, "pipe: remove 'waiting_writers' merging logic") a writer that sleeps has more for us:
+        # go on as long as there is one.
         if not pipe.waiting_writers or machine.cur.flavour.version >= (5, 5):
             if got:
                 break

@@ -1,7 +1,7 @@
 """Conformance rules: one short program each, run by the model and by this host's kernel, with equal transcripts.
 
-A rule is a public function ``name(sys, say)`` in one of the `GROUPS`; its docstring is the rule, in one sentence.  It
-runs as a process of its own, a child of process 1 of a fresh PID namespace, leader of its session, root, with
+A rule is a public function ``name(sys, say)`` in a file here (`GROUPS`); its docstring is the rule, in one sentence.
+It runs as a process of its own, a child of process 1 of a fresh PID namespace, leader of its session, root, with
 descriptors 0 to 2 and default signals.  `sys` has the C library's names as `taskscope.model.user.libc.Sys` has them
 (on the host `native.Native`); ``say(…)`` adds a line to the transcript, ``say.who(pid)`` names a process by order of
 birth.  `kit` has what orders processes without clocks.
@@ -17,17 +17,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FunctionType
 from typing import Any, Final, TypeVar
 
 from taskscope.errors import UsageError
 
-#: the files of rules; one that is not there yet is empty
-GROUPS: Final = (
-    "wait", "wait_options", "wait_sleep", "waitid", "fork", "clone", "exec", "exit", "orphans", "sigchld", "delivery",
-    "signals_queue", "signals_action", "stop_cont", "jobcontrol", "groups", "prctl", "pipes", "files", "limits",
-    "sched", "ids", "namespaces", "futex", "threads", "ptrace", "timers",
-)
+#: files here that are no rules
+_MACHINERY: Final = frozenset(
+    {"__init__", "compare", "host", "kit", "model", "mutants", "selftest", "transcript", "worker"})
+#: the files of rules
+GROUPS: Final = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py")
+                             if path.stem not in _MACHINERY and not path.stem.startswith("native")))
 #: rules that go wrong on purpose, to see that this is told; not one of the groups
 SELFTEST: Final = "selftest"
 #: the flavour that is held against the host
@@ -74,12 +75,7 @@ def differs(why: str, *flavours: str) -> Callable[[_F], _F]:
 def group(name: str) -> list[Rule]:
     """Return the rules of one file, in its order."""
     module = f"{__name__}.{name}"
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        return []
+    found = importlib.import_module(module)
     rules = []
     for function in vars(found).values():
         if not isinstance(function, FunctionType) or function.__module__ != module or function.__name__[0] == "_":

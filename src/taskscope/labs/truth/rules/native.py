@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from taskscope.labs.truth.rules.native_call import Word, number_of, syscall
-from taskscope.labs.truth.rules.native_signals import Info, Signals
+from taskscope.labs.truth.rules.native_sigaction import Info, Signals
 from taskscope.labs.truth.rules.transcript import Saying
 
 #: where a rule's processes write what they say; kept over exec
