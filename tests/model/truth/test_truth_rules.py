@@ -68,6 +68,8 @@ def test_a_difference_is_found_and_shown() -> None:
     noted = dataclasses.replace(rule, differs={"4.19-arm": "some commit"})
     assert "should not be: some commit" in next(compare.differing([noted], said, said, "here", "4.19-arm")).text
     assert not list(compare.differing([noted], said, {rule.name: []}, "here", "4.19-arm"))
+    open_ = dataclasses.replace(rule, varies={"4.19-arm": "some commit"})
+    assert not list(compare.differing([open_], said, {rule.name: []}, "here", "4.19-arm"))
     assert [one.rule for one in compare.broken([rule], {rule.name: []}, "here")] == [rule]
 
 

@@ -9,7 +9,7 @@ birth.  `kit` has what orders processes without clocks.
 What a rule says may not depend on the schedule: a process that must come second waits for the first through a pipe
 (`kit.Gate`) or a wait, and a signal for a process that sleeps is sent when it does (`kit.asleep`).  What it does
 depends on what `sys` returned and on nothing else, as for every program of the machine.  A rule that another kernel
-follows otherwise says so with `differs`.
+follows otherwise says so with `differs`, one where it depends on the schedule with `varies`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ SELFTEST: Final = "selftest"
 HOST_FLAVOUR: Final = "6.18-x86_64"
 #: why a rule is otherwise on a flavour, by flavour: what `differs` leaves on a function
 _DIFFERS: Final = "__differs__"
+_VARIES: Final = "__varies__"
 _ROOT: Final = "__root__"
 _F = TypeVar("_F", bound=Callable[[Any, Any], Any])
 
@@ -48,6 +49,8 @@ class Rule:
     text: str
     #: flavours whose transcript is another, and why
     differs: dict[str, str]
+    #: flavours where it depends on the schedule, and why
+    varies: dict[str, str]
     #: it needs root of the host, not only of a user namespace
     root: bool = False
 
@@ -63,9 +66,20 @@ def differs(why: str, *flavours: str) -> Callable[[_F], _F]:
 
     :param why: the kernel change that made the difference: commit, subject, version
     """
+    return _noting(_DIFFERS, why, flavours)
 
+
+def varies(why: str, *flavours: str) -> Callable[[_F], _F]:
+    """Say that on these flavours what the rule says depends on the schedule: it is not compared there.
+
+    :param why: the kernel change since which it does not: commit, subject, version
+    """
+    return _noting(_VARIES, why, flavours)
+
+
+def _noting(attribute: str, why: str, flavours: tuple[str, ...]) -> Callable[[_F], _F]:
     def mark(function: _F) -> _F:
-        noted: dict[str, str] = function.__dict__.setdefault(_DIFFERS, {})
+        noted: dict[str, str] = function.__dict__.setdefault(attribute, {})
         noted.update(dict.fromkeys(flavours, why))
         return function
 
@@ -84,7 +98,8 @@ def group(name: str) -> list[Rule]:
             raise UsageError(f"{module}.{function.__name__}: a rule takes (sys, say); helpers begin with an underscore")
         text = " ".join((function.__doc__ or "").split())
         more = function.__dict__
-        rules.append(Rule(f"{name}.{function.__name__}", function, text, more.get(_DIFFERS, {}), _ROOT in more))
+        rules.append(Rule(f"{name}.{function.__name__}", function, text, more.get(_DIFFERS, {}), more.get(_VARIES, {}),
+                          _ROOT in more))
     return rules
 
 

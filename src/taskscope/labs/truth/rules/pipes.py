@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskscope.labs.truth.rules import differs
+from taskscope.labs.truth.rules import differs, varies
 from taskscope.labs.truth.rules.kit import Gate, asleep, attempt, comes_to, dead, kill, sleeper, started, wait
 
 SIGPIPE, SIGKILL, SIGUSR1 = 13, 9, 10
@@ -131,6 +131,8 @@ def _reads_one(sys: Any, fd: int) -> int:
     return len(sys.read(fd, 1))
 
 
+@varies('before v5.6 (0ddad21d3e99, "pipe: use exclusive waits when reading or writing") all readers are woken',
+        "4.19-arm")
 def first_reader_first(sys: Any, say: Any) -> None:
     """Of two readers that sleep the one that came first gets what is written first."""
     read, write = sys.pipe()
