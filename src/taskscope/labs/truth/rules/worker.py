@@ -15,6 +15,7 @@ import os
 import signal
 import sys as python
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -145,6 +146,9 @@ def main(mode: str, seconds: float, names: list[str]) -> None:
     for number in range(1, 65):
         if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
             signal.signal(number, signal.SIG_DFL)
+    # As root, the caller's nice value is not the rules'.
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     gc.disable()
     rules.load(names)
     gc.freeze()
