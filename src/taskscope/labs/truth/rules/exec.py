@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskscope.labs.truth.rules import root
 from taskscope.labs.truth.rules.kit import PROGRAM, Gate, attempt, dead, ends, execute, field, sig, sleeper, stat, wait
 
 SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGCHLD = 1, 10, 12, 15, 17
@@ -342,6 +343,7 @@ def open_for_writing(sys: Any, say: Any) -> None:
     say(attempt(sys.execve, "/mnt/busy", ["x"], {}))
 
 
+@root
 def running_program(sys: Any, say: Any) -> None:
     """The file of a program that runs cannot be opened for writing: ETXTBSY."""
     gate, done = Gate(sys), Gate(sys)

@@ -13,6 +13,7 @@ RESET_ON_FORK = 0x40000000
 NOBODY = 0x3FFFFFFF
 
 
+@root
 def nice_is_clamped(sys: Any, say: Any) -> None:
     """Nice values go from -20 to 19; what is beyond is taken as the end."""
     for nice in (0, 5, 19, 20, 100, -20, -21, -100, 0):
@@ -26,6 +27,7 @@ def nice_of_a_child(sys: Any, say: Any) -> None:
         sys.getpriority(PROCESS, 0), stat(sys, pid)[18])
 
 
+@root
 def nice_of_a_group(sys: Any, say: Any) -> None:
     """That of a group is set for all members, and asked for it is the lowest of them."""
     one, two = started(sys), started(sys)
@@ -61,6 +63,7 @@ def nice_of_a_zombie(sys: Any, say: Any) -> None:
     say(sys.getpriority(PROCESS, dead(sys)))
 
 
+@root
 def policies(sys: Any, say: Any) -> None:
     """The policies that need no priority take 0 only, realtime ones 1 to 99."""
     for policy in (NORMAL, BATCH, IDLE, FIFO, RR):
@@ -82,6 +85,7 @@ def priorities_of_policies(sys: Any, say: Any) -> None:
         say(policy, raw(sys, "sched_get_priority_min", policy), raw(sys, "sched_get_priority_max", policy))
 
 
+@root
 def policy_is_inherited(sys: Any, say: Any) -> None:
     """A child has its parent's policy and priority, and keeps its own when the parent's changes."""
     sys.sched_setscheduler(0, FIFO, 7)
@@ -91,6 +95,7 @@ def policy_is_inherited(sys: Any, say: Any) -> None:
     say(sys.sched_getscheduler(pid), stat(sys, pid)[39], stat(sys, pid)[40], sys.sched_getscheduler(0))
 
 
+@root
 def reset_on_fork(sys: Any, say: Any) -> None:
     """With SCHED_RESET_ON_FORK a child begins as an ordinary task without the flag, with nice 0 if it was below."""
     sys.setpriority(PROCESS, 0, -5)
@@ -117,6 +122,7 @@ def _policy_as_user(sys: Any, say: Any) -> None:
     say(attempt(sys.sched_setscheduler, sys.getppid(), BATCH, 0))
 
 
+@root
 def nice_stays_under_realtime(sys: Any, say: Any) -> None:
     """A nice value that is set while a task is realtime counts when it is ordinary again."""
     sys.sched_setscheduler(0, FIFO, 5)
