@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.stacktrace as stacktrace
-from taskscope.abi.state import LETTER_MEANINGS, state_letter
+from taskscope.abi.state import state_letter
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
 from taskscope.model.include.linux.sched import Task, pid_alive, task_cpu
@@ -36,6 +36,14 @@ SCHED_TEXT = frozenset(
         "usleep_range",
     }
 )
+
+#: the bit of task_struct.atomic_flags
+PFA_NO_NEW_PRIVS: Final = 1
+#: task_state_array[]: the words after the letter in /proc/PID/status
+TASK_STATE_ARRAY: Final = {
+    "R": "running", "S": "sleeping", "D": "disk sleep", "T": "stopped", "t": "tracing stop", "X": "dead", "Z": "zombie",
+    "P": "parked", "I": "idle",
+}
 
 
 def get_task_state(tsk: Task) -> str:
@@ -224,7 +232,7 @@ def proc_pid_status(task: Task) -> str:
     if fs is not None:
         lines.append(("Umask", f"{fs.umask:04o}"))
     lines += [
-        ("State", f"{letter} ({LETTER_MEANINGS[letter]})"),
+        ("State", f"{letter} ({TASK_STATE_ARRAY[letter]})"),
         ("Tgid", task.tgid),
         ("Ngid", 0),
         ("Pid", task.pid),
@@ -264,6 +272,11 @@ def proc_pid_status(task: Task) -> str:
         # Not modelled: capabilities, no_new_privs, seccomp, memory nodes.
         ("Cpus_allowed", f"{sched_core.task_cpus_mask(task) & (1 << cpus) - 1:x}"),
         ("Cpus_allowed_list", bitmap_list(sched_core.task_cpus_mask(task), cpus)),
+        # Not modelled: capabilities.
+        ("NoNewPrivs", int(bool(task.atomic_flags & PFA_NO_NEW_PRIVS))),
+        # Not modelled: seccomp, memory nodes.
+        ("Cpus_allowed", f"{task.cpus_allowed & (1 << cpus) - 1:x}"),
+        ("Cpus_allowed_list", bitmap_list(task.cpus_allowed, cpus)),
         ("voluntary_ctxt_switches", task.nvcsw),
         ("nonvoluntary_ctxt_switches", task.nivcsw),
     ]
