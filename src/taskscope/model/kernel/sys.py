@@ -329,7 +329,7 @@ def propagate_has_child_subreaper(p: Task, data: Any) -> int:
     del data
     # If task has has_child_subreaper - all its descendants already have these flag too and new descendants will inherit
     # it on fork, skip them.
-    if p.signal.has_child_subreaper or p is machine.cur.init_pid_ns.child_reaper:
+    if p.signal.has_child_subreaper or (p.thread_pid is not None and pid_.is_child_reaper(p.thread_pid)):
         return 0
     p.signal.has_child_subreaper = True
     return 1

@@ -213,6 +213,7 @@ class Task(_Switched):
         "real_blocked",
         "real_parent",
         "restart_block",
+        "robust_list",
         "rt",
         "rt_priority",
         "sas_ss_sp",
@@ -337,6 +338,7 @@ class Task(_Switched):
     start_time: int                     # ns, monotonic
     start_boottime: int
     restart_block: Any
+    robust_list: Any                    # where in user memory the locks stand that it holds (futex)
     task_works: Any
     kthread: Any                        # struct kthread of a kernel thread
     fail_nth: int                       # lib/fault_inject.py: which of the places that can fail is to fail, 0 none

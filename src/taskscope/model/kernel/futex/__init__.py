@@ -1,0 +1,70 @@
+"""Fast user space mutexes: kernel/futex.c, v4.19; the directory kernel/futex/ since v5.16, whose files these are.
+
+A futex is a word of user memory.  The kernel knows it only while somebody sleeps on it: the sleeper stands in the hash
+bucket of the word's key (`core`), is woken (`waitwake`) or moved to another word (`requeue`).  `robust` goes over the
+locks that a task holds when it ends.
+
+Not modelled: priority inheritance (FUTEX_LOCK_PI and its like are -ENOSYS, as without CONFIG_FUTEX_PI), futexes in
+memory that processes with different address spaces share, as there is none, futex_waitv() and its relatives.
+"""
+
+from __future__ import annotations
+
+from taskscope.model.kernel.futex.core import (
+    FLAGS_CLOCKRT,
+    FLAGS_HAS_TIMEOUT,
+    FLAGS_SHARED,
+    FUTEX_BITSET_MATCH_ANY,
+    FutexHashBucket,
+    FutexKey,
+    FutexQ,
+    futex_init,
+    futex_setup_timer,
+    get_futex_key,
+    get_futex_value_locked,
+    hash_futex,
+    queue_me,
+    unqueue_me,
+)
+from taskscope.model.kernel.futex.requeue import futex_requeue
+from taskscope.model.kernel.futex.robust import ROBUST_LIST_LIMIT, exit_robust_list, handle_futex_death
+from taskscope.model.kernel.futex.syscalls import do_futex, sys_futex, sys_get_robust_list, sys_set_robust_list
+from taskscope.model.kernel.futex.waitwake import (
+    futex_wait,
+    futex_wait_queue_me,
+    futex_wait_restart,
+    futex_wake,
+    futex_wake_op,
+    mark_wake_futex,
+)
+
+__all__ = [
+    "FLAGS_CLOCKRT",
+    "FLAGS_HAS_TIMEOUT",
+    "FLAGS_SHARED",
+    "FUTEX_BITSET_MATCH_ANY",
+    "ROBUST_LIST_LIMIT",
+    "FutexHashBucket",
+    "FutexKey",
+    "FutexQ",
+    "do_futex",
+    "exit_robust_list",
+    "futex_init",
+    "futex_requeue",
+    "futex_setup_timer",
+    "futex_wait",
+    "futex_wait_queue_me",
+    "futex_wait_restart",
+    "futex_wake",
+    "futex_wake_op",
+    "get_futex_key",
+    "get_futex_value_locked",
+    "handle_futex_death",
+    "hash_futex",
+    "mark_wake_futex",
+    "queue_me",
+    "sys_futex",
+    "sys_get_robust_list",
+    "sys_set_robust_list",
+    "unqueue_me",
+]
