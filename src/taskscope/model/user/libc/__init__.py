@@ -19,6 +19,7 @@ from taskscope.model.user.libc.sched import Sched
 from taskscope.model.user.libc.signal import SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK, Signals
 from taskscope.model.user.libc.time import Time
 from taskscope.model.user.libc.unistd import Files
+from taskscope.model.user.libc.unistd_ids import Ids
 from taskscope.model.user.libc.wait import Wait, WaitResult
 from taskscope.model.user.python import _CLONE_THREAD, _CLONE_VM, DivergedError, UserContext, private
 
@@ -29,7 +30,7 @@ FORK_FLAGS: Final = int(CloneFlag.CLONE_CHILD_SETTID | CloneFlag.CLONE_CHILD_CLE
 _TID: Final = Word(0x1000)
 
 
-class Sys(Wait, Signals, Time, Sched, Files, Threads):
+class Sys(Wait, Signals, Time, Sched, Files, Ids, Threads):
     """The C library of one task."""
 
     __slots__ = ("_backwards", "_out", "_tty", "environ")
@@ -184,59 +185,7 @@ class Sys(Wait, Signals, Time, Sched, Files, Threads):
         self.fflush()
         super()._crashed(error)
 
-    # ---- ids -------------------------------------------------------------------------------------------
-
-    def getpid(self) -> int:
-        """Return the process id (the thread group's)."""
-        return int(self._call("getpid"))
-
-    def getppid(self) -> int:
-        """Return the parent's process id."""
-        return int(self._call("getppid"))
-
-    def gettid(self) -> int:
-        """Return the task's own id."""
-        return int(self._call("gettid"))
-
-    def getpgid(self, pid: int = 0) -> int:
-        """Return the process group of a process."""
-        return int(self._call("getpgid", pid))
-
-    def getpgrp(self) -> int:
-        """Return the caller's process group."""
-        return self.getpgid(0)
-
-    def setpgid(self, pid: int, pgid: int) -> None:
-        """Move a process to a process group."""
-        self._call("setpgid", pid, pgid)
-
-    def getsid(self, pid: int = 0) -> int:
-        """Return the session of a process."""
-        return int(self._call("getsid", pid))
-
-    def setsid(self) -> int:
-        """Begin a session; return its id."""
-        return int(self._call("setsid"))
-
-    def getuid(self) -> int:
-        """Return the real user id."""
-        return int(self._call("getuid"))
-
-    def geteuid(self) -> int:
-        """Return the effective user id."""
-        return int(self._call("geteuid"))
-
-    def getgid(self) -> int:
-        """Return the real group id."""
-        return int(self._call("getgid"))
-
-    def setuid(self, uid: int) -> None:
-        """Set the user ids."""
-        self._call("setuid", uid)
-
-    def setgid(self, gid: int) -> None:
-        """Set the group ids."""
-        self._call("setgid", gid)
+    # ---- asking the kernel -----------------------------------------------------------------------------
 
     def prctl(self, option: int, arg2: Any = 0, arg3: Any = 0, arg4: Any = 0, arg5: Any = 0) -> int:
         """Ask for one of the PR_* operations; where it writes through a pointer, see `prctl_get`."""

@@ -302,7 +302,7 @@ class Threads(Atomics):
 
     def pthread_cond_init(self) -> Cond:
         """Return a new condition variable."""
-        return Cond(self.word())
+        return Cond(self.new_word())
 
     def pthread_cond_wait(self, cond: Cond, mutex: Mutex, until: Any = None) -> None:
         """Release the mutex, wait for a signal, take the mutex again; may return without one, as in POSIX.
@@ -346,7 +346,7 @@ class Threads(Atomics):
 
     def sem_init(self, value: int = 0) -> Sem:
         """Return a new semaphore."""
-        return Sem(self.word(value))
+        return Sem(self.new_word(value))
 
     def sem_post(self, sem: Sem) -> None:
         """Give one back, and wake one who waits."""

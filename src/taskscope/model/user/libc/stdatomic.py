@@ -27,7 +27,7 @@ class Atomics(UserContext):
         """Return so many new bytes, aligned to 16: where the first word of them is; they are 0 and never freed."""
         return Word(_HEAP + int(self._access("malloc", _BRK, -(-size // 16) * 16)))
 
-    def word(self, value: int = 0) -> Word:
+    def new_word(self, value: int = 0) -> Word:
         """Return a new word of memory that has a value."""
         new = self.malloc(16)
         if value:
