@@ -18,14 +18,15 @@ import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from taskscope.errors import UsageError
 
 #: the files of rules; one that is not there yet is empty
 GROUPS: Final = (
-    "wait", "waitid", "fork", "exec", "exit", "signals_queue", "signals_action", "stop_cont", "jobcontrol", "groups",
-    "prctl", "pipes", "files", "sched", "ids", "namespaces", "futex", "threads", "ptrace", "timers",
+    "wait", "wait_options", "wait_sleep", "waitid", "fork", "clone", "exec", "exit", "orphans", "sigchld", "delivery",
+    "signals_queue", "signals_action", "stop_cont", "jobcontrol", "groups", "prctl", "pipes", "files", "limits",
+    "sched", "ids", "namespaces", "futex", "threads", "ptrace", "timers",
 )
 #: rules that go wrong on purpose, to see that this is told; not one of the groups
 SELFTEST: Final = "selftest"
@@ -33,6 +34,8 @@ SELFTEST: Final = "selftest"
 HOST_FLAVOUR: Final = "6.18-x86_64"
 #: why a rule is otherwise on a flavour, by flavour: what `differs` leaves on a function
 _DIFFERS: Final = "__differs__"
+_ROOT: Final = "__root__"
+_F = TypeVar("_F", bound=Callable[[Any, Any], Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +47,23 @@ class Rule:
     text: str
     #: flavours whose transcript is another, and why
     differs: dict[str, str]
+    #: it needs root of the host, not only of a user namespace
+    root: bool = False
 
 
-def differs(why: str, *flavours: str) -> Callable[[FunctionType], FunctionType]:
+def root(function: _F) -> _F:
+    """Say that a rule needs root of the host: it becomes another user, say."""
+    function.__dict__[_ROOT] = True
+    return function
+
+
+def differs(why: str, *flavours: str) -> Callable[[_F], _F]:
     """Say that these flavours follow the rule otherwise than the host.
 
     :param why: the kernel change that made the difference: commit, subject, version
     """
 
-    def mark(function: FunctionType) -> FunctionType:
+    def mark(function: _F) -> _F:
         noted: dict[str, str] = function.__dict__.setdefault(_DIFFERS, {})
         noted.update(dict.fromkeys(flavours, why))
         return function
@@ -76,7 +87,8 @@ def group(name: str) -> list[Rule]:
         if function.__code__.co_varnames[: function.__code__.co_argcount] != ("sys", "say"):
             raise UsageError(f"{module}.{function.__name__}: a rule takes (sys, say); helpers begin with an underscore")
         text = " ".join((function.__doc__ or "").split())
-        rules.append(Rule(f"{name}.{function.__name__}", function, text, function.__dict__.get(_DIFFERS, {})))
+        more = function.__dict__
+        rules.append(Rule(f"{name}.{function.__name__}", function, text, more.get(_DIFFERS, {}), _ROOT in more))
     return rules
 
 
