@@ -21,7 +21,7 @@ from taskscope.model.include.uapi.linux.capability import (
     SECBIT_NO_SETUID_FIXUP,
     SECBIT_NOROOT,
     SECURE_ALL_BITS,
-    SECURE_ALL_LOCKS,
+    SECURE_ALL_UNPRIVILEGED,
 )
 
 if TYPE_CHECKING:
@@ -195,9 +195,14 @@ def cap_prctl_change(new: Cred, old: Cred, option: int, arg2: int, arg3: int, ar
     if option == PR_SET_SECUREBITS:
         # [1] no changing of bits that are locked, [2] no unlocking of locks, [3] no setting of unsupported bits,
         # [4] doing anything requires privilege
-        locked = old.securebits & SECURE_ALL_LOCKS
-        if ((locked >> 1) & (old.securebits ^ arg2) or locked & ~arg2
-                or arg2 & ~(SECURE_ALL_LOCKS | SECURE_ALL_BITS) or not cred_.capable(CAP_SETPCAP)):
+        unprivileged = SECURE_ALL_UNPRIVILEGED if machine.cur.flavour.version >= (6, 14) else 0
+        bits = SECURE_ALL_BITS | unprivileged
+        changed = old.securebits ^ arg2
+        locked = old.securebits & bits << 1
+        if locked >> 1 & changed or locked & ~arg2 or arg2 & ~(bits | bits << 1):
+            return -EPERM
+        # For legacy reason, denies non-change; since v6.14 bits that only restrict may be changed by everybody.
+        if (not changed or changed & ~(unprivileged | unprivileged << 1)) and not cred_.capable(CAP_SETPCAP):
             return -EPERM
         new.securebits = arg2
         return 0

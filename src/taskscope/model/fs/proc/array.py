@@ -268,7 +268,13 @@ def proc_pid_status(task: Task) -> str:
         ("SigBlk", f"{task.blocked:016x}"),
         ("SigIgn", f"{ignored:016x}"),
         ("SigCgt", f"{caught:016x}"),
-        # Not modelled: capabilities, no_new_privs, seccomp, memory nodes.
+        ("CapInh", f"{cred.cap_inheritable:016x}"),
+        ("CapPrm", f"{cred.cap_permitted:016x}"),
+        ("CapEff", f"{cred.cap_effective:016x}"),
+        ("CapBnd", f"{cred.cap_bset:016x}"),
+        ("CapAmb", f"{cred.cap_ambient:016x}"),
+        ("NoNewPrivs", task.atomic_flags & 1),
+        # Not modelled: seccomp, memory nodes.
         ("Cpus_allowed", f"{task.cpus_allowed & (1 << cpus) - 1:x}"),
         ("Cpus_allowed_list", bitmap_list(task.cpus_allowed, cpus)),
         ("voluntary_ctxt_switches", task.nvcsw),

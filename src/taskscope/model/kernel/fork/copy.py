@@ -490,7 +490,9 @@ def bad_fork_cleanup(
 def bad_fork_free(p: Task, delayed: signal_send.MultiprocessSignals, retval: int) -> int:
     """Free the task_struct of a fork that failed."""
     p.state = TASK_DEAD
-    p.stack_greenlet = None
+    stack, p.stack_greenlet = p.stack_greenlet, None
+    if stack is not None:
+        machine.cur.drop_stack(stack)
     fork.put_task_stack(p)
     p.usage = 0
     fork.free_task(p)
