@@ -47,7 +47,9 @@ from taskscope.model.include.linux.sched import (
 )
 from taskscope.model.include.linux.sched_signal import (
     RLIMIT_NPROC,
+    RLIMIT_STACK,
     SighandStruct,
+    rlimit,
     signal_group_exit,
     thread_group_empty,
 )
@@ -63,8 +65,9 @@ from taskscope.model.include.trace.events.sched import trace_sched_prepare_exec,
 from taskscope.model.include.trace.events.task import trace_task_rename
 
 SIGCHLD: Final = 17
-#: strings of one call: a quarter of the stack limit of 8 MiB; one string: 32 pages
-ARG_MAX: Final = 8 * 1024 * 1024 // 4
+#: strings of one call at least, and three quarters of _STK_LIM at most; one string: 32 pages
+ARG_MAX: Final = 131_072
+_STK_LIM: Final = 8 * 1024 * 1024
 MAX_ARG_STRLEN: Final = 32 * 4096
 BINPRM_BUF_SIZE: Final = 128
 
@@ -405,8 +408,11 @@ def count_strings(argv: list[str], envp: dict[str, str]) -> int:
         size = len(text.encode(errors="surrogateescape")) + 1
         if size > MAX_ARG_STRLEN:
             return -E2BIG
-        total += size + 8
-    return -E2BIG if total > ARG_MAX else 0
+        total += size + machine.cur.flavour.long_size
+    # Limit to 1/4 of the max stack size or 3/4 of _STK_LIM, whichever is smaller.  We've historically supported up to
+    # 32 pages (ARG_MAX) of argument strings even with small stacks.
+    limit = min(_STK_LIM // 4 * 3, rlimit(machine.cur.cpu.curr, RLIMIT_STACK) // 4)
+    return -E2BIG if total > max(limit, ARG_MAX) else 0
 
 
 def free_bprm(bprm: LinuxBinprm) -> None:

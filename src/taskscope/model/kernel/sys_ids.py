@@ -71,8 +71,8 @@ def set_user(new: Cred) -> int:
     # return code, assuming it never fails if called by root.  We may still enforce NPROC limit for programs doing
     # set*uid()+execve() by harmlessly deferring the failure to the execve() stage.
     limit = signal_send.task_rlimit(current, RLIMIT_NPROC)
-    # Since v5.17 (c16bdeb5a39f) the processes that are there may reach the limit, and only more are too many.
-    over = new_user.processes > limit if machine.cur.flavour.version >= (5, 17) else new_user.processes >= limit
+    # Since v5.14 (21d1c5e386bc, "Reimplement RLIMIT_NPROC on top of ucounts") only more than the limit are too many.
+    over = new_user.processes > limit if machine.cur.flavour.version >= (5, 14) else new_user.processes >= limit
     if over and new_user is not machine.cur.root_user:
         current.flags |= PF_NPROC_EXCEEDED
     else:
