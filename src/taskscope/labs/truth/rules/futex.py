@@ -111,7 +111,7 @@ def time_is_ignored(sys: Any, say: Any) -> None:
     say(attempt(sys.futex, at, WAKE, 1, (0, -1)), attempt(sys.futex, at, WAKE_BITSET, 1, 8, None, ANY))
 
 
-@differs("4fbf5d6837bf, v5.13, took the flag back from FUTEX_WAIT, which had had it since v4.5 (337f13046ff0)", "4.19-arm")
+@differs("4fbf5d6837bf, v5.13: FUTEX_WAIT lost the flag that it had had since v4.5 (337f13046ff0)", "4.19-arm")
 def realtime_wait(sys: Any, say: Any) -> None:
     """FUTEX_CLOCK_REALTIME is ENOSYS for FUTEX_WAIT, whose time is relative."""
     say(attempt(sys.futex, _word(sys), WAIT | REALTIME, 0, (0, 1000)))
@@ -345,7 +345,7 @@ def both_words(sys: Any, say: Any) -> None:
 
 
 def no_such_change(sys: Any, say: Any) -> None:
-    """An operation or a comparison that is not there is ENOSYS; the comparison is looked at when the word is changed."""
+    """An operation or a comparison that is not there is ENOSYS; the comparison is looked at after the change."""
     one, two = _word(sys, 0), _word(sys, 1)
     say(attempt(sys.futex, one, WAKE_OP, 1, 1, two, 5 << 28 | 1 << 12), _value(two))
     say(attempt(sys.futex, one, WAKE_OP, 1, 1, two, 6 << 24 | 1 << 12), _value(two))

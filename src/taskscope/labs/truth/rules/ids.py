@@ -545,7 +545,7 @@ def group_of_many(sys: Any, say: Any) -> None:
 
 
 def _has_group(sys: Any, say: Any, uids: tuple[int, ...], sender: int) -> None:
-    pids = []
+    pids: list[int] = []
     for uid in uids:
         gate = Gate(sys)
         pid = sys.clone(_waits_and_becomes, gate, uid)

@@ -143,7 +143,7 @@ def _becomes_and_executes(sys: Any, say: Any, uid: int, soft: int) -> None:
 @root
 @differs("until v5.14 (21d1c5e386bc, ucounts) a limit that was reached, not only passed, stopped it", "4.19-arm")
 def just_enough_for_exec(sys: Any, say: Any) -> None:
-    """The first process of a user whose limit is 0 may execute a program: the limit is not passed when it becomes it."""
+    """The first process of a user whose limit is 0 may execute a program: it has not passed it when it becomes that."""
     _child(sys, say, _becomes_and_executes, LONELY + 20, 0)
 
 

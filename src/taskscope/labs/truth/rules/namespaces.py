@@ -236,7 +236,7 @@ def _enters(sys: Any, say: Any, fd: int, flags: int) -> None:
 
 @differs(_PIDFD, "4.19-arm")
 def wrong_ways(sys: Any, say: Any) -> None:
-    """setns() is EBADF for no descriptor, EINVAL for one of another kind, or for flags that are not those of the file."""
+    """setns() is EBADF for no descriptor, EINVAL for another kind of one, or for flags that are not those of the file."""
     pid = _init_sleeper(sys)
     file, pidfd, pipe = sys.open(f"/proc/{pid}/ns/pid"), sys.pidfd_open(pid), sys.pipe()[0]
     say(attempt(sys.setns, 99, NEWPID), attempt(sys.setns, pipe, NEWPID), attempt(sys.setns, pipe, 0))
@@ -472,12 +472,12 @@ def _is_subreaper(sys: Any, say: Any) -> None:
 def end_of_all(sys: Any, say: Any) -> None:
     """When init ends, everybody inside is killed and gone before its parent hears of it, whatever they block."""
     read, write = sys.pipe()
-    pid = _init(sys, _ends_with_others, write)
+    pid = _init(sys, _ends_with_others)
     sys.close(write)
     say(wait(sys, say, pid), sys.read(read, 100))
 
 
-def _ends_with_others(sys: Any, write: int) -> int:
+def _ends_with_others(sys: Any) -> int:
     told = Gate(sys)
     for _ in range(3):
         sys.clone(_blocks_all_and_sleeps, told)

@@ -113,7 +113,7 @@ class Ids:
         ctypes.c_long.from_address(address).value = value
 
     def futex(self, uaddr: Any, op: int, val: int, timeout: Any = None, uaddr2: Any = None, val3: int = 0) -> int:
-        """Make the system call futex(2); a timeout is (s, ns), or a number for who takes one there."""
+        """Ask the kernel to sleep or to wake; a timeout is (s, ns), or a number for who takes one there."""
         if isinstance(timeout, tuple):
             timeout = ctypes.byref((ctypes.c_long * 2)(*timeout))
         return syscall("futex", uaddr, op, val, timeout, uaddr2, val3)

@@ -132,8 +132,8 @@ class Ids(UserContext):
 
     def prlimit(self, pid: int, resource: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:
         """Set a limit (soft, hard) of a process, unless `limits` is None; return what it was."""
-        found = self._call("prlimit64", pid, resource, limits or 0, (cell := Cell((0, 0))), out=cell)[1]
-        return found  # type: ignore[no-any-return]
+        old = Cell((0, 0))
+        return self._call("prlimit64", pid, resource, limits or 0, old, out=old)[1]  # type: ignore[no-any-return]
 
     def unshare(self, flags: int) -> None:
         """Stop sharing what CLONE_* flags name."""
