@@ -230,7 +230,7 @@ def takes(sys: Any, mutex: Any, cond: Any, at: Any, got: Any, times: int) -> int
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000), takers=st.integers(1, 4), burst=st.integers(1, 6), broadcast=st.booleans())
 def test_condition_wakes_enough(seed: int, takers: int, burst: int, broadcast: bool) -> None:
-    """Who waits for a condition is woken by signal or broadcast, which moves sleepers to the mutex, as often as needed."""
+    """Who waits for a condition is woken by signal or broadcast, which may move sleepers, as often as needed."""
 
     def scenario(sys: Any) -> Any:
         mutex, cond = sys.pthread_mutex_init(), sys.pthread_cond_init()

@@ -102,7 +102,7 @@ def alloc_pid(ns: PidNamespace) -> Pid | int:
         spin_lock_irq(lock)
         # init really needs pid 1, but after reaching the maximum wrap back to RESERVED_PIDS
         pid_min = RESERVED_PIDS if tmp.idr_next > RESERVED_PIDS else 1
-        nr = idr_alloc_cyclic(tmp, pid_min, pid_namespace.pid_max(tmp))
+        nr = idr_alloc_cyclic(tmp, pid_min, pid_namespace.pid_max(tmp) if tmp.level else tmp.pid_max)
         spin_unlock_irq(lock)
         if nr < 0:
             retval = -EAGAIN

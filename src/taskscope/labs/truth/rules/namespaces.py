@@ -236,7 +236,7 @@ def _enters(sys: Any, say: Any, fd: int, flags: int) -> None:
 
 @differs(_PIDFD, "4.19-arm")
 def wrong_ways(sys: Any, say: Any) -> None:
-    """setns() is EBADF for no descriptor, EINVAL for another kind of one, or for flags that are not those of the file."""
+    """setns() is EBADF for no descriptor, EINVAL for one of another kind or flags that are not those of the file."""
     pid = _init_sleeper(sys)
     file, pidfd, pipe = sys.open(f"/proc/{pid}/ns/pid"), sys.pidfd_open(pid), sys.pipe()[0]
     say(attempt(sys.setns, 99, NEWPID), attempt(sys.setns, pipe, NEWPID), attempt(sys.setns, pipe, 0))
