@@ -103,6 +103,6 @@ LAB = Lab(
     ),
     scenario=scenario,
     mutant=Mutant(
-        "numbers wrap to 1", "kernel.pid:alloc_pid", "RESERVED_PIDS if ns.idr_next > RESERVED_PIDS else 1", "1"
+        "numbers wrap to 1", "kernel.pid:alloc_pid", "RESERVED_PIDS if tmp.idr_next > RESERVED_PIDS else 1", "1"
     ),
 )

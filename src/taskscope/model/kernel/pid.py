@@ -8,9 +8,10 @@ turn.  Called by fork, exit, setpgid, setsid and everybody who looks up a task.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from errno import EAGAIN, ENOMEM
+from errno import EAGAIN, EEXIST, EINVAL, ENOMEM, EPERM
 from typing import TYPE_CHECKING
 
+import taskscope.model.kernel.cred as cred
 import taskscope.model.kernel.pid_namespace as pid_namespace
 import taskscope.model.kernel.rcu.tree as rcu
 import taskscope.model.kernel.sched.core as sched_core
@@ -39,6 +40,7 @@ from taskscope.model.include.linux.spinlock import (
     spin_unlock_irq,
     spin_unlock_irqrestore,
 )
+from taskscope.model.include.uapi.linux.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.sched import Task
@@ -80,14 +82,20 @@ def idr_alloc_cyclic(ns: PidNamespace, start: int, end: int) -> int:
     return nr
 
 
-def alloc_pid(ns: PidNamespace) -> Pid | int:
+def alloc_pid(ns: PidNamespace, set_tid: tuple[int, ...] = ()) -> Pid | int:
     """Allocate a struct pid with a number in `ns` and in each namespace above it.
 
+    :param set_tid: the numbers that clone3() chooses (v5.5), that in `ns` first: -EINVAL if one is no number, or there
+        are more than levels, or another than 1 is to be the first; -EPERM without the capability; -EEXIST if it is
+        taken
     :return: the pid, which the numbers lead to from now on; -ENOMEM, also if the init of `ns` has died; -EAGAIN if all
         numbers are taken
 
     Context: process context, interrupts on.
     """
+    # set_tid_size contains the size of the set_tid array.  If it is larger than the number of namespaces, fail.
+    if len(set_tid) > ns.level + 1:
+        return -EINVAL
     address = slab.kmem_cache_alloc(ns.pid_cachep)
     if not address:
         return -ENOMEM
@@ -99,6 +107,14 @@ def alloc_pid(ns: PidNamespace) -> Pid | int:
     numbers: list[Upid] = []
     tmp: PidNamespace | None = ns
     while tmp is not None:
+        if len(numbers) < len(set_tid):
+            nr = alloc_chosen(tmp, set_tid[len(numbers)])
+            if nr < 0:
+                retval = nr
+                break
+            numbers.append(Upid(nr, tmp))
+            tmp = tmp.parent
+            continue
         spin_lock_irq(lock)
         # init really needs pid 1, but after reaching the maximum wrap back to RESERVED_PIDS
         pid_min = RESERVED_PIDS if tmp.idr_next > RESERVED_PIDS else 1
@@ -137,6 +153,26 @@ def alloc_pid(ns: PidNamespace) -> Pid | int:
     spin_unlock_irq(lock)
     slab.kmem_cache_free(ns.pid_cachep, address)
     return retval
+
+
+def alloc_chosen(ns: PidNamespace, tid: int) -> int:
+    """Take a number that clone3() chooses; a negative errno: see `alloc_pid`."""
+    if not 1 <= tid < pid_namespace.pid_max(ns):
+        return -EINVAL
+    # Also fail if a PID != 1 is requested and no PID 1 exists.
+    if tid != 1 and ns.child_reaper is None:
+        return -EINVAL
+    # checkpoint_restore_ns_capable(): CAP_CHECKPOINT_RESTORE alone since v5.9
+    if not cred.capable(CAP_SYS_ADMIN) and not (
+            machine.cur.flavour.version >= (5, 9) and cred.capable(CAP_CHECKPOINT_RESTORE)):
+        return -EPERM
+    lock = machine.cur.pidmap_lock
+    spin_lock_irq(lock)
+    taken = tid in ns.idr
+    if not taken:
+        ns.idr[tid] = None
+    spin_unlock_irq(lock)
+    return -EEXIST if taken else tid
 
 
 def get_pid(pid: Pid | None) -> Pid | None:

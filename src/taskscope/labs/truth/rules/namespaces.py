@@ -26,6 +26,7 @@ PARENT, THREAD, SIGHAND, VM, FS, FILES = 0x8000, 0x1_0000, 0x800, 0x100, 0x200, 
 SIGHUP, SIGKILL, SIGUSR1, SIGTERM, SIGCHLD, SIGCONT, SIGSTOP = 1, 9, 10, 15, 17, 18, 19
 WUNTRACED, WNOHANG, WEXITED = 2, 1, 4
 SUBREAPER, PDEATHSIG = 36, 1
+_CLONE3: Final = "49cb2fc42ce4, v5.5, fork: extend clone3() to support setting a PID"
 _PIDFD: Final = "303cc571d107, v5.8, nsproxy: attach to namespaces via pidfds; pidfds are of v5.3"
 
 
@@ -269,6 +270,45 @@ def _goes_and_returns(sys: Any, say: Any, home: int) -> None:
 
 def _has_parent(sys: Any, say: Any, parent: int) -> None:
     say(sys.getppid() == parent)
+
+
+@differs(_CLONE3, "4.19-arm")
+def chosen_numbers(sys: Any, say: Any) -> None:
+    """clone3() can choose the number in the new task's namespace, and in those above it."""
+    first = sys.clone3(ends, 3, set_tid=(4000,))
+    say(first, wait(sys, say, first))
+    say(wait(sys, say, _init(sys, _chooses, say)))
+
+
+def _chooses(sys: Any, say: Any) -> None:
+    pid = sys.clone3(sleeper, set_tid=(77, 4100))
+    say(pid, attempt(sys.clone3, ends, 0, set_tid=(77,)), attempt(sys.clone3, ends, 0, set_tid=(78, 4100)))
+    say(attempt(sys.clone3, ends, 0, set_tid=(0,)), attempt(sys.clone3, ends, 0, set_tid=(-1,)),
+        attempt(sys.clone3, ends, 0, set_tid=(1,)), attempt(sys.clone3, ends, 0, set_tid=(1,) * 33))
+    say(sys.clone3(ends, 0, set_tid=(50,)), sys.clone(ends, 0))
+
+
+@differs(_CLONE3, "4.19-arm")
+def first_number(sys: Any, say: Any) -> None:
+    """The first process of a namespace must be number 1; what is chosen is not what the next one follows."""
+    say(attempt(sys.clone3, ends, 0, flags=NEWPID, set_tid=(5,)))
+    say(wait(sys, say, sys.clone3(_has_two, say, flags=NEWPID, set_tid=(1,))))
+
+
+def _has_two(sys: Any, say: Any) -> None:
+    say(sys.getpid(), sys.clone3(ends, 0, set_tid=(30,)), sys.clone(ends, 0))
+
+
+@root
+@differs(_CLONE3, "4.19-arm")
+def choosing_needs_privilege(sys: Any, say: Any) -> None:
+    """Choosing a number needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE."""
+    say(wait(sys, say, sys.clone(_chooses_as, say, 4242)))
+
+
+def _chooses_as(sys: Any, say: Any, uid: int) -> None:
+    sys.setuid(uid)
+    say(attempt(sys.clone3, ends, 0, set_tid=(4200,)), attempt(sys.clone3, ends, 0, set_tid=(0,)))
 
 
 @root

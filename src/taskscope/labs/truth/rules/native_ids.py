@@ -94,6 +94,19 @@ class Ids:
         """Set policy and realtime priority."""
         syscall("sched_setscheduler", pid, policy, ctypes.byref(ctypes.c_int(priority)))
 
+    def clone3(self, fn: Callable[..., Any], *args: Any, exit_signal: int = _SIGCHLD, flags: int = 0,
+               set_tid: Iterable[int] = ()) -> int:
+        """Create a child that runs ``fn(sys, *args)``, with numbers of one's choice; return its pid."""
+        tids = list(set_tid)
+        chosen = (ctypes.c_int * (len(tids) or 1))(*tids)
+        fields = (flags, 0, 0, 0, exit_signal, 0, 0, 0, ctypes.addressof(chosen) if tids else 0, len(tids), 0)
+        pid = syscall("clone3", (ctypes.c_uint64 * 11)(*fields), 88, held=True)
+        if pid == 0:
+            self.run(fn, args)
+        return pid
+
+    run: Callable[..., Any]
+
     # ---- words that several tasks see ------------------------------------------------------------------
 
     def shared_word(self, n: int) -> SharedWord:

@@ -18,9 +18,7 @@ import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.lib.fault_inject as fault_inject
 from taskscope.model import machine
 from taskscope.model.include.linux.completion import Completion
-from taskscope.model.include.linux.pid import (
-    PIDTYPE_PID,
-)
+from taskscope.model.include.linux.pid import MAX_PID_NS_LEVEL, PIDTYPE_PID
 from taskscope.model.include.linux.sched import (
     Task,
 )
@@ -57,7 +55,7 @@ SIGCHLD: Final = 17
 
 def _do_fork(
     clone_flags: int, stack_start: Any, stack_size: Any, parent_tidptr: Any, child_tidptr: Any, tls: Any, *,
-    exit_signal: int | None = None, pidfd: Any = None,
+    exit_signal: int | None = None, pidfd: Any = None, set_tid: tuple[int, ...] = (),
 ) -> int:
     """Make a child and start it; its pid or a negative errno.  kernel_clone() since v5.10.
 
@@ -70,7 +68,8 @@ def _do_fork(
         clone_flags &= ~CSIGNAL
     # Not modelled: PTRACE_EVENT_FORK, VFORK, CLONE.
     p = fork.copy_process(
-        clone_flags, stack_start, stack_size, child_tidptr, None, 0, tls, exit_signal=exit_signal, pidfd=pidfd
+        clone_flags, stack_start, stack_size, child_tidptr, None, 0, tls, exit_signal=exit_signal, pidfd=pidfd,
+        set_tid=set_tid,
     )
     if isinstance(p, int):
         return p
@@ -176,13 +175,15 @@ def sys_clone3(uargs: Any, size: int = 88) -> int:
         return -EFAULT
     if uargs.exit_signal & ~CSIGNAL or not 0 <= uargs.exit_signal <= 64:
         return -EINVAL
-    if uargs.flags & CLONE_INTO_CGROUP or uargs.set_tid:
-        # Not modelled: cgroups; choosing the pid.
+    if uargs.flags & CLONE_INTO_CGROUP:
+        # Not modelled: cgroups.
+        return -EINVAL
+    if len(uargs.set_tid) > MAX_PID_NS_LEVEL:
         return -EINVAL
     if not clone3_args_valid(uargs):
         return -EINVAL
     return _do_fork(uargs.flags, uargs.stack, 0, uargs.parent_tid, uargs.child_tid, uargs.tls,
-                    exit_signal=uargs.exit_signal, pidfd=uargs.pidfd)
+                    exit_signal=uargs.exit_signal, pidfd=uargs.pidfd, set_tid=tuple(uargs.set_tid))
 
 
 def sys_set_tid_address(tidptr: Any) -> int:

@@ -213,13 +213,14 @@ def copy_io(clone_flags: int, tsk: Task) -> int:
 
 def copy_process(
     clone_flags: int, stack_start: Any, stack_size: Any, child_tidptr: Any, pid: Pid | None, trace: int, tls: Any,
-    node: int = -1, *, exit_signal: int = 0, pidfd: Any = None,
+    node: int = -1, *, exit_signal: int = 0, pidfd: Any = None, set_tid: tuple[int, ...] = (),
 ) -> Task | int:
     """Make a new task as a copy of the caller, without starting it; a negative errno if that fails.
 
     :param pid: init_struct_pid for an idle task, which takes no number; None for everybody else
     :param stack_start: of a kernel thread: its function, and `stack_size` its argument
     :param exit_signal: the low byte of clone()'s flags, which clone3() has as a field
+    :param set_tid: numbers that clone3() chooses, of the innermost namespace first
     """
     del node
     m = machine.cur
@@ -330,7 +331,7 @@ def copy_process(
         return bad_fork_cleanup(p, clone_flags, 6, None, delayed, retval)
 
     if pid is not m.init_struct_pid:
-        new = pid_.alloc_pid(p.nsproxy.pid_ns_for_children)
+        new = pid_.alloc_pid(p.nsproxy.pid_ns_for_children, set_tid)
         if isinstance(new, int):
             return bad_fork_cleanup(p, clone_flags, 7, None, delayed, new)
         pid = new

@@ -11,13 +11,6 @@ memory that processes with different address spaces share, as there is none, fut
 from __future__ import annotations
 
 from taskscope.model.kernel.futex.core import (
-    FLAGS_CLOCKRT,
-    FLAGS_HAS_TIMEOUT,
-    FLAGS_SHARED,
-    FUTEX_BITSET_MATCH_ANY,
-    FutexHashBucket,
-    FutexKey,
-    FutexQ,
     futex_init,
     futex_setup_timer,
     get_futex_key,
@@ -25,6 +18,14 @@ from taskscope.model.kernel.futex.core import (
     hash_futex,
     queue_me,
     unqueue_me,
+)
+from taskscope.model.kernel.futex.futex import (
+    FLAGS_CLOCKRT,
+    FLAGS_HAS_TIMEOUT,
+    FLAGS_SHARED,
+    FutexHashBucket,
+    FutexKey,
+    FutexQ,
 )
 from taskscope.model.kernel.futex.requeue import futex_requeue
 from taskscope.model.kernel.futex.robust import ROBUST_LIST_LIMIT, exit_robust_list, handle_futex_death
@@ -42,7 +43,6 @@ __all__ = [
     "FLAGS_CLOCKRT",
     "FLAGS_HAS_TIMEOUT",
     "FLAGS_SHARED",
-    "FUTEX_BITSET_MATCH_ANY",
     "ROBUST_LIST_LIMIT",
     "FutexHashBucket",
     "FutexKey",

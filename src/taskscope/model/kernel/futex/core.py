@@ -3,60 +3,21 @@
 from __future__ import annotations
 
 from errno import EFAULT, EINVAL
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import taskscope.model.kernel.time.hrtimer as hrtimer
 import taskscope.model.kernel.time.posix_timers as posix_timers
 import taskscope.model.lib.plist as plist
 from taskscope.model import machine
 from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_ABS
-from taskscope.model.include.linux.mm_types import MmStruct
-from taskscope.model.include.linux.sched import MAX_RT_PRIO, Task
-from taskscope.model.include.linux.spinlock import Spinlock, spin_lock, spin_unlock
+from taskscope.model.include.linux.sched import MAX_RT_PRIO
+from taskscope.model.include.linux.spinlock import spin_lock, spin_unlock
 from taskscope.model.include.linux.uaccess import Word
-from taskscope.model.include.uapi.linux.futex import FUTEX_BITSET_MATCH_ANY as FUTEX_BITSET_MATCH_ANY
-
-FLAGS_SHARED: Final = 0x01
-FLAGS_CLOCKRT: Final = 0x02
-FLAGS_HAS_TIMEOUT: Final = 0x04
+from taskscope.model.kernel.futex.futex import FLAGS_CLOCKRT, FutexHashBucket, FutexKey, FutexQ
 
 CLOCK_REALTIME: Final = 0
 CLOCK_MONOTONIC: Final = 1
 _U32: Final = 0xFFFF_FFFF
-
-
-class FutexKey(NamedTuple):
-    """union futex_key: which word.
-
-    ``shared`` is FUT_OFF_MMSHARED: who waits without FUTEX_PRIVATE_FLAG is not found by who wakes with it.
-    """
-
-    mm: MmStruct
-    address: int
-    shared: bool
-
-
-class FutexHashBucket:
-    """struct futex_hash_bucket: those who sleep on the words that fall into it, in order of priority."""
-
-    __slots__ = ("chain", "lock")
-
-    def __init__(self) -> None:
-        self.lock = Spinlock("futex_hash_bucket")
-        self.chain: list[FutexQ] = []
-
-
-class FutexQ:
-    """struct futex_q: one sleeper.  Guarded by the lock of the bucket it stands in."""
-
-    __slots__ = ("bitset", "hb", "key", "prio", "task")
-
-    def __init__(self, bitset: int = FUTEX_BITSET_MATCH_ANY) -> None:
-        self.task: Task = None  # type: ignore[assignment]  # set by queue_me()
-        self.key: FutexKey = None  # type: ignore[assignment]  # set by futex_wait_setup()
-        self.hb: FutexHashBucket | None = None  # lock_ptr: None once it has been woken
-        self.prio = 0
-        self.bitset = bitset
 
 
 def futex_init() -> None:

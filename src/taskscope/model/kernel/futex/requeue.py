@@ -10,7 +10,7 @@ import taskscope.model.kernel.futex.waitwake as waitwake
 import taskscope.model.kernel.sched.core.wake_q as wake_q_
 import taskscope.model.lib.plist as plist
 from taskscope.model.include.linux.sched import Task
-from taskscope.model.kernel.futex.core import FLAGS_SHARED, FutexHashBucket, FutexKey, FutexQ
+from taskscope.model.kernel.futex.futex import FLAGS_SHARED, FutexHashBucket, FutexKey, FutexQ
 
 
 def requeue_futex(q: FutexQ, hb1: FutexHashBucket, hb2: FutexHashBucket, key2: FutexKey) -> None:

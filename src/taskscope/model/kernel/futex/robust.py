@@ -14,8 +14,13 @@ import taskscope.model.kernel.pid as pid_
 from taskscope.model import machine
 from taskscope.model.include.linux.sched import Task
 from taskscope.model.include.linux.uaccess import Word, get_user, put_user
-from taskscope.model.include.uapi.linux.futex import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS
-from taskscope.model.kernel.futex.core import FLAGS_SHARED, FUTEX_BITSET_MATCH_ANY
+from taskscope.model.include.uapi.linux.futex import (
+    FUTEX_BITSET_MATCH_ANY,
+    FUTEX_OWNER_DIED,
+    FUTEX_TID_MASK,
+    FUTEX_WAITERS,
+)
+from taskscope.model.kernel.futex.futex import FLAGS_SHARED
 
 #: so that a list that runs in a circle ends
 ROBUST_LIST_LIMIT: Final = 2048

@@ -28,7 +28,7 @@ from taskscope.model.include.uapi.linux.futex import (
     FUTEX_WAKE_BITSET,
     FUTEX_WAKE_OP,
 )
-from taskscope.model.kernel.futex.core import FLAGS_CLOCKRT, FLAGS_SHARED
+from taskscope.model.kernel.futex.futex import FLAGS_CLOCKRT, FLAGS_SHARED
 
 _TIMED: Final = (FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_LOCK_PI2, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI)
 _U32: Final = 0xFFFF_FFFF

@@ -30,7 +30,7 @@ from taskscope.model.include.uapi.linux.futex import (
     FUTEX_OP_SET,
     FUTEX_OP_XOR,
 )
-from taskscope.model.kernel.futex.core import FLAGS_HAS_TIMEOUT, FLAGS_SHARED, FutexHashBucket, FutexQ
+from taskscope.model.kernel.futex.futex import FLAGS_HAS_TIMEOUT, FLAGS_SHARED, FutexHashBucket, FutexKey, FutexQ
 
 _U32: Final = 0xFFFF_FFFF
 
@@ -130,7 +130,7 @@ def futex_atomic_op_inuser(encoded_op: int, uaddr: Any) -> int:
     return -ENOSYS
 
 
-def wake_some(hb: FutexHashBucket, key: futex.FutexKey, nr_wake: int, wake_q: list[Task]) -> int:
+def wake_some(hb: FutexHashBucket, key: FutexKey, nr_wake: int, wake_q: list[Task]) -> int:
     """Note sleepers of a word for wake_up_q(); the loop that stands twice in futex_wake_op().
 
     Context: hb.lock held.
