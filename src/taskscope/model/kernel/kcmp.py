@@ -9,7 +9,6 @@ import taskscope.model.kernel.cred as cred_
 import taskscope.model.kernel.pid as pid_
 from taskscope.model import machine
 from taskscope.model.include.linux.sched import Task
-from taskscope.model.include.uapi.linux.capability import CAP_SYS_PTRACE
 
 KCMP_FILE: Final = 0
 KCMP_VM: Final = 1
@@ -32,14 +31,9 @@ def get_file_raw_ptr(task: Task, idx: int) -> Any:
 
 
 def ptrace_may_access(task: Task) -> bool:
-    """Tell whether the caller may look into the task: same ids and dumpable, or CAP_SYS_PTRACE (kernel/ptrace.c)."""
-    current = machine.cur.cpu.curr
-    if task.signal is current.signal:       # Don't let security modules deny introspection
-        return True
-    mine, its = current.cred, task.cred
-    same = mine.uid == its.euid == its.suid == its.uid and mine.gid == its.egid == its.sgid == its.gid
-    dumpable = task.mm is None or task.mm.dumpable == 1
-    return (same and dumpable) or cred_.capable(CAP_SYS_PTRACE)
+    """Tell whether the caller may look into the task: same ids, or CAP_SYS_PTRACE (kernel/ptrace.c)."""
+    mine, its = machine.cur.cpu.curr.cred, task.cred
+    return mine.uid == its.euid == its.suid == its.uid or cred_.capable(19)
 
 
 def sys_kcmp(pid1: int, pid2: int, type: int, idx1: int = 0, idx2: int = 0) -> int:

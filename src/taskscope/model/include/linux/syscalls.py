@@ -17,11 +17,12 @@ from taskscope.abi.era import Version
 from taskscope.abi.syscalls import table
 
 FILES: Final = (
-    "kernel.fork.clone", "kernel.exit.death", "kernel.exit.wait", "kernel.sys", "kernel.sys_ids", "kernel.capability",
-    "kernel.signal.action", "kernel.sched.syscalls", "kernel.groups", "kernel.nsproxy", "kernel.futex.syscalls",
+    "kernel.fork.clone", "kernel.exit.death", "kernel.exit.wait", "kernel.sys", "kernel.signal.action",
+    "kernel.sched.syscalls", "kernel.groups",
     "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.kcmp", "kernel.printk",
-    "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir", "fs.pidfs",
-    "fs.fcntl", "fs.ioctl", "fs.d_path",
+    "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
+    "fs.pidfs", "fs.fcntl", "fs.ioctl", "fs.d_path",
+    "kernel.sys_ids", "kernel.capability", "kernel.nsproxy", "kernel.futex.syscalls",
 )
 
 #: what 32-bit ARM's functions are called beside: times of 32 bits (v5.0), assembly in front (_wrapper)
