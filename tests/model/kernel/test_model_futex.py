@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from bare import ALL, accounts, error, play, world
 from taskscope.model import machine
+from taskscope.model.include.linux.tracepoint import tracepoint_probe_register
 from taskscope.model.include.linux.uaccess import Word
 from taskscope.model.kernel import futex
 from taskscope.model.kernel.kallsyms import sprint_symbol
 from taskscope.model.kernel.stacktrace import save_stack_trace_tsk
 
 WAIT, WAKE, PRIVATE, REALTIME = 0, 1, 128, 256
+LOCK_PI, UNLOCK_PI = 6, 7
 SHARED = 0x100 | 17                         # CLONE_VM: another process with the same memory
 WAITERS, OWNER_DIED = 0x8000_0000, 0x4000_0000
 
@@ -58,6 +60,90 @@ def test_wchan(flavour: str, name: str) -> None:
     assert wchan == name
     at = stack.index(name)
     assert stack[at + 1:at + 3] == ["futex_wait", "do_futex"]
+
+
+@pytest.mark.parametrize(("flavour", "name"), [
+    ("4.19-arm", "rt_mutex_wait_proxy_lock"), ("6.1-x86_64", "futex_lock_pi"), ("6.18-x86_64", "rt_mutex_schedule")])
+def test_wchan_with_priority_inheritance(flavour: str, name: str) -> None:
+    """WCHAN of who waits for a lock with priority inheritance is the first function that is not the scheduler's."""
+
+    def scenario(sys: Any) -> Any:
+        at = Word(0x5000)
+        at.put(1)
+        pid = sys.clone(lambda sys: sys.futex(at, LOCK_PI, 0), flags=SHARED)
+        until_asleep(sys, pid)
+        return sys.slurp(f"/proc/{pid}/wchan").decode()
+
+    assert play(scenario, flavour) == name
+
+
+def test_lending_is_traced() -> None:
+    """sched_pi_setprio comes when a priority is lent and when it is given back; a child does not inherit it."""
+    seen: list[tuple[str, int, str]] = []
+
+    def probe(data: Any, tsk: Any, pi_task: Any) -> None:
+        del data
+        seen.append((tsk.comm, tsk.prio, pi_task.comm if pi_task is not None else "none"))
+
+    def wants(sys: Any, at: Any) -> None:
+        sys.prctl(15, "wants")
+        sys.sched_setscheduler(0, 1, 40)
+        sys.futex(at, LOCK_PI, 0)
+        sys.futex(at, UNLOCK_PI, 0)
+
+    def scenario(sys: Any) -> Any:
+        tracepoint_probe_register(machine.cur.tp, "sched_pi_setprio", probe, None)
+        at = Word(0x5000)
+        sys.futex(at, LOCK_PI, 0)
+        pid = sys.clone(wants, at, flags=SHARED)
+        until_asleep(sys, pid)
+        lent = task_of(sys.getpid()).prio
+        child = sys.clone(lambda sys: sys.nanosleep(1_000_000))
+        own = task_of(child).prio
+        sys.futex(at, UNLOCK_PI, 0)
+        back = task_of(sys.getpid()).prio
+        sys.waitpid(pid)
+        return lent, own, back
+
+    assert play(scenario) == (59, 120, 120)
+    assert seen == [("init", 120, "wants"), ("init", 59, "none")]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10_000), priorities=st.lists(st.integers(0, 20), min_size=2, max_size=5),
+       cpus=st.integers(1, 3), flavour=st.sampled_from(ALL), locks=st.integers(1, 3))
+def test_lent_priorities_come_back(
+    seed: int, priorities: list[int], cpus: int, flavour: str, locks: int
+) -> None:
+    """Whoever takes locks, dies with them or waits in vain: at the end nobody has a priority that is not its own."""
+
+    def takes(sys: Any, n: int, words: list[Any]) -> int:
+        if priorities[n]:
+            sys.sched_setscheduler(0, 1, priorities[n])
+        for turn in range(3):
+            held = []
+            for at in words[(n + turn) % len(words):]:
+                until = divmod(sys.clock_gettime_ns(0) + 300_000, 1_000_000_000) if (n + turn) % 3 == 1 else None
+                if error(sys.futex, at, LOCK_PI, 0, until) == "0":
+                    held.append(at)
+                sys.run_for(20_000)
+            if turn == 2 and n % 2:
+                return 1                    # with its locks
+            for at in reversed(held):
+                assert error(sys.futex, at, UNLOCK_PI, 0) == "0"
+            current = machine.cur.cpu.curr
+            assert current.prio == current.normal_prio, (current.prio, current.normal_prio)
+            assert not current.pi or not current.pi.pi_waiters
+        return 0
+
+    def scenario(sys: Any) -> Any:
+        words = [Word(0x5000 + 64 * n) for n in range(locks)]
+        pids = [sys.clone(takes, n, words, flags=SHARED) for n in range(len(priorities))]
+        statuses = [sys.waitpid(pid)[1] for pid in pids]
+        current = machine.cur.cpu.curr
+        return statuses, queued(), current.prio
+
+    assert play(scenario, flavour, cpus, seed) == ([0x100 * (n % 2) for n in range(len(priorities))], 0, 120)
 
 
 @pytest.mark.parametrize("flavour", ALL)

@@ -114,7 +114,7 @@ def check_setns_flags(flags: int) -> int:
     return 0 if flags == CLONE_NEWPID else -EINVAL
 
 
-def set_namespaces(file: File, flags: int, nsproxy: NsProxy) -> int:
+def _set_namespaces(file: File, flags: int, nsproxy: NsProxy) -> int:
     """Put the namespaces of a descriptor into the nsproxy: of a file of nsfs, or (v5.8) of a pidfd."""
     ns: Any = file.private_data
     if nsfs.proc_ns_file(file):
@@ -134,7 +134,7 @@ def sys_setns(fd: int, flags: int) -> int:
     current = machine.cur.cpu.curr
     # prepare_nsset()
     nsproxy = create_new_namespaces(0, current)
-    err = nsproxy if isinstance(nsproxy, int) else set_namespaces(file, flags, nsproxy)
+    err = nsproxy if isinstance(nsproxy, int) else _set_namespaces(file, flags, nsproxy)
     if not isinstance(nsproxy, int):
         if err:
             free_nsproxy(nsproxy)

@@ -108,7 +108,7 @@ def alloc_pid(ns: PidNamespace, set_tid: tuple[int, ...] = ()) -> Pid | int:
     tmp: PidNamespace | None = ns
     while tmp is not None:
         if len(numbers) < len(set_tid):
-            nr = alloc_chosen(tmp, set_tid[len(numbers)])
+            nr = _alloc_chosen(tmp, set_tid[len(numbers)])
             if nr < 0:
                 retval = nr
                 break
@@ -155,7 +155,7 @@ def alloc_pid(ns: PidNamespace, set_tid: tuple[int, ...] = ()) -> Pid | int:
     return retval
 
 
-def alloc_chosen(ns: PidNamespace, tid: int) -> int:
+def _alloc_chosen(ns: PidNamespace, tid: int) -> int:
     """Take a number that clone3() chooses; a negative errno: see `alloc_pid`."""
     if not 1 <= tid < pid_namespace.pid_max(ns):
         return -EINVAL

@@ -18,9 +18,8 @@ import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.mm.slab as slab
 from taskscope.model import machine
-from taskscope.model.include.linux.list import list_del_init, list_for_each_entry_safe
 from taskscope.model.include.linux.pid import MAX_PID_NS_LEVEL, PIDTYPE_MAX, PIDTYPE_PID, PidNamespace
-from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE, TASK_RUNNING, Task, thread_group_leader
+from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE, TASK_RUNNING, thread_group_leader
 from taskscope.model.include.linux.sched_signal import SEND_SIG_PRIV, SIG_IGN, KSigaction
 from taskscope.model.include.linux.spinlock import (
     read_lock,
@@ -144,13 +143,6 @@ def pidns_install(nsproxy: Any, new: PidNamespace) -> int:
     return 0
 
 
-def release_dead(dead: Any) -> None:
-    """Reap those whom exit_notify() was to reap: their numbers must not keep the namespace's init waiting."""
-    for p in list_for_each_entry_safe(dead):
-        list_del_init(p.ptrace_entry)
-        exit_.release_task(p)
-
-
 def zap_pid_ns_processes(pid_ns: PidNamespace) -> None:
     """Kill everything in the namespace and wait until it is gone: called by the last thread of its init that dies.
 
@@ -193,10 +185,3 @@ def zap_pid_ns_processes(pid_ns: PidNamespace) -> None:
         sched_core.schedule()
     me.state = TASK_RUNNING
     # Not modelled: pid_ns->reboot, acct_exit_ns().
-
-
-def child_reaper_of(tsk: Task) -> Task:
-    """Return the init of the namespace that a task lives in."""
-    reaper = pid_.task_active_pid_ns(tsk).child_reaper
-    assert reaper is not None, "a namespace that a task lives in has its init"
-    return reaper

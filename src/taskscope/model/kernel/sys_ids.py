@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _NONE: Final = 0xFFFF_FFFF
 
 
-def as_id(value: int) -> int:
+def _as_id(value: int) -> int:
     """Return what a uid_t or gid_t of C holds when an int is put into it."""
     return value & _NONE
 
@@ -82,7 +82,7 @@ def set_user(new: Cred) -> int:
 
 def sys_setreuid(ruid: int, euid: int) -> int:
     """setreuid(2): without CAP_SETUID the real id can become the effective one, the effective one any of the three."""
-    ruid, euid = as_id(ruid), as_id(euid)
+    ruid, euid = _as_id(ruid), _as_id(euid)
     new = cred_.prepare_creds()
     if new is None:
         return -ENOMEM
@@ -108,7 +108,7 @@ def sys_setreuid(ruid: int, euid: int) -> int:
 
 def sys_setuid(uid: int) -> int:
     """setuid(2): all three ids with CAP_SETUID, else the effective one."""
-    uid = as_id(uid)
+    uid = _as_id(uid)
     if uid == _NONE:
         return -EINVAL
     new = cred_.prepare_creds()
@@ -129,7 +129,7 @@ def sys_setuid(uid: int) -> int:
 
 def sys_setresuid(ruid: int, euid: int, suid: int) -> int:
     """setresuid(2); -1 leaves an id."""
-    ruid, euid, suid = as_id(ruid), as_id(euid), as_id(suid)
+    ruid, euid, suid = _as_id(ruid), _as_id(euid), _as_id(suid)
     new = cred_.prepare_creds()
     if new is None:
         return -ENOMEM
@@ -160,7 +160,7 @@ def sys_getresuid(ruidp: Any, euidp: Any, suidp: Any) -> int:
 def sys_setfsuid(uid: int) -> int:
     """setfsuid(2): the id that files are opened with; returns what it was, whether or not it has changed."""
     old: Cred = machine.cur.cpu.curr.cred
-    uid = as_id(uid)
+    uid = _as_id(uid)
     if uid == _NONE:
         return int(old.fsuid)
     new = cred_.prepare_creds()
@@ -190,7 +190,7 @@ def sys_getegid() -> int:
 
 def sys_setregid(rgid: int, egid: int) -> int:
     """setregid(2), as setreuid() does it."""
-    rgid, egid = as_id(rgid), as_id(egid)
+    rgid, egid = _as_id(rgid), _as_id(egid)
     new = cred_.prepare_creds()
     if new is None:
         return -ENOMEM
@@ -211,7 +211,7 @@ def sys_setregid(rgid: int, egid: int) -> int:
 
 def sys_setgid(gid: int) -> int:
     """setgid(2)."""
-    gid = as_id(gid)
+    gid = _as_id(gid)
     if gid == _NONE:
         return -EINVAL
     new = cred_.prepare_creds()
@@ -230,7 +230,7 @@ def sys_setgid(gid: int) -> int:
 
 def sys_setresgid(rgid: int, egid: int, sgid: int) -> int:
     """setresgid(2); -1 leaves an id."""
-    rgid, egid, sgid = as_id(rgid), as_id(egid), as_id(sgid)
+    rgid, egid, sgid = _as_id(rgid), _as_id(egid), _as_id(sgid)
     new = cred_.prepare_creds()
     if new is None:
         return -ENOMEM
@@ -258,7 +258,7 @@ def sys_getresgid(rgidp: Any, egidp: Any, sgidp: Any) -> int:
 def sys_setfsgid(gid: int) -> int:
     """setfsgid(2)."""
     old: Cred = machine.cur.cpu.curr.cred
-    gid = as_id(gid)
+    gid = _as_id(gid)
     old_fsgid = int(old.fsgid)
     if gid in (_NONE, old_fsgid):
         return old_fsgid

@@ -176,14 +176,14 @@ def cap_task_prctl(option: int, arg2: Any, arg3: Any, arg4: Any, arg5: Any) -> i
     new = cred_.prepare_creds()
     if new is None:
         return -12
-    error = cap_prctl_change(new, old, option, arg2, arg3, arg4, arg5)
+    error = _cap_prctl_change(new, old, option, arg2, arg3, arg4, arg5)
     if error:
         cred_.abort_creds(new)
         return error
     return cred_.commit_creds(new)
 
 
-def cap_prctl_change(new: Cred, old: Cred, option: int, arg2: int, arg3: int, arg4: int, arg5: int) -> int:
+def _cap_prctl_change(new: Cred, old: Cred, option: int, arg2: int, arg3: int, arg4: int, arg5: int) -> int:
     """Change credentials as prctl(2) asks: 0 or a negative errno; cap_prctl_drop() and the middle of the above."""
     if option == PR_CAPBSET_DROP:
         if not cred_.capable(CAP_SETPCAP):

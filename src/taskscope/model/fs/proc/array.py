@@ -30,6 +30,7 @@ SCHED_TEXT = frozenset(
         "do_nanosleep",
         "schedule_hrtimeout_range",
         "__mutex_lock",
+        "__rt_mutex_slowlock",
         "mutex_lock",
         "mutex_lock_interruptible",
         "msleep",
@@ -92,6 +93,8 @@ def task_ppid(task: Task) -> int:
 
 def in_sched_functions(symbol: kallsyms.Symbol) -> bool:
     """Tell whether a function stands in .sched.text: waiting itself, which is never what a task waits for."""
+    if symbol.name == "rt_mutex_wait_proxy_lock":
+        return machine.cur.flavour.version >= (5, 15)
     module = "" if symbol.function is None else symbol.function.__module__
     return symbol.name in SCHED_TEXT or module.startswith("taskscope.model.kernel.sched.")
 

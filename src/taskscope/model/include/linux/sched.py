@@ -203,6 +203,7 @@ class Task(_Switched):
         "pdeath_signal",
         "pending",
         "personality",
+        "pi",
         "pi_lock",
         "pid_links",
         "policy",
@@ -338,6 +339,7 @@ class Task(_Switched):
     start_time: int                     # ns, monotonic
     start_boottime: int
     restart_block: Any
+    pi: Any                             # pi_lock: struct rtmutex.PiState; None until it is wanted
     robust_list: Any                    # where in user memory the locks stand that it holds (futex)
     task_works: Any
     kthread: Any                        # struct kthread of a kernel thread

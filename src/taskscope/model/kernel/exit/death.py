@@ -308,7 +308,10 @@ def find_child_reaper(father: Task, dead: ListHead) -> Task:
     write_unlock_irq(m.tasklist_lock)
     if pid_ns is m.init_pid_ns:
         panic_.panic(f"Attempted to kill init! exitcode=0x{father.signal.group_exit_code or father.exit_code:08x}\n")
-    pid_namespace.release_dead(dead)
+    # Those whom exit_notify() was to reap: their numbers must not keep us waiting.
+    for p in list_for_each_entry_safe(dead):
+        list_del_init(p.ptrace_entry)
+        release_task(p)
     pid_namespace.zap_pid_ns_processes(pid_ns)
     write_lock_irq(m.tasklist_lock)
     return father

@@ -367,6 +367,7 @@ def copy_process(
     p.thread_group = ListHead(p)
     p.task_works = None
     p.robust_list = None
+    p.pi = None                             # rt_mutex_init_task()
     if clone_flags & CLONE_THREAD:
         p.thread_node = ListHead(p)
 

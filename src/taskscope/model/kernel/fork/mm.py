@@ -6,6 +6,7 @@ from errno import ENOMEM
 from typing import Any
 
 import taskscope.model.fs.file_table as file_table
+import taskscope.model.kernel.futex.pi as pi
 import taskscope.model.kernel.futex.robust as robust
 import taskscope.model.kernel.futex.syscalls as futex_syscalls
 import taskscope.model.kernel.sched.completion as completion
@@ -164,7 +165,9 @@ def mm_release(tsk: Task, mm: MmStruct | None) -> None:
     if tsk.robust_list is not None:
         robust.exit_robust_list(tsk)
         tsk.robust_list = None
-    # Not modelled: exit_pi_state_list(), uprobe_free_utask(), deactivate_mm().
+    if tsk.pi is not None and tsk.pi.pi_state_list:
+        pi.exit_pi_state_list(tsk)
+    # Not modelled: uprobe_free_utask(), deactivate_mm().
     if tsk.clear_child_tid is not None:
         # The program may still be there to see it only if it has another user.
         if not tsk.signal.flags & 0x8 and mm is not None and mm.mm_users > 1:

@@ -4,8 +4,10 @@ A futex is a word of user memory.  The kernel knows it only while somebody sleep
 bucket of the word's key (`core`), is woken (`waitwake`) or moved to another word (`requeue`).  `robust` goes over the
 locks that a task holds when it ends.
 
-Not modelled: priority inheritance (FUTEX_LOCK_PI and its like are -ENOSYS, as without CONFIG_FUTEX_PI), futexes in
-memory that processes with different address spaces share, as there is none, futex_waitv() and its relatives.
+`pi` has the locks whose owner is lent the priority of who waits.
+
+Not modelled: FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI (-ENOSYS), futexes in memory that processes with different
+address spaces share, as there is none, futex_waitv() and its relatives.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from taskscope.model.kernel.futex.futex import (
     FutexKey,
     FutexQ,
 )
+from taskscope.model.kernel.futex.pi import exit_pi_state_list, futex_lock_pi, futex_unlock_pi
 from taskscope.model.kernel.futex.requeue import futex_requeue
 from taskscope.model.kernel.futex.robust import ROBUST_LIST_LIMIT, exit_robust_list, handle_futex_death
 from taskscope.model.kernel.futex.syscalls import do_futex, sys_futex, sys_get_robust_list, sys_set_robust_list
@@ -48,10 +51,13 @@ __all__ = [
     "FutexKey",
     "FutexQ",
     "do_futex",
+    "exit_pi_state_list",
     "exit_robust_list",
     "futex_init",
+    "futex_lock_pi",
     "futex_requeue",
     "futex_setup_timer",
+    "futex_unlock_pi",
     "futex_wait",
     "futex_wait_queue_me",
     "futex_wait_restart",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from taskscope.model.include.linux.rtmutex import RtMutex
 from taskscope.model.include.linux.spinlock import Spinlock
 from taskscope.model.include.uapi.linux.futex import FUTEX_BITSET_MATCH_ANY
 
@@ -43,7 +44,7 @@ class FutexHashBucket:
 class FutexQ:
     """struct futex_q: one sleeper.  Guarded by the lock of the bucket it stands in."""
 
-    __slots__ = ("bitset", "hb", "key", "prio", "task")
+    __slots__ = ("bitset", "hb", "key", "pi_state", "prio", "task")
 
     def __init__(self, bitset: int = FUTEX_BITSET_MATCH_ANY) -> None:
         self.task: Task = None  # type: ignore[assignment]  # set by queue_me()
@@ -51,3 +52,16 @@ class FutexQ:
         self.hb: FutexHashBucket | None = None  # lock_ptr: None once it has been woken
         self.prio = 0
         self.bitset = bitset
+        self.pi_state: FutexPiState | None = None   # of who waits for a futex with priority inheritance
+
+
+class FutexPiState:
+    """struct futex_pi_state: the mutex behind a futex on which somebody waits.  Guarded by the wait_lock of that."""
+
+    __slots__ = ("key", "owner", "pi_mutex", "refcount")
+
+    def __init__(self, key: FutexKey) -> None:
+        self.pi_mutex = RtMutex()
+        self.owner: Task | None = None          # as the word has it; that of pi_mutex is who has taken that
+        self.refcount = 1
+        self.key = key

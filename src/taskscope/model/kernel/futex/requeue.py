@@ -55,6 +55,10 @@ def futex_requeue(uaddr1: Any, flags: int, uaddr2: Any, nr_wake: int, nr_requeue
             break
         if this.key != key1:
             continue
+        # FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI should always be paired with each other and no other futex ops.
+        if this.pi_state is not None:
+            task_count = -EINVAL
+            break
         # Wake nr_wake waiters.  For requeue_pi, if we acquired the lock already, wake the waiter.
         task_count += 1
         if task_count <= nr_wake:

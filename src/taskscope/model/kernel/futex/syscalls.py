@@ -5,6 +5,7 @@ from __future__ import annotations
 from errno import EFAULT, EINVAL, ENOSYS, EPERM, ESRCH
 from typing import Any, Final
 
+import taskscope.model.kernel.futex.pi as pi
 import taskscope.model.kernel.futex.requeue as requeue
 import taskscope.model.kernel.futex.waitwake as waitwake
 import taskscope.model.kernel.kcmp as kcmp
@@ -21,6 +22,8 @@ from taskscope.model.include.uapi.linux.futex import (
     FUTEX_LOCK_PI2,
     FUTEX_PRIVATE_FLAG,
     FUTEX_REQUEUE,
+    FUTEX_TRYLOCK_PI,
+    FUTEX_UNLOCK_PI,
     FUTEX_WAIT,
     FUTEX_WAIT_BITSET,
     FUTEX_WAIT_REQUEUE_PI,
@@ -34,7 +37,7 @@ _TIMED: Final = (FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_LOCK_PI2, FUTEX_WAIT_BITSET, F
 _U32: Final = 0xFFFF_FFFF
 
 
-def signed(value: int) -> int:
+def _signed(value: int) -> int:
     """Return what an int of C holds when a u32 is put into it."""
     value &= _U32
     return value - (1 << 32) if value >> 31 else value
@@ -50,8 +53,8 @@ def do_futex(uaddr: Any, op: int, val: int, timeout: int | None, uaddr2: Any, va
     if op & FUTEX_CLOCK_REALTIME:
         flags |= FLAGS_CLOCKRT
         # FUTEX_WAIT, whose time is relative, may have it from v4.5 (337f13046ff0) until v5.13 (4fbf5d6837bf).
-        allowed = (FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI) if machine.cur.flavour.version >= (5, 13) else (
-            FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI)
+        late = machine.cur.flavour.version >= (5, 13)
+        allowed = (FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, FUTEX_LOCK_PI2 if late else FUTEX_WAIT)
         if cmd not in allowed:
             return -ENOSYS
     if cmd == FUTEX_WAIT:
@@ -59,16 +62,24 @@ def do_futex(uaddr: Any, op: int, val: int, timeout: int | None, uaddr2: Any, va
     if cmd == FUTEX_WAIT_BITSET:
         return waitwake.futex_wait(uaddr, flags, val, timeout, val3)
     if cmd == FUTEX_WAKE:
-        return waitwake.futex_wake(uaddr, flags, signed(val), FUTEX_BITSET_MATCH_ANY)
+        return waitwake.futex_wake(uaddr, flags, _signed(val), FUTEX_BITSET_MATCH_ANY)
     if cmd == FUTEX_WAKE_BITSET:
-        return waitwake.futex_wake(uaddr, flags, signed(val), val3)
+        return waitwake.futex_wake(uaddr, flags, _signed(val), val3)
     if cmd == FUTEX_REQUEUE:
-        return requeue.futex_requeue(uaddr, flags, uaddr2, signed(val), signed(val2), None)
+        return requeue.futex_requeue(uaddr, flags, uaddr2, _signed(val), _signed(val2), None)
     if cmd == FUTEX_CMP_REQUEUE:
-        return requeue.futex_requeue(uaddr, flags, uaddr2, signed(val), signed(val2), val3)
+        return requeue.futex_requeue(uaddr, flags, uaddr2, _signed(val), _signed(val2), val3)
     if cmd == FUTEX_WAKE_OP:
-        return waitwake.futex_wake_op(uaddr, flags, uaddr2, signed(val), signed(val2), val3)
-    # FUTEX_FD is gone.  Not modelled: FUTEX_LOCK_PI, UNLOCK_PI, TRYLOCK_PI, WAIT_REQUEUE_PI, CMP_REQUEUE_PI, LOCK_PI2.
+        return waitwake.futex_wake_op(uaddr, flags, uaddr2, _signed(val), _signed(val2), val3)
+    if cmd == FUTEX_LOCK_PI:
+        return pi.futex_lock_pi(uaddr, flags | FLAGS_CLOCKRT, timeout, False)
+    if cmd == FUTEX_LOCK_PI2 and machine.cur.flavour.version >= (5, 14):
+        return pi.futex_lock_pi(uaddr, flags, timeout, False)
+    if cmd == FUTEX_UNLOCK_PI:
+        return pi.futex_unlock_pi(uaddr, flags)
+    if cmd == FUTEX_TRYLOCK_PI:
+        return pi.futex_lock_pi(uaddr, flags, None, True)
+    # FUTEX_FD is gone.  Not modelled: FUTEX_WAIT_REQUEUE_PI, FUTEX_CMP_REQUEUE_PI.
     return -ENOSYS
 
 
@@ -96,7 +107,7 @@ def sys_futex(uaddr: Any, op: int, val: int, utime: Any = None, uaddr2: Any = No
 
 # ---- the robust list ------------------------------------------------------------------------------------
 
-def robust_list_head_size() -> int:
+def _robust_list_head_size() -> int:
     """Return sizeof(struct robust_list_head): three words."""
     return 3 * machine.cur.flavour.long_size
 
@@ -104,7 +115,7 @@ def robust_list_head_size() -> int:
 def sys_set_robust_list(head: Any, length: int) -> int:
     """set_robust_list(2): where the kernel finds the locks that the caller holds, should it die."""
     # The kernel knows only one size for now:
-    if length != robust_list_head_size():
+    if length != _robust_list_head_size():
         return -EINVAL
     # An address where nothing is mapped is taken all the same; exit_robust_list() gives up on it.
     machine.cur.cpu.curr.robust_list = head if isinstance(head, Word) else None
@@ -118,6 +129,6 @@ def sys_get_robust_list(pid: int, head_ptr: Any, len_ptr: Any) -> int:
         return -ESRCH
     if not kcmp.ptrace_may_access(p):
         return -EPERM
-    if put_user(robust_list_head_size(), len_ptr):
+    if put_user(_robust_list_head_size(), len_ptr):
         return -EFAULT
     return -EFAULT if put_user(p.robust_list or 0, head_ptr) else 0

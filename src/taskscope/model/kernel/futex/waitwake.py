@@ -66,7 +66,9 @@ def futex_wake(uaddr: Any, flags: int, nr_wake: int, bitset: int) -> int:
     spin_lock(hb.lock)
     for this in list(hb.chain):
         if this.key == key:
-            # Not modelled: pi_state and rt_waiter, for whom it is -EINVAL.
+            if this.pi_state is not None:
+                ret = -EINVAL
+                break
             # Check if one of the bits is set in both bitsets
             if not this.bitset & bitset:
                 continue
@@ -130,14 +132,16 @@ def futex_atomic_op_inuser(encoded_op: int, uaddr: Any) -> int:
     return -ENOSYS
 
 
-def wake_some(hb: FutexHashBucket, key: FutexKey, nr_wake: int, wake_q: list[Task]) -> int:
-    """Note sleepers of a word for wake_up_q(); the loop that stands twice in futex_wake_op().
+def _wake_some(hb: FutexHashBucket, key: FutexKey, nr_wake: int, wake_q: list[Task]) -> int:
+    """Note sleepers of a word for wake_up_q(), or -EINVAL; the loop that stands twice in futex_wake_op().
 
     Context: hb.lock held.
     """
     ret = 0
     for this in list(hb.chain):
         if this.key == key:
+            if this.pi_state is not None:
+                return -EINVAL
             mark_wake_futex(wake_q, this)
             ret += 1
             if ret >= nr_wake:
@@ -161,9 +165,10 @@ def futex_wake_op(uaddr1: Any, flags: int, uaddr2: Any, nr_wake: int, nr_wake2: 
     if op_ret < 0:
         futex.double_unlock_hb(hb1, hb2)
         return op_ret
-    ret = wake_some(hb1, key1, nr_wake, wake_q)
-    if op_ret > 0:
-        ret += wake_some(hb2, key2, nr_wake2, wake_q)
+    ret = _wake_some(hb1, key1, nr_wake, wake_q)
+    if op_ret > 0 and ret >= 0:
+        more = _wake_some(hb2, key2, nr_wake2, wake_q)
+        ret = more if more < 0 else ret + more
     futex.double_unlock_hb(hb1, hb2)
     wake_q_.wake_up_q(wake_q)
     return ret

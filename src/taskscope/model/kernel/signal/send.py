@@ -444,7 +444,7 @@ def queue_signal(sig: int, info: Any, t: Task, pending: SigPending, from_ancesto
     list_add_tail(q.list, pending.list)
     if special:
         if info == SEND_SIG_NOINFO:
-            q.info = Siginfo(sig, SI_USER, sender_in_ns_of(t, current), current.cred.uid)
+            q.info = Siginfo(sig, SI_USER, _sender_in_ns_of(t, current), current.cred.uid)
         else:
             q.info = Siginfo(sig, SI_KERNEL)
     else:
@@ -454,7 +454,7 @@ def queue_signal(sig: int, info: Any, t: Task, pending: SigPending, from_ancesto
     return TRACE_SIGNAL_DELIVERED
 
 
-def sender_in_ns_of(t: Task, current: Task) -> int:
+def _sender_in_ns_of(t: Task, current: Task) -> int:
     """Return the sender's process number as the target sees it: 0 from an ancestor of its pid namespace."""
     if t.thread_pid is None or not t.thread_pid.level:
         return current.tgid
