@@ -209,7 +209,7 @@ def on_real(run: Run) -> None:
     run.check("a softirq runs in context s, with interrupts on",
               bool(entered) and all(row.context == run.expect("s", "h") and not row.irqs_off for row in entered),
               {row.flags for row in entered})
-    # Raised twice before it runs it runs once: there are never more runs than raises, but for what was due at the start.
+    # Raised twice before it runs it runs once: there are never more runs than raises, but for what was due before.
     late: list[str] = []
     left: dict[tuple[int, str], int] = {}
     for row in rows:
