@@ -106,8 +106,8 @@ LAB = Lab(
     scenario=scenario,
     mutant=Mutant(
         "workers do not say that they are workers",
-        "kernel.workqueue:worker_thread",
-        "    current.flags |= PF_WQ_WORKER\n",
-        "    pass\n",
+        "kernel.workqueue:set_pf_worker",
+        "        current.flags |= PF_WQ_WORKER\n",
+        "        pass\n",
     ),
 )
