@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +48,7 @@ class Log:
         self.rows: list[tuple[str, str, int, str, int]] = []
 
     def note(self, name: str, what: str) -> None:
+        """Note that a work begins or ends here and now."""
         m = machine.cur
         self.rows.append((name, what, m.now // MS, m.cpu.curr.comm, m.cpu.id))
 
@@ -86,7 +90,7 @@ def unbound_name(m: machine.Machine) -> str:
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_a_work_is_done_by_a_worker_of_its_pool(flavour: str) -> None:
-    """Works go to the pool of the CPU that was asked for, of high priority if their workqueue is, or the unbound one."""
+    """Works go to the pool of the CPU that was asked for, of high priority if their workqueue is, or to the unbound."""
     with world(flavour, cpus=2, bare=False) as one:
         log = Log()
 
@@ -318,7 +322,8 @@ def test_a_delayed_work_waits_on_a_timer(flavour: str) -> None:
 
         def scenario(sys: Any) -> Any:
             m = one.m
-            late, now = DelayedWork(lambda w: log.note("late", "begin")), DelayedWork(lambda w: log.note("now", "begin"))
+            late = DelayedWork(lambda w: log.note("late", "begin"))
+            now = DelayedWork(lambda w: log.note("now", "begin"))
             other = DelayedWork(lambda w: log.note("other", "begin"))
             where: list[Any] = []
             tracepoint_probe_register(
@@ -598,7 +603,8 @@ def test_idle_workers_go_after_five_minutes(flavour: str) -> None:
             sys.nanosleep(290 * SECOND)
             still = pool.nr_workers
             sys.nanosleep(320 * SECOND)
-            names = [n for n in workers(one.m) if n.startswith(("kworker/0:", "kworker/dying")) and not n.endswith("H")]
+            all_ = workers(one.m)
+            names = [n for n in all_ if n.startswith(("kworker/0:", "kworker/dying")) and not n.endswith("H")]
             # the next burst takes the lowest numbers that are free
             in_kernel(lambda: [workqueue.schedule_work(work) for work in works[:3]])
             sys.nanosleep(SECOND)
@@ -675,7 +681,7 @@ def test_unbound_workqueues_share_a_pool(flavour: str) -> None:
 
 @pytest.mark.parametrize("flavour", ALL)
 def test_a_rescuer_helps_when_no_worker_can_be_made(flavour: str) -> None:
-    """While kthreadd cannot fork, the rescuer of a WQ_MEM_RECLAIM workqueue does its works; others wait for a worker."""
+    """While kthreadd cannot fork, the rescuer of a WQ_MEM_RECLAIM workqueue does its works; others wait."""
     with world(flavour, bare=False) as one:
         log = Log()
         broken = {"on": True}
@@ -799,3 +805,94 @@ def test_workers_say_that_they_are_workers(flavour: str) -> None:
         for task in one.tasks():
             name = task.kthread.threadfn.__name__ if task.kthread is not None else ""
             assert bool(task.flags & PF_WQ_WORKER) == (name in ("worker_thread", "rescuer_thread")), task
+
+
+# ---- who uses them, and the host -----------------------------------------------------------------------------
+
+
+RECORD = re.compile(r"\s*(\S.*?)-\d+\s+\[\d+\]\s+\S+\s+[\d.]+: workqueue_(\w+): work struct[ =](\w+):? ?(.*)")
+
+
+def story(lines: list[str], comm: str) -> list[str]:
+    """Return the events of one flush_to_ldisc() as text, with the names that differ made one."""
+    out = []
+    work = None
+    for line in lines:
+        match = RECORD.match(line)
+        if match is None:
+            continue
+        who, event, address, rest = match.groups()
+        if work is None and event == "queue_work" and "function=flush_to_ldisc" in rest:
+            work = address
+        if address == work:
+            by = "worker" if re.match(r"kworker/u\d+:\d+\Z", who) else "waker"
+            text = re.sub(r"req_cpu=\d+", "req_cpu=N", rest).strip()
+            out.append(f"{by}: {event}: {text}")
+    assert work is not None, f"{comm} queued no work"
+    return out[:4]
+
+
+TTY_STORY = [
+    "waker: queue_work: function=flush_to_ldisc workqueue=events_unbound req_cpu=N cpu=-1",
+    "waker: activate_work: function=flush_to_ldisc",
+    "worker: execute_start: function flush_to_ldisc",
+    "worker: execute_end: function flush_to_ldisc",
+]
+
+
+def typed_on_the_model(flavour: str) -> list[str]:
+    """Type a line on a terminal of a machine and return the text of its trace."""
+    import taskscope
+
+    with taskscope.boot(cpus=2, flavour=flavour) as k:
+        terminal = k.terminal()
+        k.write("/sys/kernel/tracing/events/workqueue/enable", "1")
+        terminal.type("true")
+        return k.read("/sys/kernel/tracing/trace").decode().splitlines()
+
+
+def test_what_is_typed_goes_through_a_worker() -> None:
+    """A terminal's interrupt queues flush_to_ldisc() on system_unbound_wq; the text of the trace is that of 6.18."""
+    assert story(typed_on_the_model("6.18-x86_64"), "uart") == TTY_STORY
+
+
+def test_events_of_4_19() -> None:
+    """On 4.19 the workqueue is an address, CPUs are unsigned, and not all events name the function."""
+    lines = [line.partition(": ")[2] for line in typed_on_the_model("4.19-arm") if "workqueue_" in line]
+    patterns = [
+        r"workqueue_queue_work: work struct=[0-9a-f]{8} function=flush_to_ldisc workqueue=0{8} req_cpu=4 cpu=4294967295$",
+        r"workqueue_activate_work: work struct [0-9a-f]{8}\Z",
+        r"workqueue_execute_start: work struct [0-9a-f]{8}: function flush_to_ldisc\Z",
+        r"workqueue_execute_end: work struct [0-9a-f]{8}\Z",
+    ]
+    assert len(lines) == 4
+    for line, pattern in zip(lines, patterns, strict=True):
+        assert re.match(pattern, line), line
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not Path("/sys/kernel/tracing/instances").is_dir(), reason="no tracefs is mounted")
+@pytest.mark.skipif(os.geteuid() != 0, reason="tracing needs root")
+def test_host_takes_the_same_way() -> None:
+    """On this host, too, what is written to a pty's master is flushed to the line discipline by an unbound worker."""
+    if "6.18.44" not in Path("/proc/sys/kernel/osrelease").read_text():
+        pytest.skip("the host runs another kernel than the flavour 6.18-x86_64")
+    folder = Path(f"/sys/kernel/tracing/instances/taskscope-test-{os.getpid()}-workqueue")
+    folder.mkdir()
+    try:
+        (folder / "events/workqueue/enable").write_text("1")
+        master, slave = os.openpty()
+        os.write(master, b"hello\n")
+        assert os.read(slave, 100) == b"hello\n"
+        # The reader is woken inside of the work: it has ended when a second line has come through.
+        os.write(master, b"more\n")
+        assert os.read(slave, 100) == b"more\n"
+        (folder / "tracing_on").write_text("0")
+        lines = (folder / "trace").read_text().splitlines()
+        os.close(master)
+        os.close(slave)
+    finally:
+        (folder / "events/enable").write_text("0")
+        folder.rmdir()
+    own = [line for line in lines if re.match(rf"\s*\S.*-{os.getpid()}\s", line) or "kworker/u" in line]
+    assert story(own, "this test") == TTY_STORY
