@@ -172,8 +172,8 @@ LAB = Lab(
     answer=(
         "All begin in kthread(), which calls the function that was given to kthread_create().  kthreadd runs "
         "kthreadd(): it takes requests for threads off a list and makes them.  Workers run worker_thread(), which "
-        "takes works off its pool's list and calls process_one_work() -> the work's function; a worker that goes to work and "
-        "leaves nobody idle behind it asks kthreadd for one more (manage_workers()).  Interrupt threads run "
+        "takes works off its pool's list and calls process_one_work() -> the work's function; a worker that goes to "
+        "work and leaves nobody idle behind it asks kthreadd for one more (manage_workers()).  Interrupt threads run "
         "irq_thread(): the handler, in hard interrupt context, only wakes the thread, which does the second half in "
         "process context and may sleep."
     ),

@@ -860,7 +860,7 @@ def test_events_of_4_19() -> None:
     """On 4.19 the workqueue is an address, CPUs are unsigned, and not all events name the function."""
     lines = [line.partition(": ")[2] for line in typed_on_the_model("4.19-arm") if "workqueue_" in line]
     patterns = [
-        r"workqueue_queue_work: work struct=[0-9a-f]{8} function=flush_to_ldisc workqueue=0{8} req_cpu=4 cpu=4294967295$",
+        r"workqueue_queue_work: work struct=[0-9a-f]{8} function=flush_to_ldisc workqueue=0+ req_cpu=4 cpu=4294967295$",
         r"workqueue_activate_work: work struct [0-9a-f]{8}\Z",
         r"workqueue_execute_start: work struct [0-9a-f]{8}: function flush_to_ldisc\Z",
         r"workqueue_execute_end: work struct [0-9a-f]{8}\Z",
