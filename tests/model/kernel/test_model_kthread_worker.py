@@ -201,7 +201,7 @@ def test_mutex_is_given_in_the_order_of_arrival() -> None:
             pids = [sys.clone(locker, n, flags=0x100 | 17) for n in range(4)]
             sys.nanosleep(60 * MS)
             states.extend(t.state for t in one.tasks() if t.pid in pids)
-            waits = sum(1 for _ in _nodes(lock.wait_list))
+            waits = len(lock.wait_list)
             for pid in pids:
                 sys.waitpid(pid)
             return waits, lock.owner
@@ -210,9 +210,3 @@ def test_mutex_is_given_in_the_order_of_arrival() -> None:
         assert order == [0, 1, 2, 3]
         assert states == [2, 2, 2, 2]
 
-
-def _nodes(head: Any) -> Any:
-    node = head.next
-    while node is not head:
-        yield node
-        node = node.next

@@ -32,7 +32,6 @@ SCHED_TEXT = frozenset(
         "__mutex_lock",
         "mutex_lock",
         "mutex_lock_interruptible",
-        "__mutex_lock_slowpath",
         "msleep",
         "usleep_range",
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.spinlock import Spinlock
 
 if TYPE_CHECKING:
@@ -12,20 +11,12 @@ if TYPE_CHECKING:
 
 
 class Mutex:
-    """struct mutex: a lock whose holder may sleep."""
+    """struct mutex: one owner, who may sleep; others wait in turn."""
 
-    __slots__ = ("name", "owner", "wait_list", "wait_lock")
+    __slots__ = ("owner", "wait_list", "wait_lock")
 
     def __init__(self, name: str) -> None:
-        self.name = name
         self.owner: Task | None = None
-        self.wait_lock = Spinlock("mutex.wait_lock")
-        self.wait_list = ListHead()             # the tasks that wait, the first come first
-
-    def __repr__(self) -> str:
-        return f"<mutex {self.name}>"
-
-
-def mutex_is_locked(lock: Mutex) -> bool:
-    """Tell whether somebody holds it."""
-    return lock.owner is not None
+        # wait_lock:
+        self.wait_lock = Spinlock(f"{name}.wait_lock")
+        self.wait_list: list[Task] = []         # oldest first

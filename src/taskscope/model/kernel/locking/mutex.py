@@ -1,70 +1,62 @@
-"""Mutexes: kernel/locking/mutex.c, v4.19: who finds one held sleeps in D until it is released, first come first served.
+"""Mutexes: kernel/locking/mutex.c, v4.19, without spinning on an owner that runs: one step of the machine is atomic.
 
-Not modelled: spinning while the owner runs (MUTEX_SPIN_ON_OWNER), the hand-off to a waiter that was overtaken.
+A mutex is held over sleeps and, where the kernel is preemptible, over preemption: that is when somebody else finds it
+taken and sleeps uninterruptibly.
 """
 
 from __future__ import annotations
 
+import taskscope.model.kernel.sched.core as sched_core
 from taskscope.model import machine
-from taskscope.model.include.linux.list import ListHead, list_add_tail, list_del_init, list_empty, list_first_entry
 from taskscope.model.include.linux.mutex import Mutex
-from taskscope.model.include.linux.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, Task
-from taskscope.model.include.linux.spinlock import (
-    raw_spin_lock_irqsave,
-    raw_spin_unlock_irqrestore,
-    spin_lock,
-    spin_unlock,
-)
-from taskscope.model.kernel.sched import core
+from taskscope.model.include.linux.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, set_current_state
+from taskscope.model.include.linux.spinlock import raw_spin_lock, raw_spin_unlock
 
 
 def mutex_lock(lock: Mutex) -> None:
-    """Take the mutex, sleeping until it is free.
+    """Take the mutex; sleep while another task has it.
 
-    Context: process context; may sleep.
+    Context: process context, may sleep.
     """
     current = machine.cur.cpu.curr
-    assert lock.owner is not current, f"{lock.name}: taken twice by {current}"
-    if lock.owner is None:                                  # __mutex_trylock_fast()
+    if lock.owner is None:
         lock.owner = current
         return
-    __mutex_lock_slowpath(lock)
+    __mutex_lock(lock)
 
 
-def __mutex_lock_slowpath(lock: Mutex) -> None:
-    """Wait for the mutex in the order of arrival."""
+def __mutex_lock(lock: Mutex) -> None:
+    """Wait in turn for the mutex: the slow path of `mutex_lock`."""
     current = machine.cur.cpu.curr
-    waiter = ListHead(current)
-    spin_lock(lock.wait_lock)
-    list_add_tail(waiter, lock.wait_list)
-    while lock.owner is not None:
-        current.state = TASK_UNINTERRUPTIBLE
-        spin_unlock(lock.wait_lock)
-        core.schedule()                                     # schedule_preempt_disabled()
-        spin_lock(lock.wait_lock)
-    current.state = TASK_RUNNING
+    assert lock.owner is not current, "a mutex is taken twice by one task"
+    raw_spin_lock(lock.wait_lock)
+    lock.wait_list.append(current)
+    while True:
+        # Once we hold wait_lock, we're serialized against mutex_unlock() handing the lock off to us.
+        if lock.owner is None:
+            break
+        set_current_state(TASK_UNINTERRUPTIBLE)
+        raw_spin_unlock(lock.wait_lock)
+        sched_core.schedule()
+        raw_spin_lock(lock.wait_lock)
     lock.owner = current
-    list_del_init(waiter)
-    spin_unlock(lock.wait_lock)
-
-
-def mutex_trylock(lock: Mutex) -> bool:
-    """Take the mutex if it is free."""
-    if lock.owner is not None:
-        return False
-    lock.owner = machine.cur.cpu.curr
-    return True
+    set_current_state(TASK_RUNNING)
+    lock.wait_list.remove(current)
+    raw_spin_unlock(lock.wait_lock)
 
 
 def mutex_unlock(lock: Mutex) -> None:
-    """Release the mutex and wake who has waited longest.
+    """Release the mutex and wake who waits longest.
 
-    Context: its holder, in process context.
+    Context: the task that took it.
     """
-    assert lock.owner is machine.cur.cpu.curr, f"{lock.name} is released by {machine.cur.cpu.curr}"
+    assert lock.owner is machine.cur.cpu.curr, "a mutex is released by another task than took it"
     lock.owner = None
-    if not list_empty(lock.wait_list):                      # __mutex_unlock_slowpath()
-        flags = raw_spin_lock_irqsave(lock.wait_lock)
-        waiter: Task = list_first_entry(lock.wait_list)
-        core.wake_up_process(waiter)
-        raw_spin_unlock_irqrestore(lock.wait_lock, flags)
+    if not lock.wait_list:
+        return
+    raw_spin_lock(lock.wait_lock)
+    # get the first entry from the wait-list; Not modelled: MUTEX_FLAG_HANDOFF
+    first = lock.wait_list[0] if lock.wait_list else None
+    raw_spin_unlock(lock.wait_lock)
+    if first is not None:
+        sched_core.wake_up_process(first)
