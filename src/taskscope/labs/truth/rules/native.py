@@ -426,3 +426,26 @@ class Native:
         end = time.monotonic_ns() + ns
         while time.monotonic_ns() < end:
             pass
+
+    # ---- CPUs ------------------------------------------------------------------------------------------
+
+    def sched_setscheduler(self, pid: int, policy: int, priority: int) -> None:
+        """Set policy and realtime priority."""
+        syscall("sched_setscheduler", pid, policy, ctypes.byref(ctypes.c_int(priority)))
+
+    def sched_setaffinity(self, pid: int, cpus: Iterable[int]) -> None:
+        """Set on which CPUs a task may run."""
+        syscall("sched_setaffinity", pid, 8, sum(1 << cpu for cpu in set(cpus)).to_bytes(8, "little"))
+
+    def sched_getaffinity(self, pid: int = 0) -> set[int]:
+        """Return the CPUs on which a task may run."""
+        mask = ctypes.create_string_buffer(1024)
+        syscall("sched_getaffinity", pid, 1024, mask)
+        number = int.from_bytes(mask.raw, "little")
+        return {cpu for cpu in range(number.bit_length()) if number >> cpu & 1}
+
+    def getcpu(self) -> int:
+        """Return the number of the CPU that runs the caller."""
+        number = ctypes.c_int(0)
+        syscall("getcpu", ctypes.byref(number), None, None)
+        return number.value
