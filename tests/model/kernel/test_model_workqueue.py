@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bare import ALL, SECOND, world
 from taskscope.model import machine
@@ -896,3 +898,111 @@ def test_host_takes_the_same_way() -> None:
         folder.rmdir()
     own = [line for line in lines if re.match(rf"\s*\S.*-{os.getpid()}\s", line) or "kworker/u" in line]
     assert story(own, "this test") == TTY_STORY
+
+
+# ---- whatever is asked of them ---------------------------------------------------------------------------------
+
+STEPS = st.one_of(
+    st.tuples(st.just("queue"), st.integers(0, 5), st.integers(0, 4)),
+    st.tuples(st.just("delayed"), st.integers(0, 5), st.integers(0, 9)),
+    st.tuples(st.just("mod"), st.integers(0, 5), st.integers(0, 9)),
+    st.tuples(st.just("cancel"), st.integers(0, 5), st.just(0)),
+    st.tuples(st.just("flush work"), st.integers(0, 5), st.just(0)),
+    st.tuples(st.just("flush"), st.just(0), st.integers(0, 4)),
+    st.tuples(st.just("max_active"), st.integers(1, 4), st.integers(0, 4)),
+    st.tuples(st.just("sleep"), st.just(0), st.integers(0, 40)),
+)
+
+
+def at_rest(m: machine.Machine) -> None:
+    """Check what must hold of every pool and workqueue when all works have been done."""
+    for pool in (pool for pool in m.worker_pool_idr.values() if pool is not None):
+        idle = list(list_for_each_entry(pool.idle_list))
+        assert not list(list_for_each_entry(pool.worklist)), f"{pool} has works"
+        assert (pool.nr_running, pool.busy_hash, pool.manager) == (0, [], None), pool
+        assert pool.nr_workers == pool.nr_idle == len(idle), pool
+        assert pool.nr_idle >= 1, f"{pool}: a worker is there for the next work"
+        assert {worker.id for worker in idle} == pool.worker_ida, pool
+        assert all(worker.task.state == 0x402 and worker.current_work is None for worker in idle), pool
+    for wq in m.workqueues:
+        for pwq in list_for_each_entry(wq.pwqs):
+            assert not any(pwq.nr_in_flight), pwq
+            assert (pwq.nr_active, pwq.refcnt, pwq.flush_color) == (0, 1, -1), pwq
+            assert not list(list_for_each_entry(pwq.delayed_works)), pwq
+        assert (wq.first_flusher, wq.nr_pwqs_to_flush) == (None, 0), wq
+        assert wq.work_color == wq.flush_color, wq
+
+
+@pytest.mark.parametrize("flavour", ALL)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    programs=st.lists(st.lists(STEPS, max_size=12), min_size=1, max_size=3),
+    costs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=6, max_size=6),
+    seed=st.integers(0, 30),
+    cpus=st.integers(1, 3),
+)
+def test_no_work_is_lost_or_done_twice(
+    flavour: str, programs: list[list[Any]], costs: list[tuple[int, int]], seed: int, cpus: int
+) -> None:
+    """Whatever is queued, delayed, moved, cancelled and flushed at a time: no work is lost, pools come to rest.
+
+    Each queueing is one execution or one cancellation, and no work runs twice at a time, under any schedule.
+    """
+    queued, done, taken, running = [0] * 6, [0] * 6, [0] * 6, [0] * 6
+
+    def scenario(sys: Any) -> Any:
+        m = one.m
+
+        def make(n: int) -> DelayedWork:
+            def func(work: WorkStruct) -> None:
+                assert not running[n], f"work {n} runs twice at a time"
+                running[n] = 1
+                if costs[n][0]:
+                    timer.schedule_timeout_uninterruptible(costs[n][0])
+                for _ in range(costs[n][1]):
+                    machine.cur.run_for(MS)
+                    core._cond_resched()
+                running[n] = 0
+                done[n] += 1
+
+            return DelayedWork(func)
+
+        works = [make(n) for n in range(6)]
+        wqs = in_kernel(lambda: [
+            m.system_wq, m.system_highpri_wq, m.system_unbound_wq,
+            workqueue.alloc_workqueue("two", WQ_CPU_INTENSIVE, 2), workqueue.alloc_ordered_workqueue("row", 0)])
+
+        def step(what: str, n: int, arg: int) -> None:
+            if what == "queue":
+                # On one workqueue each: on several a work may well run twice at a time.
+                queued[n] += workqueue.queue_work_on((n + arg) % m.nr_cpus, wqs[n % 5], works[n].work)
+            elif what == "delayed":
+                queued[n] += workqueue.queue_delayed_work(wqs[n % 5], works[n], arg)
+            elif what == "mod":
+                queued[n] += not workqueue.mod_delayed_work(wqs[n % 5], works[n], arg)
+            elif what == "cancel":
+                taken[n] += workqueue.cancel_delayed_work_sync(works[n])
+            elif what == "flush work":
+                workqueue.flush_delayed_work(works[n])
+            elif what == "flush":
+                workqueue.flush_workqueue(wqs[arg])
+            elif what == "max_active" and arg != 4:
+                workqueue.workqueue_set_max_active(wqs[arg], n)
+
+        def follow(sys: Any, steps: list[Any]) -> int:
+            for what, n, arg in steps:
+                if what == "sleep":
+                    sys.nanosleep(arg * MS)
+                else:
+                    in_kernel(lambda what=what, n=n, arg=arg: step(what, n, arg))
+            return 0
+
+        for steps in programs[1:]:
+            sys.pthread_create(follow, steps)
+        follow(sys, programs[0])
+        sys.nanosleep(30 * SECOND)
+
+    with world(flavour, cpus=cpus, seed=seed, bare=False) as one:
+        one.run(scenario)
+        assert [a + b for a, b in zip(done, taken, strict=True)] == queued
+        at_rest(one.m)

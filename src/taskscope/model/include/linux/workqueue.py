@@ -111,3 +111,70 @@ def delayed_work_pending(dwork: DelayedWork) -> bool:
 def work_next_color(color: int) -> int:
     """Return the colour after this one."""
     return (color + 1) % WORK_NR_COLORS
+
+
+# ---- what is inline in C ---------------------------------------------------------------------------------------
+
+
+def queue_work(wq: WorkqueueStruct, work: WorkStruct) -> bool:
+    """Queue a work on the CPU at hand, or on the workqueue's unbound pool; False if it waits somewhere already."""
+    from taskscope.model.kernel.workqueue import queue
+
+    return queue.queue_work_on(WORK_CPU_UNBOUND, wq, work)
+
+
+def schedule_work_on(cpu: int, work: WorkStruct) -> bool:
+    """Queue a work on a CPU, on the system's workqueue."""
+    from taskscope.model.kernel.workqueue import queue
+
+    return queue.queue_work_on(cpu, machine.cur.system_wq, work)
+
+
+def schedule_work(work: WorkStruct) -> bool:
+    """Queue a work on the system's workqueue."""
+    return queue_work(machine.cur.system_wq, work)
+
+
+def queue_delayed_work(wq: WorkqueueStruct, dwork: DelayedWork, delay: int) -> bool:
+    """Queue a work in `delay` jiffies."""
+    from taskscope.model.kernel.workqueue import queue
+
+    return queue.queue_delayed_work_on(WORK_CPU_UNBOUND, wq, dwork, delay)
+
+
+def schedule_delayed_work(dwork: DelayedWork, delay: int) -> bool:
+    """Queue a work on the system's workqueue in `delay` jiffies."""
+    return queue_delayed_work(machine.cur.system_wq, dwork, delay)
+
+
+def mod_delayed_work(wq: WorkqueueStruct, dwork: DelayedWork, delay: int) -> bool:
+    """Let a work be queued in `delay` jiffies from now, whether it is pending (True) or not (False)."""
+    from taskscope.model.kernel.workqueue import queue
+
+    return queue.mod_delayed_work_on(WORK_CPU_UNBOUND, wq, dwork, delay)
+
+
+def flush_scheduled_work() -> None:
+    """Wait for the works of the system's workqueue."""
+    from taskscope.model.kernel.workqueue import flush
+
+    flush.flush_workqueue(machine.cur.system_wq)
+
+
+def alloc_ordered_workqueue(fmt: str, flags: int) -> WorkqueueStruct:
+    """Make a workqueue that does one work at a time, in the order in which they are queued."""
+    from taskscope.model.kernel.workqueue import setup
+
+    return setup.alloc_workqueue(fmt, WQ_UNBOUND | __WQ_ORDERED | flags, 1)
+
+
+def create_workqueue(name: str) -> WorkqueueStruct:
+    """Make a workqueue as they once were: one work a CPU, with a rescuer."""
+    from taskscope.model.kernel.workqueue import setup
+
+    return setup.alloc_workqueue(name, __WQ_LEGACY | WQ_MEM_RECLAIM, 1)
+
+
+def create_singlethread_workqueue(name: str) -> WorkqueueStruct:
+    """Make a workqueue with one thread, as they once were."""
+    return alloc_ordered_workqueue(name, __WQ_LEGACY | WQ_MEM_RECLAIM)

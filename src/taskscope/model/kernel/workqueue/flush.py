@@ -240,11 +240,11 @@ def flush_workqueue(wq: WorkqueueStruct) -> None:
     mutex.mutex_lock(wq.mutex)
     # we might have raced, check again with mutex held
     if wq.first_flusher is this_flusher:
-        cascade_flushers(wq, this_flusher)
+        _cascade_flushers(wq, this_flusher)
     mutex.mutex_unlock(wq.mutex)
 
 
-def cascade_flushers(wq: WorkqueueStruct, this_flusher: WqFlusher) -> None:
+def _cascade_flushers(wq: WorkqueueStruct, this_flusher: WqFlusher) -> None:
     """Complete the flushers of a colour that is done, and start the next colour: the end of flush_workqueue().
 
     Context: wq.mutex held.
@@ -285,11 +285,6 @@ def cascade_flushers(wq: WorkqueueStruct, this_flusher: WqFlusher) -> None:
         wq.first_flusher = None
 
 
-def flush_scheduled_work() -> None:
-    """Wait for the works of the system's workqueue."""
-    flush_workqueue(machine.cur.system_wq)
-
-
 def drain_workqueue(wq: WorkqueueStruct) -> None:
     """Wait until a workqueue is empty; meanwhile only its own works may queue works on it.
 
@@ -304,7 +299,7 @@ def drain_workqueue(wq: WorkqueueStruct) -> None:
     while True:
         flush_workqueue(wq)
         mutex.mutex_lock(wq.mutex)
-        if all_drained(wq):
+        if _all_drained(wq):
             break
         flush_cnt += 1
         if flush_cnt == 10 or (flush_cnt % 100 == 0 and flush_cnt <= 1000):
@@ -316,7 +311,7 @@ def drain_workqueue(wq: WorkqueueStruct) -> None:
     mutex.mutex_unlock(wq.mutex)
 
 
-def all_drained(wq: WorkqueueStruct) -> bool:
+def _all_drained(wq: WorkqueueStruct) -> bool:
     """Tell whether no pwq of a workqueue has a work.
 
     Context: wq.mutex held.
@@ -418,7 +413,7 @@ def schedule_on_each_cpu(func: Any) -> int:
         if m.cpu_online_mask >> cpu & 1:
             work = WorkStruct(func)
             works.append(work)
-            queue.schedule_work_on(cpu, work)
+            queue.queue_work_on(cpu, m.system_wq, work)
     for work in works:
         flush_work(work)
     return 0

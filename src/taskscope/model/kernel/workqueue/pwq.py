@@ -18,6 +18,7 @@ from taskscope.model.include.linux.list import ListHead, list_empty, list_first_
 from taskscope.model.include.linux.mutex import Mutex
 from taskscope.model.include.linux.spinlock import raw_spin_lock_irq, raw_spin_unlock_irq
 from taskscope.model.include.linux.workqueue import (
+    WORK_CPU_UNBOUND,
     WORK_NO_COLOR,
     WORK_NR_COLORS,
     WORK_STRUCT_DELAYED,
@@ -154,7 +155,7 @@ def put_pwq(pwq: PoolWorkqueue) -> None:
     assert pwq.wq.flags & WQ_UNBOUND, f"{pwq}: no reference is left"
     release = pwq.release_work
     if isinstance(release, WorkStruct):
-        queue.schedule_work(release)
+        queue.queue_work_on(WORK_CPU_UNBOUND, machine.cur.system_wq, release)
     else:
         kthread.kthread_queue_work(machine.cur.pwq_release_worker, release)
 

@@ -71,7 +71,7 @@ def work_is_canceling(work: WorkStruct) -> bool:
     return work.pwq is None and bool(work.flags & WORK_OFFQ_CANCELING)
 
 
-def test_and_set_pending(work: WorkStruct) -> bool:
+def _test_and_set_pending(work: WorkStruct) -> bool:
     """Claim a work; return whether somebody else had it (test_and_set_bit(WORK_STRUCT_PENDING_BIT))."""
     if work.flags & WORK_STRUCT_PENDING:
         return True
@@ -158,26 +158,11 @@ def queue_work_on(cpu: int, wq: WorkqueueStruct, work: WorkStruct) -> bool:
     """
     ret = False
     flags = local_irq_save()
-    if not test_and_set_pending(work):
+    if not _test_and_set_pending(work):
         __queue_work(cpu, wq, work)
         ret = True
     local_irq_restore(flags)
     return ret
-
-
-def queue_work(wq: WorkqueueStruct, work: WorkStruct) -> bool:
-    """Queue a work on the CPU at hand, or on the workqueue's unbound pool."""
-    return queue_work_on(WORK_CPU_UNBOUND, wq, work)
-
-
-def schedule_work_on(cpu: int, work: WorkStruct) -> bool:
-    """Queue a work on a CPU, on the system's workqueue."""
-    return queue_work_on(cpu, machine.cur.system_wq, work)
-
-
-def schedule_work(work: WorkStruct) -> bool:
-    """Queue a work on the system's workqueue."""
-    return queue_work(machine.cur.system_wq, work)
 
 
 # ---- delayed works -----------------------------------------------------------------------------------------
@@ -219,21 +204,11 @@ def queue_delayed_work_on(cpu: int, wq: WorkqueueStruct, dwork: DelayedWork, del
     """
     ret = False
     flags = local_irq_save()
-    if not test_and_set_pending(dwork.work):
+    if not _test_and_set_pending(dwork.work):
         __queue_delayed_work(cpu, wq, dwork, delay)
         ret = True
     local_irq_restore(flags)
     return ret
-
-
-def queue_delayed_work(wq: WorkqueueStruct, dwork: DelayedWork, delay: int) -> bool:
-    """Queue a work in `delay` jiffies."""
-    return queue_delayed_work_on(WORK_CPU_UNBOUND, wq, dwork, delay)
-
-
-def schedule_delayed_work(dwork: DelayedWork, delay: int) -> bool:
-    """Queue a work on the system's workqueue in `delay` jiffies."""
-    return queue_delayed_work(machine.cur.system_wq, dwork, delay)
 
 
 def mod_delayed_work_on(cpu: int, wq: WorkqueueStruct, dwork: DelayedWork, delay: int) -> bool:
@@ -248,11 +223,6 @@ def mod_delayed_work_on(cpu: int, wq: WorkqueueStruct, dwork: DelayedWork, delay
     local_irq_restore(flags)
     # -ENOENT from try_to_grab_pending() becomes True
     return bool(ret)
-
-
-def mod_delayed_work(wq: WorkqueueStruct, dwork: DelayedWork, delay: int) -> bool:
-    """Let a work be queued in `delay` jiffies from now."""
-    return mod_delayed_work_on(WORK_CPU_UNBOUND, wq, dwork, delay)
 
 
 # ---- taking back -------------------------------------------------------------------------------------------
@@ -271,7 +241,7 @@ def try_to_grab_pending(work: WorkStruct, is_dwork: bool) -> int:
     if is_dwork and timer_.del_timer(to_delayed_work(work).timer):
         return 1
     # try to claim PENDING the normal way
-    if not test_and_set_pending(work):
+    if not _test_and_set_pending(work):
         return 0
     pwq = work.pwq
     if pwq is None:

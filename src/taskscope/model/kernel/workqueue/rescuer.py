@@ -103,7 +103,7 @@ def pool_mayday_timeout(t: TimerList) -> None:
     timer_.mod_timer(pool.mayday_timer, m.jiffies + m.hz // worker_.MAYDAY_INTERVAL)
 
 
-def rescue(rescuer: Worker, pwq: PoolWorkqueue) -> None:
+def _rescue(rescuer: Worker, pwq: PoolWorkqueue) -> None:
     """Go to a pool and do the works of one pwq: the inner part of rescuer_thread().
 
     Context: process context; sleeps.
@@ -160,7 +160,7 @@ def rescuer_thread(rescuer: Worker) -> int:
             m.cpu.curr.state = TASK_RUNNING
             list_del_init(pwq.mayday_node)
             raw_spin_unlock_irq(m.wq_mayday_lock)
-            rescue(rescuer, pwq)
+            _rescue(rescuer, pwq)
             raw_spin_lock_irq(m.wq_mayday_lock)
         raw_spin_unlock_irq(m.wq_mayday_lock)
         if should_stop:

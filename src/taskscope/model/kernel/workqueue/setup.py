@@ -37,7 +37,6 @@ from taskscope.model.include.linux.workqueue import (
     __WQ_ORDERED,
     WQ_FREEZABLE,
     WQ_HIGHPRI,
-    WQ_MEM_RECLAIM,
     WQ_POWER_EFFICIENT,
     WQ_UNBOUND,
     WorkStruct,
@@ -144,7 +143,7 @@ def put_unbound_pool(pool: WorkerPool) -> None:
 # ---- pool_workqueues ---------------------------------------------------------------------------------------
 
 
-def release_pwq(pwq: PoolWorkqueue) -> None:
+def _release_pwq(pwq: PoolWorkqueue) -> None:
     """Release the pwq of an unbound workqueue that nobody uses.
 
     Context: process context; sleeps.
@@ -161,12 +160,12 @@ def release_pwq(pwq: PoolWorkqueue) -> None:
 
 def pwq_unbound_release_workfn(work: WorkStruct) -> None:
     """Release a pwq in a worker of the system's workqueue, until v6.6."""
-    release_pwq(work.owner)
+    _release_pwq(work.owner)
 
 
 def pwq_release_workfn(work: KthreadWork) -> None:
     """Release a pwq in the thread pool_workqueue_release (v6.6; a kthread_worker, so that no pool is needed for it)."""
-    release_pwq(work.owner)
+    _release_pwq(work.owner)
 
 
 def pwq_adjust_max_active(pwq: PoolWorkqueue) -> None:
@@ -308,21 +307,6 @@ def alloc_workqueue(fmt: str, flags: int, max_active: int) -> WorkqueueStruct:
     m.workqueues.append(wq)
     mutex.mutex_unlock(m.wq_pool_mutex)
     return wq
-
-
-def alloc_ordered_workqueue(fmt: str, flags: int) -> WorkqueueStruct:
-    """Make a workqueue that does one work at a time, in the order in which they are queued."""
-    return alloc_workqueue(fmt, WQ_UNBOUND | __WQ_ORDERED | flags, 1)
-
-
-def create_workqueue(name: str) -> WorkqueueStruct:
-    """Make a workqueue as they once were: one work a CPU, with a rescuer."""
-    return alloc_workqueue(name, WQ_MEM_RECLAIM, 1)
-
-
-def create_singlethread_workqueue(name: str) -> WorkqueueStruct:
-    """Make a workqueue with one thread, as they once were."""
-    return alloc_ordered_workqueue(name, WQ_MEM_RECLAIM)
 
 
 def destroy_workqueue(wq: WorkqueueStruct) -> None:

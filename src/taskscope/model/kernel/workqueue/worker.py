@@ -30,7 +30,12 @@ from taskscope.model.include.linux.sched import PF_WQ_WORKER, TASK_IDLE, Task
 from taskscope.model.include.linux.spinlock import raw_spin_lock_irq, raw_spin_unlock_irq
 from taskscope.model.include.linux.timer import TimerList, timer_pending
 from taskscope.model.include.linux.wait import wake_up
-from taskscope.model.include.linux.workqueue import WORK_STRUCT_LINKED, WQ_CPU_INTENSIVE, WorkStruct
+from taskscope.model.include.linux.workqueue import (
+    WORK_CPU_UNBOUND,
+    WORK_STRUCT_LINKED,
+    WQ_CPU_INTENSIVE,
+    WorkStruct,
+)
 from taskscope.model.include.trace.events import workqueue as trace
 from taskscope.model.kernel.workqueue import pool as pool_
 from taskscope.model.kernel.workqueue import pwq as pwq_
@@ -113,13 +118,13 @@ def idle_worker_timeout(t: TimerList) -> None:
                 timer_.mod_timer(pool.idle_timer, expires)
         raw_spin_unlock_irq(pool.lock)
         if do_cull:
-            queue.queue_work(m.system_unbound_wq, pool.idle_cull_work)
+            queue.queue_work_on(WORK_CPU_UNBOUND, m.system_unbound_wq, pool.idle_cull_work)
         return
-    cull(pool)
+    _cull(pool)
     raw_spin_unlock_irq(pool.lock)
 
 
-def cull(pool: WorkerPool) -> list[Worker]:
+def _cull(pool: WorkerPool) -> list[Worker]:
     """End the idle workers that are too many and have been idle for long enough; return them.
 
     Context: pool.lock held.
@@ -147,7 +152,7 @@ def idle_cull_fn(work: WorkStruct) -> None:
     pool: WorkerPool = work.owner
     mutex.mutex_lock(m.wq_pool_attach_mutex)
     raw_spin_lock_irq(pool.lock)
-    culled = cull(pool)
+    culled = _cull(pool)
     raw_spin_unlock_irq(pool.lock)
     wake_dying_workers(culled)
     mutex.mutex_unlock(m.wq_pool_attach_mutex)
@@ -410,7 +415,7 @@ def worker_thread(worker: Worker) -> int:
         # am I supposed to die?
         if worker.flags & WORKER_DIE:
             raw_spin_unlock_irq(pool.lock)
-            worker_die(worker, pool)
+            _worker_die(worker, pool)
             return 0
         worker_leave_idle(worker)
         # no more worker necessary?  do we need to manage?
@@ -445,7 +450,7 @@ def worker_thread(worker: Worker) -> int:
         sched_core.schedule()
 
 
-def worker_die(worker: Worker, pool: WorkerPool) -> None:
+def _worker_die(worker: Worker, pool: WorkerPool) -> None:
     """Leave the pool for good: the part of worker_thread() for WORKER_DIE.
 
     Context: process context; sleeps.
