@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_model_locks import Lockdep
 
 from bare import ALL, SECOND, world
 from taskscope.model import machine
@@ -682,9 +683,11 @@ def test_unbound_workqueues_share_a_pool(flavour: str) -> None:
 
 
 @pytest.mark.parametrize("flavour", ALL)
-def test_a_rescuer_helps_when_no_worker_can_be_made(flavour: str) -> None:
-    """While kthreadd cannot fork, the rescuer of a WQ_MEM_RECLAIM workqueue does its works; others wait."""
-    with world(flavour, bare=False) as one:
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_rescuer_helps_when_no_worker_can_be_made(flavour: str, cpus: int) -> None:
+    """While kthreadd cannot fork, the rescuer of a WQ_MEM_RECLAIM workqueue does its works there; others wait."""
+    last = cpus - 1
+    with world(flavour, cpus=cpus, bare=False) as one:
         log = Log()
         broken = {"on": True}
 
@@ -701,10 +704,10 @@ def test_a_rescuer_helps_when_no_worker_can_be_made(flavour: str) -> None:
             tracepoint_probe_register(m.tp, "sched_waking", break_kthreadd, None)
             # All workers of the CPU sleep, and nobody is idle: what comes now needs a new worker.
             blockers = [log.work(f"b{n}", sleep=2 * m.hz) for n in range(2)]
-            in_kernel(lambda: [workqueue.schedule_work(work) for work in blockers])
+            in_kernel(lambda: [workqueue.schedule_work_on(last, work) for work in blockers])
             sys.nanosleep(50 * MS)
             saved, other = log.work("saved"), log.work("other")
-            in_kernel(lambda: (workqueue.queue_work(wq, saved), workqueue.schedule_work(other)))
+            in_kernel(lambda: (workqueue.queue_work_on(last, wq, saved), workqueue.schedule_work_on(last, other)))
             sys.nanosleep(500 * MS)
             meanwhile = log.comms()
             broken["on"] = False
@@ -716,7 +719,8 @@ def test_a_rescuer_helps_when_no_worker_can_be_made(flavour: str) -> None:
         rescuer = "kworker/R-saved" if one.m.flavour.version >= (6, 9) else "saved"
         assert meanwhile["saved"] == rescuer
         assert "other" not in meanwhile
-        assert later["other"].startswith("kworker/0:")
+        assert later["other"].startswith(f"kworker/{last}:")
+    assert {cpu for name, *_, cpu in log.rows if name == "saved"} == {last}
 
 
 # ---- names ---------------------------------------------------------------------------------------------------
@@ -898,6 +902,38 @@ def test_host_takes_the_same_way() -> None:
         folder.rmdir()
     own = [line for line in lines if re.match(rf"\s*\S.*-{os.getpid()}\s", line) or "kworker/u" in line]
     assert story(own, "this test") == TTY_STORY
+
+
+@pytest.mark.parametrize("flavour", ALL)
+def test_locks_nest_in_one_order(flavour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pool.lock of unbound pools comes before that of others, both before waiters' locks; rq.lock has none inside."""
+    lockdep = Lockdep(monkeypatch)
+    log = Log()
+
+    def scenario(sys: Any) -> Any:
+        m = one.m
+        works = [log.work(str(n), sleep=1 + n % 3, compute=n % 2) for n in range(12)]
+
+        def make() -> None:
+            own = workqueue.alloc_workqueue("own", WQ_UNBOUND | WQ_HIGHPRI | WQ_MEM_RECLAIM, 2)
+            wqs = [m.system_wq, m.system_highpri_wq, m.system_unbound_wq, own]
+            for n, work in enumerate(works):
+                workqueue.queue_work(wqs[n % 4], work)
+            for wq in wqs:
+                workqueue.flush_workqueue(wq)
+            workqueue.apply_workqueue_attrs(own, workqueue.WorkqueueAttrs(3, 3))
+            workqueue.destroy_workqueue(own)
+
+        in_kernel(make)
+        sys.nanosleep(SECOND)
+
+    with world(flavour, cpus=2, bare=False) as one:
+        one.run(scenario)
+        at_rest(one.m)
+    inner = "kthread_worker.lock" if one.m.flavour.version >= (6, 6) else "pool.lock"
+    assert {("pool.lock", "pi_lock"), ("pool.lock", "completion.wait"), ("pool.lock/unbound", inner)} <= lockdep.order
+    assert not lockdep.circle(), lockdep.circle()
+    assert not [second for first, second in lockdep.order if first == "rq.lock"]
 
 
 # ---- whatever is asked of them ---------------------------------------------------------------------------------

@@ -328,7 +328,7 @@ def destroy_workqueue(wq: WorkqueueStruct) -> None:
         assert not any(pwq.nr_in_flight), f"{pwq} has works"
         assert not pwq.nr_active, f"{pwq} has works"
         assert list_empty(pwq.delayed_works), f"{pwq} has works"
-        assert pwq is wq.dfl_pwq or pwq.refcnt == 1, f"{pwq} is in use"
+        assert pwq is wq.dfl_pwq or pwq.refcnt <= 1, f"{pwq} is in use"
     m.workqueues.remove(wq)
     mutex.mutex_unlock(m.wq_pool_mutex)
     # The memory of a bound one goes after a grace period (rcu_free_wq()); an unbound one lets go of its pool.
