@@ -485,7 +485,7 @@ class KthreadFlushWork:
     __slots__ = ("done", "work")
 
     def __init__(self) -> None:
-        self.work = KthreadWork(kthread_flush_work_fn, self)
+        self.work = KthreadWork(kthread_flush_work_fn, self, on_stack=True)
         self.done = Completion()
 
 

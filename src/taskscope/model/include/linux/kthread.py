@@ -13,7 +13,7 @@ from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.sched import Task
 from taskscope.model.include.linux.spinlock import Spinlock
 from taskscope.model.include.linux.timer import TimerList
-from taskscope.model.include.linux.workqueue import data_address
+from taskscope.model.include.linux.workqueue import data_address, stack_address
 
 KthreadWorkFunc = Callable[["KthreadWork"], None]
 
@@ -37,13 +37,13 @@ class KthreadWork:
 
     __slots__ = ("address", "canceling", "func", "node", "owner", "worker")
 
-    def __init__(self, func: KthreadWorkFunc, owner: Any = None) -> None:
+    def __init__(self, func: KthreadWorkFunc, owner: Any = None, *, on_stack: bool = False) -> None:
         self.func = func
         self.owner = owner
         self.node = ListHead(self)
         self.worker: KthreadWorker | None = None            # which it was given to first
         self.canceling = 0                                  # so many cancel it now: it cannot be queued
-        self.address = data_address(0x40)
+        self.address = stack_address(0x40) if on_stack else data_address(0x40)
 
 
 class KthreadDelayedWork:

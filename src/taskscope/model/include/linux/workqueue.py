@@ -54,7 +54,7 @@ class WorkStruct:
 
     __slots__ = ("address", "color", "entry", "flags", "func", "owner", "pool_id", "pwq")
 
-    def __init__(self, func: WorkFunc, owner: Any = None) -> None:
+    def __init__(self, func: WorkFunc, owner: Any = None, *, on_stack: bool = False) -> None:
         self.func = func
         self.owner = owner
         self.flags = 0
@@ -62,7 +62,7 @@ class WorkStruct:
         self.pwq: PoolWorkqueue | None = None   # while it is queued
         self.pool_id = WORK_OFFQ_POOL_NONE      # afterwards
         self.entry = ListHead(self)
-        self.address = data_address(_SIZEOF_WORK)
+        self.address = stack_address(_SIZEOF_WORK) if on_stack else data_address(_SIZEOF_WORK)
 
     def __repr__(self) -> str:
         return f"<work {getattr(self.func, '__name__', self.func)}>"
@@ -90,6 +90,11 @@ def data_address(size: int) -> int:
     offset: int = getattr(m, "data_end", 0)
     m.data_end = offset + size
     return m.flavour.text_base + _DATA + offset
+
+
+def stack_address(size: int) -> int:
+    """Return the address of a local variable of kernel code: below where the stack pointer was last seen."""
+    return (machine.cur.cpu.sp - size) & -16
 
 
 def to_delayed_work(work: WorkStruct) -> DelayedWork:

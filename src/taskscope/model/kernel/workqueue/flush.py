@@ -61,7 +61,7 @@ class WqBarrier:
     __slots__ = ("done", "task", "work")
 
     def __init__(self) -> None:
-        self.work = WorkStruct(wq_barrier_func, self)
+        self.work = WorkStruct(wq_barrier_func, self, on_stack=True)
         self.work.flags = WORK_STRUCT_PENDING
         self.done = Completion()
         self.task: Task = machine.cur.cpu.curr              # purely informational
