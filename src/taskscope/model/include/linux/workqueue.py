@@ -97,6 +97,11 @@ def stack_address(size: int) -> int:
     return (machine.cur.cpu.sp - size) & -16
 
 
+def wq_name_len() -> int:
+    """Return WQ_NAME_LEN, which is WORKER_DESC_LEN, too: bytes with the NUL behind them; 24 until v6.10."""
+    return 32 if machine.cur.flavour.version >= (6, 10) else 24
+
+
 def to_delayed_work(work: WorkStruct) -> DelayedWork:
     """Return the delayed work that a work is part of."""
     dwork: DelayedWork = work.owner

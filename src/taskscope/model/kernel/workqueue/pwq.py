@@ -7,8 +7,6 @@ those that were there before it.
 
 from __future__ import annotations
 
-from typing import Final
-
 import taskscope.model.kernel.kthread as kthread
 import taskscope.model.kernel.sched.completion as completion
 from taskscope.model import machine
@@ -30,8 +28,6 @@ from taskscope.model.kernel.workqueue import pool as pool_
 from taskscope.model.kernel.workqueue import queue, setup
 from taskscope.model.kernel.workqueue.pool import WorkerPool, WorkqueueAttrs
 from taskscope.model.kernel.workqueue_internal import Worker
-
-WQ_NAME_LEN: Final = 24                                     # 32 since v6.10
 
 
 class WqFlusher:

@@ -40,6 +40,7 @@ from taskscope.model.include.linux.workqueue import (
     WQ_POWER_EFFICIENT,
     WQ_UNBOUND,
     WorkStruct,
+    wq_name_len,
 )
 from taskscope.model.kernel.workqueue import flush, rescuer
 from taskscope.model.kernel.workqueue import pool as pool_
@@ -297,7 +298,7 @@ def alloc_workqueue(fmt: str, flags: int, max_active: int) -> WorkqueueStruct:
     if not max_active:
         max_active = WQ_DFL_ACTIVE if version < (6, 14) else 1024
     max_active = wq_clamp_max_active(max_active, flags, fmt)
-    wq = pwq_.WorkqueueStruct(fmt[: (32 if version >= (6, 10) else pwq_.WQ_NAME_LEN) - 1], flags, max_active)
+    wq = pwq_.WorkqueueStruct(fmt[: wq_name_len() - 1], flags, max_active)
     error = alloc_and_link_pwqs(wq)
     assert not error, f"{wq}: {error}"
     if m.wq_online and rescuer.init_rescuer(wq) < 0:

@@ -35,6 +35,7 @@ from taskscope.model.include.linux.workqueue import (
     WORK_STRUCT_LINKED,
     WQ_CPU_INTENSIVE,
     WorkStruct,
+    wq_name_len,
 )
 from taskscope.model.include.trace.events import workqueue as trace
 from taskscope.model.kernel.workqueue import pool as pool_
@@ -54,10 +55,9 @@ from taskscope.model.kernel.workqueue.pool import (
 from taskscope.model.kernel.workqueue_internal import Worker
 
 IDLE_WORKER_TIMEOUT: Final = 300                            # s: keep idle ones for 5 mins
-MAYDAY_INITIAL_TIMEOUT: Final = 100                         # HZ / 100 >= 10ms, that is: a 100th of a second
-MAYDAY_INTERVAL: Final = 10                                 # HZ / 10: and then every 100ms
-CREATE_COOLDOWN: Final = 1                                  # s: time to breath after fail
-WORKER_DESC_LEN: Final = 24                                 # 32 since v6.10
+MAYDAY_INITIAL_TIMEOUT: Final = 100                         # HZ by this: call for help after 10 ms, 2 jiffies at least
+MAYDAY_INTERVAL: Final = 10                                 # HZ by this: and then every 100 ms
+CREATE_COOLDOWN: Final = 1                                  # s: time to breathe after a failure
 
 # ---- idle --------------------------------------------------------------------------------------------------
 
@@ -340,7 +340,7 @@ def process_one_work(worker: Worker, work: WorkStruct) -> None:
     worker.current_at = task.se.sum_exec_runtime
     work_color = work.color
     # Record wq name for cmdline and debug reporting, may get overridden through set_worker_desc().
-    worker.desc = pwq.wq.name[: WORKER_DESC_LEN - 1]
+    worker.desc = pwq.wq.name
     list_del_init(work.entry)
     # CPU intensive works don't participate in concurrency management.  They're the scheduler's responsibility.
     if cpu_intensive:
@@ -472,7 +472,7 @@ def set_worker_desc(desc: str) -> None:
     current = machine.cur.cpu.curr
     if current.flags & PF_WQ_WORKER:
         worker: Worker = kthread.kthread_data(current)
-        worker.desc = desc[: WORKER_DESC_LEN - 1]
+        worker.desc = desc[: wq_name_len() - 1]
 
 
 def wq_worker_comm(task: Task) -> str:
