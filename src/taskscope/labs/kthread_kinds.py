@@ -150,7 +150,7 @@ def irq_thread(run: Run, k: System, note: Callable[[str], Callable[..., None]], 
 
 def interrupt_mmc1(k: System) -> None:
     """Let the card interrupt."""
-    k.interrupt(next(desc for desc in k.machine.irq_descs if desc.irq == 86))
+    k.machine.mmc1.hw.card_interrupt()
 
 
 def plain(stack: list[str]) -> list[str]:

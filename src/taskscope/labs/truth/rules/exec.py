@@ -1,361 +1,360 @@
-"""execve(2): what a process keeps and what it loses.  fs/exec.c, execve(2)."""
+"""execve(2): what a process keeps and what it loses, and why a program is refused.  fs/exec.c, execve(2)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from taskscope.labs.truth.rules.kit import Gate, attempt, comes_to, dead, execute, sig, stat, wait
+from taskscope.labs.truth.rules import root
+from taskscope.labs.truth.rules.kit import PROGRAM, Gate, attempt, dead, ends, execute, field, sig, sleeper, stat, wait
 
-SIGUSR1, SIGUSR2, SIGALRM, SIGCHLD, SIGTERM, SIGRTMIN = 10, 12, 14, 17, 15, 34
-SIG_DFL, SIG_IGN, SIG_BLOCK = 0, 1, 0
-WNOHANG, WCLONE = 1, 0x8000_0000
-PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME, PR_GET_NAME = 1, 2, 3, 4, 15, 16
-PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 36, 37, 38, 39
-
-
-def _handler(sys: Any, number: int, info: Any) -> None:
-    """Do nothing."""
+SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGCHLD = 1, 10, 12, 15, 17
+BLOCK, SETMASK = 0, 2
+CLONE_FS, CLONE_VFORK = 0x200, 0x4000
+O_WRONLY, O_CREAT = 1, 0o100
 
 
-# ---- the process ------------------------------------------------------------------------------------------
+def _child(sys: Any, say: Any, fn: Any, *args: str) -> None:
+    """Let a child execute a program, and say how that ended."""
+    say(wait(sys, say, sys.clone(_executes, fn, *args)))
 
-def _tells(sys: Any, say: Any, pid: str) -> int:
-    say("same pid", sys.getpid() == int(pid))
+
+def _executes(sys: Any, fn: Any, *args: str) -> None:
+    execute(sys, fn, *args)
+
+
+# ---- what stays -----------------------------------------------------------------------------------------
+
+def keeps_pid(sys: Any, say: Any) -> None:
+    """A process that executes a program keeps its pid and its parent, which waits for it as before."""
+    pid = sys.clone(_executes_own_pid)
+    say(wait(sys, say, pid))
+
+
+def _executes_own_pid(sys: Any) -> None:
+    execute(sys, _says_pid, str(sys.getpid()), str(sys.getppid()))
+
+
+def _says_pid(sys: Any, say: Any, pid: str, parent: str) -> int:
+    say("program", sys.getpid() == int(pid), sys.gettid() == int(pid), sys.getppid() == int(parent))
     return 7
 
 
-def _executes(sys: Any) -> None:
-    execute(sys, _tells, str(sys.getpid()))
-
-
-def keeps_pid(sys: Any, say: Any) -> None:
-    """A process that executes a program keeps its pid, and its parent waits for it as before."""
-    pid = sys.clone(_executes)
+def twice(sys: Any, say: Any) -> None:
+    """A program can execute another, in the same process."""
+    pid = sys.clone(_executes_first)
     say(wait(sys, say, pid))
 
 
-def _tells_ids(sys: Any, say: Any) -> None:
-    say(say.who(sys.getppid()), say.who(sys.getpgrp()), say.who(sys.getsid(0)))
+def _executes_first(sys: Any) -> None:
+    execute(sys, _executes_second, str(sys.getpid()))
 
 
-def _executes_in_group(sys: Any) -> None:
+def _executes_second(sys: Any, say: Any, pid: str) -> None:
+    say("first", sys.getpid() == int(pid))
+    execute(sys, _says_pid, pid, str(sys.getppid()))
+
+
+def arguments(sys: Any, say: Any) -> None:
+    """A program gets its arguments as they were given, empty ones too."""
+    _child(sys, say, _says_arguments, "one", "", "with space", "-x")
+
+
+def _says_arguments(sys: Any, say: Any, *args: str) -> None:
+    del sys
+    say(len(args), [repr(arg) for arg in args])
+
+
+def keeps_group_and_session(sys: Any, say: Any) -> None:
+    """A program is in the process group and session that its process was in."""
+    pid = sys.clone(_groups_and_executes)
+    say(wait(sys, say, pid))
+
+
+def _groups_and_executes(sys: Any) -> None:
     sys.setpgid(0, 0)
-    execute(sys, _tells_ids)
+    execute(sys, _says_group, str(sys.getsid(0)))
 
 
-def keeps_parent_group_session(sys: Any, say: Any) -> None:
-    """Parent, process group and session stay what they were."""
-    say(wait(sys, say, sys.clone(_executes_in_group)))
+def _says_group(sys: Any, say: Any, session: str) -> None:
+    say("program", sys.getpgid(0) == sys.getpid(), sys.getsid(0) == int(session))
 
 
-def _waits_for_all(sys: Any, say: Any) -> None:
-    for _ in range(3):
-        say(wait(sys, say))
+def keeps_surroundings(sys: Any, say: Any) -> None:
+    """Umask, directory, nice value and limits stay over an exec."""
+    sys.umask(0o57)
+    sys.chdir("/mnt")
+    sys.setpriority(0, 0, 3)
+    sys.setrlimit(7, (950, 1000))
+    _child(sys, say, _says_surroundings)
 
 
-def _executes_with_children(sys: Any, code: int) -> None:
-    dead(sys, code)
-    dead(sys, code + 1)
-    execute(sys, _waits_for_all)
+def _says_surroundings(sys: Any, say: Any) -> None:
+    say(oct(sys.umask(0)), sys.getcwd(), sys.getpriority(0, 0), sys.getrlimit(7))
 
 
-def keeps_children(sys: Any, say: Any) -> None:
-    """Children from before, zombies too, are the new program's to wait for."""
-    say(wait(sys, say, sys.clone(_executes_with_children, 3)))
+def keeps_mask_and_pending(sys: Any, say: Any) -> None:
+    """Blocked signals stay blocked over an exec, pending ones pending, for the thread and for the process."""
+    pid = sys.clone(_blocks_and_executes)
+    say(wait(sys, say, pid))
 
 
-def _tells_thread(sys: Any, say: Any, pid: str) -> None:
-    say(sys.getpid() == int(pid), sys.gettid() == int(pid), "threads", stat(sys, sys.getpid())[19])
-
-
-def _executes_from_thread(sys: Any) -> None:
-    execute(sys, _tells_thread, str(sys.getpid()))
-
-
-def _has_threads(sys: Any) -> None:
-    gate = Gate(sys)
-    sys.pthread_create(_sleeps, gate)
-    sys.pthread_create(_executes_from_thread)
-    gate.wait(sys)
-
-
-def _sleeps(sys: Any, gate: Gate) -> None:
-    gate.wait(sys)
-
-
-def thread_becomes_the_process(sys: Any, say: Any) -> None:
-    """A thread that executes a program takes over the process's pid; all other threads are gone."""
-    say(wait(sys, say, sys.clone(_has_threads)))
-
-
-def _ends_with_nine(sys: Any, say: Any) -> None:
-    say("ends")
-    sys.exit(9)
-
-
-def _executes_with_signal(sys: Any, gate: Gate) -> None:
-    gate.wait(sys)
-    execute(sys, _ends_with_nine)
-
-
-def exit_signal_becomes_sigchld(sys: Any, say: Any) -> None:
-    """A child with another exit signal is hidden from a plain wait until it executes a program, then it is not."""
-    gate = Gate(sys)
-    sys.sigprocmask(SIG_BLOCK, sig(SIGCHLD, SIGUSR1))
-    pid = sys.clone(_executes_with_signal, gate, flags=SIGUSR1)
-    say(wait(sys, say, pid, WNOHANG), wait(sys, say, pid, WNOHANG | WCLONE))
-    gate.open(sys)
-    comes_to(sys, pid, "Z")
-    say(wait(sys, say, pid, WNOHANG | WCLONE), wait(sys, say, pid), sys.sigpending() == sig(SIGCHLD))
-
-
-# ---- signals ------------------------------------------------------------------------------------------------
-
-def _tells_actions(sys: Any, say: Any) -> None:
-    for number in (SIGUSR1, SIGUSR2, SIGTERM, SIGCHLD, SIGRTMIN):
-        handler, flags, mask = sys.sigaction(number)
-        say(number, handler, flags, mask)
-
-
-def _executes_with_actions(sys: Any) -> None:
-    sys.sigaction(SIGUSR1, _handler, 0x4000_0000, sig(SIGUSR2))
-    sys.sigaction(SIGUSR2, SIG_IGN)
-    sys.sigaction(SIGRTMIN, _handler)
-    execute(sys, _tells_actions)
-
-
-def caught_signals_are_reset(sys: Any, say: Any) -> None:
-    """Signals that were caught have their default action again, without flags and mask; ignored ones stay ignored."""
-    say(wait(sys, say, sys.clone(_executes_with_actions)))
-
-
-def _reaps_itself(sys: Any, say: Any) -> None:
-    sys.clone(_ends, 5)
-    say(wait(sys, say))
-
-
-def _ends(sys: Any, code: int) -> None:
-    sys.exit(code)
-
-
-def _executes_ignoring_sigchld(sys: Any) -> None:
-    sys.sigaction(SIGCHLD, SIG_IGN)
-    execute(sys, _reaps_itself)
-
-
-def ignored_sigchld_stays_ignored(sys: Any, say: Any) -> None:
-    """Where SIGCHLD was ignored, children of the new program reap themselves."""
-    say(wait(sys, say, sys.clone(_executes_ignoring_sigchld)))
-
-
-def _tells_masks(sys: Any, say: Any) -> None:
-    wanted = sig(SIGUSR1, SIGUSR2, SIGRTMIN)
-    say("blocked", sys.sigprocmask(SIG_BLOCK, 0) & wanted == wanted, "pending", sys.sigpending() == sig(SIGUSR1))
-
-
-def _executes_masked(sys: Any) -> None:
-    sys.sigprocmask(SIG_BLOCK, sig(SIGUSR1, SIGUSR2, SIGRTMIN))
+def _blocks_and_executes(sys: Any) -> None:
+    sys.sigprocmask(SETMASK, sig(SIGUSR1, SIGUSR2, SIGTERM))
     sys.kill(sys.getpid(), SIGUSR1)
-    execute(sys, _tells_masks)
+    sys.raise_(SIGTERM)
+    execute(sys, _says_mask)
 
 
-def mask_and_pending_signals_stay(sys: Any, say: Any) -> None:
-    """Blocked signals stay blocked, and those that are pending stay pending."""
-    say(wait(sys, say, sys.clone(_executes_masked)))
+def _says_mask(sys: Any, say: Any) -> None:
+    me = sys.getpid()
+    say(hex(sys.sigprocmask(BLOCK, 0)), hex(sys.sigpending()), field(sys, me, "SigPnd"), field(sys, me, "ShdPnd"))
 
 
-def _unblocks(sys: Any, say: Any) -> None:
-    say("unblocks")
-    sys.sigprocmask(1, sig(SIGUSR1))
-    say("lives")
+def pending_is_delivered_after(sys: Any, say: Any) -> None:
+    """A signal that was pending at an exec kills the program when that unblocks it."""
+    pid = sys.clone(_blocks_and_executes_more)
+    say(wait(sys, say, pid))
 
 
-def _executes_doomed(sys: Any) -> None:
-    sys.sigaction(SIGUSR1, _handler)
-    sys.sigprocmask(SIG_BLOCK, sig(SIGUSR1))
-    sys.kill(sys.getpid(), SIGUSR1)
+def _blocks_and_executes_more(sys: Any) -> None:
+    sys.sigprocmask(SETMASK, sig(SIGTERM))
+    sys.kill(sys.getpid(), SIGTERM)
     execute(sys, _unblocks)
 
 
-def pending_signal_finds_the_new_action(sys: Any, say: Any) -> None:
-    """A pending signal that had a handler kills the new program when it is unblocked: the handler is gone."""
-    say(wait(sys, say, sys.clone(_executes_doomed)))
+def _unblocks(sys: Any, say: Any) -> None:
+    say("program", hex(sys.sigpending()))
+    sys.sigprocmask(SETMASK, 0)
+    say("not reached")
 
 
-def _tells_thread_pending(sys: Any, say: Any) -> None:
-    say("pending", sys.sigpending() == sig(SIGUSR2))
+def keeps_children(sys: Any, say: Any) -> None:
+    """Children of a process are children of the program that it executes."""
+    pid = sys.clone(_forks_and_executes)
+    say(wait(sys, say, pid))
 
 
-def _sends_itself_and_executes(sys: Any) -> None:
-    sys.sigprocmask(SIG_BLOCK, sig(SIGUSR2))
-    sys.tgkill(sys.getpid(), sys.gettid(), SIGUSR2)
-    execute(sys, _tells_thread_pending)
+def _forks_and_executes(sys: Any) -> None:
+    execute(sys, _waits_for_child, str(dead(sys, 5)))
 
 
-def signal_for_the_thread_stays_pending(sys: Any, say: Any) -> None:
-    """A signal that is pending for the thread alone stays so, too."""
-    say(wait(sys, say, sys.clone(_sends_itself_and_executes)))
+def _waits_for_child(sys: Any, say: Any, pid: str) -> None:
+    say("program", wait(sys, say, int(pid)), wait(sys, say))
 
 
-def _tells_alarm(sys: Any, say: Any) -> None:
-    say("left", 90 <= sys.alarm(0) <= 100)
+def keeps_prctl(sys: Any, say: Any) -> None:
+    """no_new_privs, the parent-death signal and being a subreaper stay over an exec."""
+    pid = sys.clone(_sets_and_executes)
+    say(wait(sys, say, pid))
 
 
-def _executes_with_alarm(sys: Any) -> None:
-    sys.alarm(100)
-    execute(sys, _tells_alarm)
+def _sets_and_executes(sys: Any) -> None:
+    sys.prctl(38, 1, 0, 0, 0)
+    sys.prctl(1, SIGUSR1)
+    sys.prctl(36, 1)
+    execute(sys, _says_prctl)
 
 
-def alarm_goes_on(sys: Any, say: Any) -> None:
-    """An alarm goes on in the new program."""
-    say(wait(sys, say, sys.clone(_executes_with_alarm)))
+def _says_prctl(sys: Any, say: Any) -> None:
+    say(sys.prctl(39, 0, 0, 0, 0), sys.prctl_get(2), sys.prctl_get(37))
 
 
-# ---- attributes ---------------------------------------------------------------------------------------------
-
-def _tells_attributes(sys: Any, say: Any) -> None:
-    say("pdeathsig", sys.prctl_get(PR_GET_PDEATHSIG), "subreaper", sys.prctl_get(PR_GET_CHILD_SUBREAPER))
-    say("no_new_privs", sys.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), "nice", sys.getpriority(0, 0))
-    say("policy", sys.sched_getscheduler(0), "umask", sys.umask(0o22))
+def shares_directory_on(sys: Any, say: Any) -> None:
+    """A process that shares its directory with another (CLONE_FS) does so after an exec, too."""
+    pid = sys.clone(_executes, _changes_directory, flags=SIGCHLD | CLONE_FS)
+    say(wait(sys, say, pid), sys.getcwd(), oct(sys.umask(0o22)))
 
 
-def _executes_with_attributes(sys: Any) -> None:
-    sys.prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0)
-    sys.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    sys.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    sys.setpriority(0, 0, 7)
-    sys.sched_setscheduler(0, 3, 0)
-    sys.umask(0o27)
-    execute(sys, _tells_attributes)
+def _changes_directory(sys: Any, say: Any) -> None:
+    sys.chdir("/mnt")
+    sys.umask(0o77)
+    say("program", sys.getcwd())
 
 
-def attributes_stay(sys: Any, say: Any) -> None:
-    """The parent-death signal, the subreaper's mark, no_new_privs, nice, the policy and the umask are kept."""
-    say(wait(sys, say, sys.clone(_executes_with_attributes)))
+# ---- what goes ------------------------------------------------------------------------------------------
+
+def handlers_go(sys: Any, say: Any) -> None:
+    """Handled signals have the default action after an exec, ignored ones stay ignored; flags and masks are gone."""
+    sys.sigaction(SIGUSR1, _nothing, 0x50000000, sig(SIGHUP))
+    sys.sigaction(SIGUSR2, sys.SIG_IGN, 0x10000000, sig(SIGHUP))
+    _child(sys, say, _says_actions)
+    say("parent", sys.sigaction(SIGUSR1)[1:])
 
 
-def _tells_name(sys: Any, say: Any) -> None:
-    say(sys.prctl_get(PR_GET_NAME))
+def _nothing(sys: Any, signal: int, info: Any) -> None:
+    del sys, signal, info
 
 
-def _executes_named(sys: Any) -> None:
-    sys.prctl(PR_SET_NAME, b"before", 0, 0, 0)
-    execute(sys, _tells_name)
+def _says_actions(sys: Any, say: Any) -> None:
+    for signal in (SIGUSR1, SIGUSR2, SIGTERM, SIGCHLD):
+        say(signal, sys.sigaction(signal))
 
 
-def name_is_the_programs(sys: Any, say: Any) -> None:
-    """The name becomes that of the file that was executed, whatever it was before."""
-    say(wait(sys, say, sys.clone(_executes_named)))
+def ignored_sigchld_stays(sys: Any, say: Any) -> None:
+    """SIGCHLD that is ignored stays so over an exec: the program's children leave no zombies."""
+    sys.sigaction(SIGCHLD, sys.SIG_IGN)
+    pid = sys.clone(_executes, _forks_and_waits)
+    say(wait(sys, say, pid))
 
 
-def _tells_dumpable(sys: Any, say: Any) -> None:
-    say("dumpable", sys.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
+def _forks_and_waits(sys: Any, say: Any) -> None:
+    say("program", sys.sigaction(SIGCHLD)[0], wait(sys, say, sys.clone(ends, 3)))
 
 
-def _executes_undumpable(sys: Any) -> None:
-    sys.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    execute(sys, _tells_dumpable)
+def handled_signal_kills_after(sys: Any, say: Any) -> None:
+    """A signal that had a handler kills the program that was executed."""
+    sys.sigaction(SIGUSR1, _nothing)
+    _child(sys, say, _kills_itself)
+
+
+def _kills_itself(sys: Any, say: Any) -> None:
+    say("program")
+    sys.kill(sys.getpid(), SIGUSR1)
+
+
+def name_changes(sys: Any, say: Any) -> None:
+    """A process is called as the file that it executes, whatever it was called before and whatever argv[0] says."""
+    sys.prctl(15, b"old name")
+    _child(sys, say, _says_name)
+    say("parent", stat(sys, sys.getpid())[1])
+
+
+def _says_name(sys: Any, say: Any) -> None:
+    say(stat(sys, sys.getpid())[1], sys.prctl_get(16))
 
 
 def dumpable_again(sys: Any, say: Any) -> None:
-    """A process that was not dumpable is so again after execve()."""
-    say(wait(sys, say, sys.clone(_executes_undumpable)))
+    """A process that has made itself not dumpable is dumpable again after an exec."""
+    say(sys.prctl(4, 0), sys.prctl(3))
+    _child(sys, say, _says_dumpable)
 
 
-def _tells_directory(sys: Any, say: Any) -> None:
-    say(sys.getcwd())
+def _says_dumpable(sys: Any, say: Any) -> None:
+    say("program", sys.prctl(3))
 
 
-def _executes_elsewhere(sys: Any) -> None:
-    sys.mkdir("/mnt/there", 0o755)
-    sys.chdir("/mnt/there")
-    execute(sys, _tells_directory)
-
-
-def directory_stays(sys: Any, say: Any) -> None:
-    """The working directory is kept."""
-    say(wait(sys, say, sys.clone(_executes_elsewhere)))
-
-
-# ---- descriptors --------------------------------------------------------------------------------------------
-
-def _writes_and_ends(sys: Any, say: Any, fd: str) -> None:
-    say("written", attempt(sys.write, int(fd), b"x"))
-
-
-def _executes_with_pipe(sys: Any, fd: int) -> None:
-    execute(sys, _writes_and_ends, str(fd))
-
-
-def descriptors_stay_open(sys: Any, say: Any) -> None:
-    """A descriptor without FD_CLOEXEC is open in the new program: what it writes arrives."""
-    read, write = sys.pipe()
-    pid = sys.clone(_executes_with_pipe, write)
-    say(wait(sys, say, pid), sys.read(read, 10).decode())
-
-
-def _executes_to_tell(sys: Any, read: int, write: int, gate: Gate) -> None:
-    sys.close(read)
-    sys.fcntl(write, 2, 1)
-    execute(sys, _waits_for_byte, str(gate.read))
-
-
-def _waits_for_byte(sys: Any, say: Any, fd: str) -> None:
-    del say
-    sys.read(int(fd), 1)
-
-
-def parent_sees_the_end(sys: Any, say: Any) -> None:
-    """A pipe whose last writing end has FD_CLOEXEC tells the reader of the execve(): end of file."""
-    read, write = sys.pipe()
+def vfork_parent_goes_on(sys: Any, say: Any) -> None:
+    """The exec of a vfork()ed child lets the parent go on, and later its end is told as usual."""
     gate = Gate(sys)
-    pid = sys.clone(_executes_to_tell, read, write, gate)
-    sys.close(write)
-    say("read", len(sys.read(read, 10)), wait(sys, say, pid, WNOHANG))
+    pid = sys.clone(_executes, _reads_and_ends, str(gate.read), flags=SIGCHLD | CLONE_VFORK)
+    say("parent")
     gate.open(sys)
     say(wait(sys, say, pid))
 
 
-# ---- failures -----------------------------------------------------------------------------------------------
+def _reads_and_ends(sys: Any, say: Any, fd: str) -> int:
+    sys.read(int(fd), 1)
+    say("program")
+    return 9
 
-def errors(sys: Any, say: Any) -> None:
-    """A file that is not there, a directory, a file without x and a path through a file have their own errors."""
-    fd = sys.open("/mnt/plain", 0o101, 0o644)
-    sys.write(fd, b"text")
-    sys.close(fd)
-    for path in ("/mnt/nothing", "/mnt", "/mnt/plain", "/mnt/plain/below", ""):
-        say(path, attempt(sys.execve, path, [path], {}))
+
+# ---- threads --------------------------------------------------------------------------------------------
+
+def ends_other_threads(sys: Any, say: Any) -> None:
+    """An exec by the first thread ends all others."""
+    pid = sys.clone(_threads_and_executes)
+    say(wait(sys, say, pid))
+
+
+def _threads_and_executes(sys: Any) -> None:
+    for _ in range(3):
+        sys.pthread_create(sleeper)
+    execute(sys, _says_threads, str(sys.getpid()))
+
+
+def _says_threads(sys: Any, say: Any, pid: str) -> None:
+    say(sys.getpid() == int(pid), sys.gettid() == int(pid), field(sys, sys.getpid(), "Threads"))
+
+
+def by_another_thread(sys: Any, say: Any) -> None:
+    """An exec by another thread than the first goes on with the pid of the process; that thread's tid is gone."""
+    pid = sys.clone(_thread_executes)
+    say(wait(sys, say, pid))
+
+
+def _thread_executes(sys: Any) -> None:
+    sys.pthread_create(_executes_as_thread, sys.getpid())
+    sleeper(sys)
+
+
+def _executes_as_thread(sys: Any, pid: int) -> None:
+    execute(sys, _says_threads_and, str(pid), str(sys.gettid()))
+
+
+def _says_threads_and(sys: Any, say: Any, pid: str, tid: str) -> None:
+    _says_threads(sys, say, pid)
+    say(tid == pid, attempt(sys.kill, int(tid), 0))
+
+
+def that_fails_ends_no_thread(sys: Any, say: Any) -> None:
+    """An exec that fails leaves threads, handlers and name as they are."""
+    gate = Gate(sys)
+    sys.pthread_create(_passes, gate)
+    sys.sigaction(SIGUSR1, _nothing)
+    sys.prctl(15, b"unchanged")
+    say(attempt(sys.execve, "/mnt/none", ["none"], {}), field(sys, sys.getpid(), "Threads"),
+        sys.sigaction(SIGUSR1)[0] is _nothing, sys.prctl_get(16))
+
+
+def _passes(sys: Any, gate: Gate) -> None:
+    gate.wait(sys)
+
+
+# ---- what is refused ------------------------------------------------------------------------------------
+
+def nothing_there(sys: Any, say: Any) -> None:
+    """A path that leads nowhere gives ENOENT, one through a file ENOTDIR, one that is too long ENAMETOOLONG."""
+    sys.close(sys.open("/mnt/plain", O_CREAT | O_WRONLY, 0o755))
+    for path in ("/mnt/none", "", "/none/none", "/mnt/plain/x", "/mnt/" + "x" * 256, "/" * 5000):
+        say(path[:12] or "(empty)", attempt(sys.execve, path, ["x"], {}))
+
+
+def not_executable(sys: Any, say: Any) -> None:
+    """A file without a permission to execute, and a directory, give EACCES, for root too."""
+    sys.close(sys.open("/mnt/text", O_CREAT | O_WRONLY, 0o644))
+    for path in ("/mnt/text", "/mnt", "/", "/dev/null"):
+        say(path, attempt(sys.execve, path, ["x"], {}))
 
 
 def no_format(sys: Any, say: Any) -> None:
-    """A file that may be executed and is nothing that the kernel knows gives ENOEXEC."""
-    fd = sys.open("/mnt/noformat", 0o101, 0o755)
-    sys.write(fd, b"this is no program\n")
+    """An executable file that is no program gives ENOEXEC, an empty one too."""
+    for name, text in (("empty", b""), ("text", b"hello\n")):
+        fd = sys.open(f"/mnt/{name}", O_CREAT | O_WRONLY, 0o755)
+        sys.write(fd, text)
+        sys.close(fd)
+        say(name, attempt(sys.execve, f"/mnt/{name}", ["x"], {}))
+
+
+def script_without_interpreter(sys: Any, say: Any) -> None:
+    """A script whose interpreter is not there gives ENOENT, one without a name ENOEXEC."""
+    for name, text in (("lost", b"#!/mnt/none\n"), ("nameless", b"#!\n"), ("spaces", b"#!   \n")):
+        fd = sys.open(f"/mnt/{name}", O_CREAT | O_WRONLY, 0o755)
+        sys.write(fd, text)
+        sys.close(fd)
+        say(name, attempt(sys.execve, f"/mnt/{name}", ["x"], {}))
+
+
+def open_for_writing(sys: Any, say: Any) -> None:
+    """A program that is open for writing cannot be executed: ETXTBSY."""
+    fd = sys.open("/mnt/busy", O_CREAT | O_WRONLY, 0o755)
+    sys.write(fd, b"#!/mnt/none\n")
+    say(attempt(sys.execve, "/mnt/busy", ["x"], {}))
     sys.close(fd)
-    say(attempt(sys.execve, "/mnt/noformat", ["x"], {}))
+    say(attempt(sys.execve, "/mnt/busy", ["x"], {}))
 
 
-def bad_interpreter(sys: Any, say: Any) -> None:
-    """A script whose interpreter does not exist gives ENOENT."""
-    fd = sys.open("/mnt/script", 0o101, 0o755)
-    sys.write(fd, b"#!/mnt/no/such/thing\n")
-    sys.close(fd)
-    say(attempt(sys.execve, "/mnt/script", ["x"], {}))
+@root
+def running_program(sys: Any, say: Any) -> None:
+    """The file of a program that runs cannot be opened for writing: ETXTBSY."""
+    gate, done = Gate(sys), Gate(sys)
+    pid = sys.clone(_executes, _tells_and_waits, str(gate.write), str(done.read))
+    gate.wait(sys)
+    say(attempt(sys.open, PROGRAM, O_WRONLY))
+    done.open(sys)
+    say(wait(sys, say, pid))
 
 
-def failure_changes_nothing(sys: Any, say: Any) -> None:
-    """After an execve() that failed handlers, name and threads are what they were."""
-    got = []
-
-    def caught(sys: Any, number: int, info: Any) -> None:
-        got.append((number, info.si_pid == sys.getpid()))
-
-    sys.sigaction(SIGUSR1, caught, 4)
-    sys.prctl(PR_SET_NAME, b"mine", 0, 0, 0)
-    gate = Gate(sys)
-    sys.pthread_create(_sleeps, gate)
-    before = stat(sys, sys.getpid())[19]
-    say(attempt(sys.execve, "/mnt/nothing", ["x"], {}))
-    sys.kill(sys.getpid(), SIGUSR1)
-    say(got, sys.prctl_get(PR_GET_NAME), stat(sys, sys.getpid())[19] == before)
-    gate.open(sys)
+def _tells_and_waits(sys: Any, say: Any, write: str, read: str) -> None:
+    say("program")
+    sys.write(int(write), b"x")
+    sys.read(int(read), 1)

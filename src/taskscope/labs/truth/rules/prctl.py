@@ -1,224 +1,228 @@
-"""prctl(2): the name, the parent-death signal, subreapers, dumpable, no_new_privs.  kernel/sys.c, prctl(2)."""
+"""prctl(2): names, parent-death signals, subreapers, dumpable, no_new_privs.  kernel/sys.c, prctl(2)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from taskscope.labs.truth.rules.kit import Gate, asleep, attempt, comes_to, sig, stat, wait
+from taskscope.labs.truth.rules import root
+from taskscope.labs.truth.rules.kit import (
+    Gate,
+    asleep,
+    attempt,
+    field,
+    kill,
+    raw,
+    sleeper,
+    stat,
+    state,
+    thread_ends,
+    wait,
+)
 
-SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD = 1, 10, 12, 17
-SIG_BLOCK = 0
-PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME, PR_GET_NAME = 1, 2, 3, 4, 15, 16
-PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 36, 37, 38, 39
-
-
-# ---- name -------------------------------------------------------------------------------------------------
-
-def name_has_fifteen_bytes(sys: Any, say: Any) -> None:
-    """A name is cut to fifteen bytes."""
-    for name in (b"", b"x", b"fifteen bytes..", b"sixteen bytes...", b"much longer than it may be"):
-        say(attempt(sys.prctl, PR_SET_NAME, name, 0, 0, 0), f"[{sys.prctl_get(PR_GET_NAME)}]")
-
-
-def name_ends_at_nul(sys: Any, say: Any) -> None:
-    """What stands behind a NUL byte is no part of the name."""
-    say(attempt(sys.prctl, PR_SET_NAME, b"one\0two", 0, 0, 0), sys.prctl_get(PR_GET_NAME))
-
-
-def name_in_proc(sys: Any, say: Any) -> None:
-    """/proc/PID/comm and stat show the name, parentheses and spaces as they are."""
-    sys.prctl(PR_SET_NAME, b"a) (b c", 0, 0, 0)
-    say(sys.slurp("/proc/self/comm").decode().strip(), stat(sys, sys.getpid())[1])
+SIGUSR1, SIGTERM = 10, 15
+SET_PDEATHSIG, GET_PDEATHSIG, GET_DUMPABLE, SET_DUMPABLE, SET_NAME, GET_NAME = 1, 2, 3, 4, 15, 16
+SET_SUBREAPER, GET_SUBREAPER, SET_NNP, GET_NNP = 36, 37, 38, 39
 
 
-def _names_itself(sys: Any, say: Any, gate: Gate, end: Gate) -> None:
-    say("before", sys.prctl_get(PR_GET_NAME))
-    sys.prctl(PR_SET_NAME, b"thread", 0, 0, 0)
-    say("after", sys.prctl_get(PR_GET_NAME))
-    gate.open(sys)
-    end.wait(sys)
+def name_is_cut(sys: Any, say: Any) -> None:
+    """A name has 15 bytes at most; more are cut off."""
+    for name in (b"short", b"123456789012345", b"1234567890123456", b"x" * 40, b"", b"with space", b"a(b) c"):
+        sys.prctl(SET_NAME, name)
+        say(len(name), sys.prctl_get(GET_NAME), stat(sys, sys.getpid())[1])
 
 
-def name_is_of_the_thread(sys: Any, say: Any) -> None:
-    """A thread begins with the name of its creator, and naming itself names nobody else."""
-    sys.prctl(PR_SET_NAME, b"leader", 0, 0, 0)
-    gate, end = Gate(sys), Gate(sys)
-    tid = sys.pthread_create(_names_itself, say, gate, end)
+def name_in_status(sys: Any, say: Any) -> None:
+    """A name is in /proc/PID/comm and /proc/PID/status."""
+    sys.prctl(SET_NAME, b"a name")
+    say(sys.slurp(f"/proc/{sys.getpid()}/comm"), field(sys, sys.getpid(), "Name"))
+
+
+def name_of_a_thread(sys: Any, say: Any) -> None:
+    """Each thread has a name; that of the process is its first thread's."""
+    gate, done = Gate(sys), Gate(sys)
+    sys.prctl(SET_NAME, b"first")
+    tid = sys.pthread_create(_renames, gate, done)
     gate.wait(sys)
-    say(sys.prctl_get(PR_GET_NAME), sys.slurp("/proc/self/comm").decode().strip())
-    say(sys.slurp(f"/proc/self/task/{tid}/comm").decode().strip())
-    end.open(sys)
+    me = sys.getpid()
+    text = sys.slurp(f"/proc/{me}/task/{tid}/comm")
+    say(sys.prctl_get(GET_NAME), stat(sys, me)[1], text)
+    done.open(sys)
 
 
-def name_bad_pointer(sys: Any, say: Any) -> None:
-    """A name at address 0 gives EFAULT."""
-    say(attempt(sys.prctl, PR_SET_NAME, 0, 0, 0, 0), attempt(sys.prctl, PR_GET_NAME, 0, 0, 0, 0))
-
-
-# ---- the parent-death signal --------------------------------------------------------------------------------
-
-def pdeathsig_values(sys: Any, say: Any) -> None:
-    """The parent-death signal is none at first; 0 to 64 can be set, nothing else."""
-    say(sys.prctl_get(PR_GET_PDEATHSIG))
-    for number in (SIGHUP, 64, 65, -1, 0x1_0000, 34, 0):
-        say(number, attempt(sys.prctl, PR_SET_PDEATHSIG, number, 0, 0, 0), sys.prctl_get(PR_GET_PDEATHSIG))
-
-
-def pdeathsig_bad_pointer(sys: Any, say: Any) -> None:
-    """Asking for the parent-death signal with address 0 gives EFAULT."""
-    say(attempt(sys.prctl, PR_GET_PDEATHSIG, 0, 0, 0, 0))
-
-
-def _outlives(sys: Any, say: Any, ready: Gate, told: Gate, number: int) -> None:
-    seen = []
-
-    def handler(sys: Any, sig: int, info: Any) -> None:
-        seen.append((sig, info.si_code, info.si_uid, info.si_pid not in (0, sys.getpid())))
-
-    sys.sigaction(number, handler, 4)
-    sys.sigprocmask(SIG_BLOCK, sig(number))
-    sys.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
-    ready.open(sys)
-    attempt(sys.sigsuspend, 0)
-    say("signal", *seen)
-    told.open(sys)
-
-
-def _dies_first(sys: Any, say: Any, armed: Gate, told: Gate, go: Gate, number: int) -> None:
-    ready = Gate(sys)
-    child = sys.clone(_outlives, say, ready, told, number)
-    ready.wait(sys)
-    asleep(sys, child)
-    armed.open(sys)
-    go.wait(sys)
-
-
-def pdeathsig_comes(sys: Any, say: Any) -> None:
-    """When the parent ends the child gets the signal that it asked for, from the dying parent: SI_USER."""
-    armed, told, go = Gate(sys), Gate(sys), Gate(sys)
-    parent = sys.clone(_dies_first, say, armed, told, go, SIGUSR1)
-    armed.wait(sys)
-    go.open(sys)
-    told.wait(sys)
-    say(wait(sys, say, parent))
-
-
-def pdeathsig_of_a_killed_parent(sys: Any, say: Any) -> None:
-    """It comes, too, when the parent is killed, and may be a realtime signal."""
-    armed, told, go = Gate(sys), Gate(sys), Gate(sys)
-    parent = sys.clone(_dies_first, say, armed, told, go, 40)
-    armed.wait(sys)
-    sys.kill(parent, 9)
-    told.wait(sys)
-    say(wait(sys, say, parent))
-
-
-def _begets_and_ends(sys: Any, say: Any, ready: Gate, told: Gate) -> None:
-    sys.clone(_outlives, say, ready, told, SIGUSR2)
-    ready.wait(sys)
-    say("the thread ends")
-    sys.pthread_exit()
-
-
-def _has_a_thread(sys: Any, say: Any) -> None:
-    ready, told = Gate(sys), Gate(sys)
-    sys.pthread_create(_begets_and_ends, say, ready, told)
-    told.wait(sys)
-    say("the process lives", wait(sys, say))
-
-
-def pdeathsig_is_of_the_thread(sys: Any, say: Any) -> None:
-    """The parent that counts is the thread: the signal comes when the thread that has forked ends."""
-    say(wait(sys, say, sys.clone(_has_a_thread, say)))
-
-
-# ---- subreapers -----------------------------------------------------------------------------------------------
-
-def subreaper_values(sys: Any, say: Any) -> None:
-    """A process is no subreaper at first; any number but 0 makes it one."""
-    say(sys.prctl_get(PR_GET_CHILD_SUBREAPER))
-    for value in (1, 5, 0, -1, 0):
-        say(attempt(sys.prctl, PR_SET_CHILD_SUBREAPER, value, 0, 0, 0), sys.prctl_get(PR_GET_CHILD_SUBREAPER))
-
-
-def _is_subreaper(sys: Any, say: Any, gate: Gate) -> None:
-    say("thread", sys.prctl_get(PR_GET_CHILD_SUBREAPER))
-    sys.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+def _renames(sys: Any, gate: Gate, done: Gate) -> None:
+    sys.prctl(SET_NAME, b"second")
     gate.open(sys)
+    done.wait(sys)
 
 
-def subreaper_is_of_the_process(sys: Any, say: Any) -> None:
-    """All threads of a process are subreapers, or none."""
-    sys.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    gate = Gate(sys)
-    sys.pthread_create(_is_subreaper, say, gate)
-    gate.wait(sys)
-    say(sys.prctl_get(PR_GET_CHILD_SUBREAPER))
-
-
-# ---- dumpable, no_new_privs -----------------------------------------------------------------------------------
-
-def dumpable_values(sys: Any, say: Any) -> None:
-    """A process can be made dumpable or not, and nothing else."""
-    for value in (1, 0, 1, 2, 3, -1):
-        say(value, attempt(sys.prctl, PR_SET_DUMPABLE, value, 0, 0, 0), sys.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
-
-
-def _tells_dumpable(sys: Any, say: Any) -> None:
-    say("child", sys.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
-
-
-def dumpable_is_inherited(sys: Any, say: Any) -> None:
-    """A child of a process that is not dumpable is not, either."""
-    sys.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    say(wait(sys, say, sys.clone(_tells_dumpable, say)))
-
-
-def no_new_privs_is_for_ever(sys: Any, say: Any) -> None:
-    """no_new_privs is set with 1 and zeroes behind it, and cannot be taken back."""
-    def now() -> Any:
-        return attempt(sys.prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
-
-    say(now(), attempt(sys.prctl, PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0), attempt(sys.prctl, PR_SET_NO_NEW_PRIVS, 2, 0, 0, 0))
-    say(now(), attempt(sys.prctl, PR_SET_NO_NEW_PRIVS, 1, 1, 0, 0), attempt(sys.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 1))
-    say(now(), attempt(sys.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), now())
-    say(attempt(sys.prctl, PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0), now(), attempt(sys.prctl, PR_GET_NO_NEW_PRIVS, 1, 0, 0, 0))
-
-
-def _sets_no_new_privs(sys: Any, gate: Gate, end: Gate) -> None:
-    sys.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    gate.open(sys)
-    end.wait(sys)
-
-
-def no_new_privs_is_of_the_thread(sys: Any, say: Any) -> None:
-    """no_new_privs of one thread is not that of the others."""
-    gate, end = Gate(sys), Gate(sys)
-    sys.pthread_create(_sets_no_new_privs, gate, end)
-    gate.wait(sys)
-    say(sys.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
-    end.open(sys)
+def bad_pointers(sys: Any, say: Any) -> None:
+    """Where prctl() writes, a bad pointer gives EFAULT."""
+    for option in (GET_PDEATHSIG, GET_NAME, GET_SUBREAPER, SET_NAME):
+        say(option, raw(sys, "prctl", option, 8, 0, 0, 0))
 
 
 def unknown_option(sys: Any, say: Any) -> None:
-    """An option that does not exist gives EINVAL."""
-    for option in (0, 9999, -1):
-        say(attempt(sys.prctl, option, 0, 0, 0, 0))
+    """An option that is none gives EINVAL."""
+    for option in (0, 1000, -1):
+        say(option, attempt(sys.prctl, option, 0, 0, 0, 0))
 
 
-def _orphan(sys: Any, say: Any, told: Gate) -> None:
-    say("pdeathsig", sys.prctl_get(PR_GET_PDEATHSIG))
-    told.open(sys)
+def pdeathsig_values(sys: Any, say: Any) -> None:
+    """The parent-death signal is 0 at first, and any signal after; what is none gives EINVAL and changes nothing."""
+    say(sys.prctl_get(GET_PDEATHSIG))
+    for signal in (SIGTERM, 64, 65, -1, 1, 0):
+        say(signal, attempt(sys.prctl, SET_PDEATHSIG, signal), sys.prctl_get(GET_PDEATHSIG))
 
 
-def _sets_and_forks(sys: Any, say: Any, told: Gate) -> None:
-    sys.prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0)
-    pid = sys.clone(_orphan, say, told)
-    comes_to(sys, pid, "Z")
-    say(wait(sys, say, pid), sys.prctl_get(PR_GET_PDEATHSIG))
-
-
-def pdeathsig_is_not_the_childs(sys: Any, say: Any) -> None:
-    """Who asks for a parent-death signal asks for itself alone: its child has none, its own stays."""
+def pdeathsig_kills(sys: Any, say: Any) -> None:
+    """A parent-death signal without a handler kills the child of a dead parent."""
     told = Gate(sys)
-    say(wait(sys, say, sys.clone(_sets_and_forks, say, told)))
+    sys.prctl(SET_SUBREAPER, 1)
+    parent = sys.clone(_has_faithful_child, told.write)
+    child = int(sys.read(told.read, 16))
+    asleep(sys, child)
+    kill(sys, parent)
+    say(wait(sys, say, child), wait(sys, say, parent))
+
+
+def _has_faithful_child(sys: Any, fd: int) -> None:
+    sys.clone(_is_faithful, fd)
+    sleeper(sys)
+
+
+def _is_faithful(sys: Any, fd: int) -> None:
+    sys.prctl(SET_PDEATHSIG, SIGTERM)
+    sys.write(fd, str(sys.getpid()).encode())
+    sleeper(sys)
+
+
+def pdeathsig_of_a_thread(sys: Any, say: Any) -> None:
+    """The parent-death signal comes when the thread that forked ends, though its process lives on."""
+    told, go = Gate(sys), Gate(sys)
+    tid = sys.pthread_create(_thread_with_child, told.write, go)
+    child = int(sys.read(told.read, 16))
+    asleep(sys, child)
+    say(state(sys, child))
+    go.open(sys)
+    say(wait(sys, say, child))
+    thread_ends(sys, tid)
+
+
+def _thread_with_child(sys: Any, fd: int, go: Gate) -> None:
+    sys.clone(_is_faithful, fd)
+    go.wait(sys)
+
+
+def pdeathsig_again(sys: Any, say: Any) -> None:
+    """The parent-death signal comes again when the parent that adopted ends."""
+    told, done = Gate(sys), Gate(sys)
+    outer = sys.clone(_adopts, say, told.write, done)
+    middle, child = (int(sys.read(told.read, 16)) for _ in range(2))
+    asleep(sys, child)
+    sys.kill(middle, 9)
+    done.wait(sys)
+    asleep(sys, child)
+    kill(sys, outer)
+    done.wait(sys)
+    say(wait(sys, say, outer))
+
+
+def _adopts(sys: Any, say: Any, fd: int, done: Gate) -> None:
+    sys.prctl(SET_SUBREAPER, 1)
+    pid = sys.clone(_makes_counter, say, fd, done)
+    sys.write(fd, str(pid).encode().ljust(16))
+    sleeper(sys)
+
+
+def _makes_counter(sys: Any, say: Any, fd: int, done: Gate) -> None:
+    # Its pid is written first.
+    asleep(sys, sys.getppid())
+    pid = sys.clone(_counts, say, done)
+    sys.write(fd, str(pid).encode().ljust(16))
+    sleeper(sys)
+
+
+def _counts(sys: Any, say: Any, done: Gate) -> None:
+    def handler(sys: Any, signal: int, info: Any) -> None:
+        del info
+        say("handler", signal, say.who(sys.getppid()))
+        done.open(sys)
+
+    sys.prctl(SET_PDEATHSIG, SIGUSR1)
+    sys.sigaction(SIGUSR1, handler)
+    sleeper(sys)
+
+
+@root
+def pdeathsig_and_ids(sys: Any, say: Any) -> None:
+    """A change of the effective user id takes the parent-death signal back."""
+    sys.prctl(SET_PDEATHSIG, SIGTERM)
+    sys.setuid(0)
+    say(sys.prctl_get(GET_PDEATHSIG))
+    say(wait(sys, say, sys.clone(_becomes_another, say)))
+
+
+def _becomes_another(sys: Any, say: Any) -> None:
+    sys.prctl(SET_PDEATHSIG, SIGTERM)
+    sys.setuid(1000)
+    say(sys.getuid(), sys.prctl_get(GET_PDEATHSIG))
+
+
+def subreaper_values(sys: Any, say: Any) -> None:
+    """Any number but 0 makes a subreaper, which reads as 1."""
+    say(sys.prctl_get(GET_SUBREAPER))
+    for value in (1, 0, 7, -1, 0):
+        say(value, sys.prctl(SET_SUBREAPER, value), sys.prctl_get(GET_SUBREAPER))
+
+
+def subreaper_is_the_process(sys: Any, say: Any) -> None:
+    """A thread that makes a subreaper makes its process one."""
+    gate = Gate(sys)
+    sys.pthread_create(_makes_subreaper, gate)
+    gate.wait(sys)
+    say(sys.prctl_get(GET_SUBREAPER))
+
+
+def _makes_subreaper(sys: Any, gate: Gate) -> None:
+    sys.prctl(SET_SUBREAPER, 1)
+    gate.open(sys)
+
+
+def dumpable_values(sys: Any, say: Any) -> None:
+    """A process is dumpable at first, can say no and yes, and nothing else: EINVAL."""
+    say(sys.prctl(GET_DUMPABLE))
+    for value in (0, 1, 2, 3, -1):
+        say(value, attempt(sys.prctl, SET_DUMPABLE, value), sys.prctl(GET_DUMPABLE))
+
+
+def dumpable_is_inherited(sys: Any, say: Any) -> None:
+    """A child is dumpable as its parent is, and what it sets is its own."""
+    sys.prctl(SET_DUMPABLE, 0)
+    say(wait(sys, say, sys.clone(_sets_dumpable, say)), sys.prctl(GET_DUMPABLE))
+
+
+def _sets_dumpable(sys: Any, say: Any) -> None:
+    say("child", sys.prctl(GET_DUMPABLE), sys.prctl(SET_DUMPABLE, 1), sys.prctl(GET_DUMPABLE))
+
+
+def no_new_privs_is_for_ever(sys: Any, say: Any) -> None:
+    """no_new_privs is set by 1 with zeros behind it, and never taken back; anything else gives EINVAL."""
+    for args in ((0, 0, 0, 0), (2, 0, 0, 0), (1, 1, 0, 0), (1, 0, 0, 1)):
+        say(args, attempt(sys.prctl, SET_NNP, *args), sys.prctl(GET_NNP, 0, 0, 0, 0))
+    say(attempt(sys.prctl, SET_NNP, 1, 0, 0, 0), sys.prctl(GET_NNP, 0, 0, 0, 0),
+        attempt(sys.prctl, SET_NNP, 0, 0, 0, 0))
+    say(attempt(sys.prctl, GET_NNP, 1, 0, 0, 0), field(sys, sys.getpid(), "NoNewPrivs"))
+
+
+def no_new_privs_of_a_thread(sys: Any, say: Any) -> None:
+    """A thread that sets no_new_privs sets it for itself only."""
+    gate = Gate(sys)
+    sys.pthread_create(_sets_no_new_privs, say, gate)
+    gate.wait(sys)
+    say("first", sys.prctl(GET_NNP, 0, 0, 0, 0))
+
+
+def _sets_no_new_privs(sys: Any, say: Any, gate: Gate) -> None:
+    sys.prctl(SET_NNP, 1, 0, 0, 0)
+    say("second", sys.prctl(GET_NNP, 0, 0, 0, 0))
+    gate.open(sys)

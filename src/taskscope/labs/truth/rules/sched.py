@@ -1,204 +1,150 @@
-"""Policies, nice values, CPUs.  kernel/sched/syscalls.c (core.c until v6.11), kernel/sys.c; sched(7)."""
+"""Nice values, policies and CPUs of tasks.  kernel/sched/syscalls.c, kernel/sys.c, sched(7), setpriority(2)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from taskscope.labs.truth.rules.kit import Gate, attempt, dead, sleeper, wait
+from taskscope.labs.truth.rules import root
+from taskscope.labs.truth.rules.kit import asleep, attempt, dead, raw, sleeper, started, stat, wait
 
-SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE = 0, 1, 2, 3, 5
-RESET_ON_FORK = 0x4000_0000
-PRIO_PROCESS, PRIO_PGRP = 0, 1
-NOBODY = 0x3FFF_FFFF
-
-
-# ---- policies -----------------------------------------------------------------------------------------------
-
-def policy_at_first(sys: Any, say: Any) -> None:
-    """A process begins with SCHED_OTHER; 0 means the caller."""
-    say(sys.sched_getscheduler(0), sys.sched_getscheduler(sys.getpid()))
+PROCESS, PGRP, USER = 0, 1, 2
+NORMAL, FIFO, RR, BATCH, IDLE = 0, 1, 2, 3, 5
+RESET_ON_FORK = 0x40000000
+NOBODY = 0x3FFFFFFF
 
 
-def policy_errors(sys: Any, say: Any) -> None:
-    """A negative pid is EINVAL, nobody's is ESRCH, for asking and for setting."""
-    for pid in (-1, NOBODY):
-        say(attempt(sys.sched_getscheduler, pid), attempt(sys.sched_setscheduler, pid, SCHED_BATCH, 0))
-
-
-def policy_and_priority_must_fit(sys: Any, say: Any) -> None:
-    """Only realtime policies have a priority, 1 to 99; other policies must have 0."""
-    for policy, priority in (
-        (SCHED_OTHER, 1), (SCHED_BATCH, 1), (SCHED_IDLE, 99), (SCHED_FIFO, 0), (SCHED_FIFO, 100), (SCHED_RR, 0),
-        (SCHED_RR, -1),
-    ):
-        say(policy, priority, attempt(sys.sched_setscheduler, 0, policy, priority), sys.sched_getscheduler(0))
-
-
-def unknown_policies(sys: Any, say: Any) -> None:
-    """A policy that does not exist gives EINVAL and changes nothing."""
-    for policy in (4, 8, 99, -1, 0x2000_0000):
-        say(attempt(sys.sched_setscheduler, 0, policy, 0), sys.sched_getscheduler(0))
-
-
-def batch_and_back(sys: Any, say: Any) -> None:
-    """SCHED_BATCH and SCHED_OTHER can be changed for each other."""
-    for policy in (SCHED_BATCH, SCHED_OTHER, SCHED_BATCH):
-        say(attempt(sys.sched_setscheduler, 0, policy, 0), sys.sched_getscheduler(0))
-
-
-def priority_ranges(sys: Any, say: Any) -> None:
-    """Priorities go from 1 to 99 for FIFO and RR and are 0 for the others; an unknown policy has none."""
-    for policy in (SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE, 4, 99, -1):
-        say(policy, attempt(sys.sched_get_priority_min, policy), attempt(sys.sched_get_priority_max, policy))
-
-
-def _tells_policy(sys: Any, say: Any) -> None:
-    say("child", sys.sched_getscheduler(0))
-
-
-def policy_is_inherited(sys: Any, say: Any) -> None:
-    """A child has its parent's policy."""
-    sys.sched_setscheduler(0, SCHED_BATCH, 0)
-    say(wait(sys, say, sys.clone(_tells_policy, say)))
-
-
-def reset_on_fork(sys: Any, say: Any) -> None:
-    """SCHED_RESET_ON_FORK is told with the policy, and a child has neither it nor a negative nice value."""
-    sys.sched_setscheduler(0, SCHED_BATCH | RESET_ON_FORK, 0)
-    say(sys.sched_getscheduler(0) == SCHED_BATCH | RESET_ON_FORK)
-    say(wait(sys, say, sys.clone(_tells_policy, say)))
-
-
-def _changes_policy(sys: Any, say: Any, gate: Gate, end: Gate) -> None:
-    sys.sched_setscheduler(0, SCHED_BATCH, 0)
-    say("thread", sys.sched_getscheduler(0))
-    gate.open(sys)
-    end.wait(sys)
-
-
-def policy_is_of_the_thread(sys: Any, say: Any) -> None:
-    """A policy is a thread's: another thread, asked by its tid, has another."""
-    gate, end = Gate(sys), Gate(sys)
-    tid = sys.pthread_create(_changes_policy, say, gate, end)
-    gate.wait(sys)
-    say(sys.sched_getscheduler(0), sys.sched_getscheduler(tid))
-    end.open(sys)
-
-
-def policy_of_another(sys: Any, say: Any) -> None:
-    """The policy of a child can be set and asked for; a zombie has one still, who was reaped has none."""
-    child, zombie = sys.clone(sleeper), dead(sys)
-    say(attempt(sys.sched_setscheduler, child, SCHED_BATCH, 0), sys.sched_getscheduler(child))
-    say(attempt(sys.sched_getscheduler, zombie))
-    sys.waitpid(zombie)
-    say(attempt(sys.sched_getscheduler, zombie))
-    sys.kill(child, 9)
-    say(wait(sys, say, child))
-
-
-# ---- nice values ----------------------------------------------------------------------------------------------
-
+@root
 def nice_is_clamped(sys: Any, say: Any) -> None:
-    """A nice value above 19 is taken for 19."""
-    for value in (5, 1000, 20, 19):
-        say(attempt(sys.setpriority, PRIO_PROCESS, 0, value), sys.getpriority(PRIO_PROCESS, 0))
+    """Nice values go from -20 to 19; what is beyond is taken as the end."""
+    for nice in (0, 5, 19, 20, 100, -20, -21, -100, 0):
+        say(nice, attempt(sys.setpriority, PROCESS, 0, nice), sys.getpriority(PROCESS, 0))
 
 
-def nice_errors(sys: Any, say: Any) -> None:
-    """Nobody's pid or group is ESRCH; what is no process, group or user is EINVAL."""
-    for which, who in ((PRIO_PROCESS, NOBODY), (PRIO_PGRP, NOBODY), (3, 0), (-1, 0), (PRIO_PROCESS, -1)):
-        say(which, attempt(sys.getpriority, which, who), attempt(sys.setpriority, which, who, 5))
+def nice_of_a_child(sys: Any, say: Any) -> None:
+    """The nice value of another process can be set and asked for."""
+    pid = started(sys)
+    say(sys.getpriority(PROCESS, pid), attempt(sys.setpriority, PROCESS, pid, 7), sys.getpriority(PROCESS, pid),
+        sys.getpriority(PROCESS, 0), stat(sys, pid)[18])
 
 
-def _sleeps_behind(sys: Any, gate: Gate) -> None:
-    gate.wait(sys)
-
-
+@root
 def nice_of_a_group(sys: Any, say: Any) -> None:
-    """PRIO_PGRP sets the nice value of every process of a group, and is told the lowest of them."""
-    gate = Gate(sys)
-    pids = [sys.clone(_sleeps_behind, gate) for _ in range(3)]
-    for pid in pids:
-        sys.setpgid(pid, pids[0])
-    sys.setpriority(PRIO_PGRP, pids[0], 4)
-    say([sys.getpriority(PRIO_PROCESS, pid) for pid in pids], sys.getpriority(PRIO_PROCESS, 0))
-    sys.setpriority(PRIO_PROCESS, pids[1], 9)
-    say(sys.getpriority(PRIO_PGRP, pids[0]))
-    sys.setpriority(PRIO_PROCESS, pids[0], 12)
-    sys.setpriority(PRIO_PROCESS, pids[2], 10)
-    say(sys.getpriority(PRIO_PGRP, pids[0]))
-    for _ in pids:
-        gate.open(sys)
-    say([wait(sys, say, pid) for pid in pids])
+    """That of a group is set for all members, and asked for it is the lowest of them."""
+    one, two = started(sys), started(sys)
+    sys.setpgid(one, 0)
+    sys.setpgid(two, one)
+    sys.setpriority(PROCESS, one, 9)
+    sys.setpriority(PROCESS, two, 4)
+    say(sys.getpriority(PGRP, one), attempt(sys.setpriority, PGRP, one, 6))
+    say([sys.getpriority(PROCESS, pid) for pid in (one, two)], sys.getpriority(PGRP, 0))
 
 
-def nice_of_the_own_group(sys: Any, say: Any) -> None:
-    """PRIO_PGRP with 0 is the caller's group."""
-    gate = Gate(sys)
-    pid = sys.clone(_sleeps_behind, gate)
-    say(attempt(sys.setpriority, PRIO_PGRP, 0, 3), sys.getpriority(PRIO_PROCESS, pid), sys.getpriority(PRIO_PGRP, 0))
-    gate.open(sys)
-    say(wait(sys, say, pid))
+def nice_of_nobody(sys: Any, say: Any) -> None:
+    """Nobody has no nice value, ESRCH, and a kind that is none gives EINVAL."""
+    for which, who in ((PROCESS, NOBODY), (PGRP, NOBODY), (USER, NOBODY), (3, 0), (-1, 0)):
+        say(which, attempt(sys.getpriority, which, who), attempt(sys.setpriority, which, who, 1))
 
 
-def _is_nice(sys: Any, say: Any, gate: Gate, end: Gate) -> None:
-    sys.setpriority(PRIO_PROCESS, 0, 11)
-    say("thread", sys.getpriority(PRIO_PROCESS, 0))
-    gate.open(sys)
-    end.wait(sys)
+@root
+def nice_without_root(sys: Any, say: Any) -> None:
+    """Who is not root may raise its own nice value, not lower it, EACCES, nor touch that of others, EPERM."""
+    say(wait(sys, say, sys.clone(_nice_as_user, say)))
 
 
-def nice_is_of_the_thread(sys: Any, say: Any) -> None:
-    """On Linux a nice value is a thread's: 0 is the calling thread, a tid is that thread."""
-    gate, end = Gate(sys), Gate(sys)
-    tid = sys.pthread_create(_is_nice, say, gate, end)
-    gate.wait(sys)
-    say(sys.getpriority(PRIO_PROCESS, 0), sys.getpriority(PRIO_PROCESS, sys.getpid()), sys.getpriority(0, tid))
-    end.open(sys)
+def _nice_as_user(sys: Any, say: Any) -> None:
+    sys.setrlimit(13, (0, 0))
+    sys.setuid(1000)
+    say(attempt(sys.setpriority, PROCESS, 0, 5), attempt(sys.setpriority, PROCESS, 0, 4), sys.getpriority(PROCESS, 0))
+    say(attempt(sys.setpriority, PROCESS, 1, 10), attempt(sys.setpriority, PROCESS, sys.getppid(), 10))
 
 
 def nice_of_a_zombie(sys: Any, say: Any) -> None:
-    """A zombie can be given a nice value; who was reaped cannot."""
-    pid = dead(sys)
-    say(attempt(sys.setpriority, PRIO_PROCESS, pid, 6), attempt(sys.getpriority, PRIO_PROCESS, pid))
-    sys.waitpid(pid)
-    say(attempt(sys.setpriority, PRIO_PROCESS, pid, 6), attempt(sys.getpriority, PRIO_PROCESS, pid))
+    """A zombie still has a nice value."""
+    say(sys.getpriority(PROCESS, dead(sys)))
 
 
-def nice_in_stat(sys: Any, say: Any) -> None:
-    """/proc/PID/stat shows the nice value, and a priority of 20 more."""
-    sys.setpriority(PRIO_PROCESS, 0, 13)
-    fields = sys.slurp("/proc/self/stat").decode().rpartition(")")[2].split()
-    say("priority", fields[15], "nice", fields[16], "rt", fields[37], "policy", fields[38])
+@root
+def policies(sys: Any, say: Any) -> None:
+    """The policies that need no priority take 0 only, realtime ones 1 to 99."""
+    for policy in (NORMAL, BATCH, IDLE, FIFO, RR):
+        say(policy, [attempt(sys.sched_setscheduler, 0, policy, priority) for priority in (0, 1, 99, 100, -1)],
+            sys.sched_getscheduler(0))
+        attempt(sys.sched_setscheduler, 0, NORMAL, 0)
 
 
-def nice_of_batch(sys: Any, say: Any) -> None:
-    """A change of the policy keeps the nice value."""
-    sys.setpriority(PRIO_PROCESS, 0, 8)
-    sys.sched_setscheduler(0, SCHED_BATCH, 0)
-    say(sys.getpriority(PRIO_PROCESS, 0))
-    sys.sched_setscheduler(0, SCHED_IDLE, 0)
-    say(sys.getpriority(PRIO_PROCESS, 0), sys.sched_getscheduler(0))
+def no_such_policy(sys: Any, say: Any) -> None:
+    """A policy that is none gives EINVAL, a negative pid too, and nobody ESRCH."""
+    for pid, policy in ((0, 4), (0, 99), (0, -1), (-1, NORMAL), (NOBODY, NORMAL)):
+        say(pid, policy, attempt(sys.sched_setscheduler, pid, policy, 0))
+    say(attempt(sys.sched_getscheduler, -1), attempt(sys.sched_getscheduler, NOBODY))
 
 
-# ---- CPUs -------------------------------------------------------------------------------------------------------
-
-def _tells_cpus(sys: Any, say: Any) -> None:
-    say("child", sorted(sys.sched_getaffinity(0)), sys.getcpu())
-
-
-def affinity_is_inherited(sys: Any, say: Any) -> None:
-    """A process that is bound to a CPU runs there, and so do its children."""
-    say(attempt(sys.sched_setaffinity, 0, {0}), sorted(sys.sched_getaffinity(0)), sys.getcpu())
-    say(wait(sys, say, sys.clone(_tells_cpus, say)))
+def priorities_of_policies(sys: Any, say: Any) -> None:
+    """Realtime policies have priorities 1 to 99, the others 0, and what is no policy gives EINVAL."""
+    for policy in (NORMAL, FIFO, RR, BATCH, IDLE, 4, 99, -1):
+        say(policy, raw(sys, "sched_get_priority_min", policy), raw(sys, "sched_get_priority_max", policy))
 
 
-def affinity_errors(sys: Any, say: Any) -> None:
-    """No CPU at all, or none that there is, gives EINVAL; nobody's pid ESRCH."""
-    say(attempt(sys.sched_setaffinity, 0, set()), attempt(sys.sched_setaffinity, 0, {60}))
-    say(attempt(sys.sched_setaffinity, NOBODY, {0}), attempt(sys.sched_getaffinity, NOBODY))
+@root
+def policy_is_inherited(sys: Any, say: Any) -> None:
+    """A child has its parent's policy and priority, and keeps its own when the parent's changes."""
+    sys.sched_setscheduler(0, FIFO, 7)
+    pid = sys.clone(sleeper)
+    sys.sched_setscheduler(0, NORMAL, 0)
+    asleep(sys, pid)
+    say(sys.sched_getscheduler(pid), stat(sys, pid)[39], stat(sys, pid)[40], sys.sched_getscheduler(0))
 
 
-def yield_is_no_sleep(sys: Any, say: Any) -> None:
-    """sched_yield() returns 0, whether others want the CPU or not."""
-    say(attempt(sys.sched_yield), attempt(sys.sched_yield))
+@root
+def reset_on_fork(sys: Any, say: Any) -> None:
+    """With SCHED_RESET_ON_FORK a child begins as an ordinary task without the flag, with nice 0 if it was below."""
+    sys.setpriority(PROCESS, 0, -5)
+    sys.sched_setscheduler(0, RR | RESET_ON_FORK, 3)
+    pid = sys.clone(sleeper)
+    say(hex(sys.sched_getscheduler(0)), sys.sched_getscheduler(pid), sys.getpriority(PROCESS, pid))
+    sys.sched_setscheduler(0, NORMAL | RESET_ON_FORK, 0)
+    pid = sys.clone(sleeper)
+    say(hex(sys.sched_getscheduler(0)), sys.sched_getscheduler(pid), sys.getpriority(PROCESS, 0),
+        sys.getpriority(PROCESS, pid))
+
+
+@root
+def policy_without_root(sys: Any, say: Any) -> None:
+    """Who is not root may not become a realtime task: EPERM; SCHED_BATCH and SCHED_IDLE are free."""
+    say(wait(sys, say, sys.clone(_policy_as_user, say)))
+
+
+def _policy_as_user(sys: Any, say: Any) -> None:
+    sys.setrlimit(14, (0, 0))
+    sys.setuid(1000)
+    for policy, priority in ((FIFO, 1), (RR, 1), (BATCH, 0), (IDLE, 0), (NORMAL, 0)):
+        say(policy, attempt(sys.sched_setscheduler, 0, policy, priority), sys.sched_getscheduler(0))
+    say(attempt(sys.sched_setscheduler, sys.getppid(), BATCH, 0))
+
+
+@root
+def nice_stays_under_realtime(sys: Any, say: Any) -> None:
+    """A nice value that is set while a task is realtime counts when it is ordinary again."""
+    sys.sched_setscheduler(0, FIFO, 5)
+    sys.setpriority(PROCESS, 0, 8)
+    say(sys.getpriority(PROCESS, 0), stat(sys, sys.getpid())[17])
+    sys.sched_setscheduler(0, NORMAL, 0)
+    say(sys.getpriority(PROCESS, 0), stat(sys, sys.getpid())[17])
+
+
+def affinity(sys: Any, say: Any) -> None:
+    """A task runs on the CPUs that it is allowed, a child too; none of those that there are gives EINVAL."""
+    say(attempt(sys.sched_setaffinity, 0, [0]), sorted(sys.sched_getaffinity(0)), sys.getcpu())
+    pid = started(sys)
+    say(sorted(sys.sched_getaffinity(pid)), attempt(sys.sched_setaffinity, 0, []),
+        attempt(sys.sched_setaffinity, 0, [63]), sorted(sys.sched_getaffinity(0)))
+
+
+def affinity_of_nobody(sys: Any, say: Any) -> None:
+    """Nobody has no affinity: ESRCH."""
+    say(attempt(sys.sched_getaffinity, NOBODY), attempt(sys.sched_setaffinity, NOBODY, [0]))
+
+
+def yielding(sys: Any, say: Any) -> None:
+    """sched_yield() comes back."""
+    say([attempt(sys.sched_yield) for _ in range(3)])

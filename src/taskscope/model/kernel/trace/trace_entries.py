@@ -232,6 +232,7 @@ _IDS: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("irq", 219, _IRQ),
         ("signal", 260, "signal_deliver signal_generate"),
         ("workqueue", 334, _WORKQUEUE),
+        ("ipi", 353, "ipi_send_cpumask ipi_send_cpu"),
         ("sched", 355, _SCHED_618),
         ("printk", 411, "console"),
         ("raw_syscalls", 442, "sys_exit sys_enter"),
