@@ -10,15 +10,19 @@ from __future__ import annotations
 from typing import Final
 
 import taskscope.model.drivers.mmc.bcm2835_mmc as bcm2835_mmc
+import taskscope.model.drivers.tty.sysrq as sysrq
 import taskscope.model.drivers.watchdog.watchdog_dev as watchdog_dev
 import taskscope.model.kernel.audit as audit
 import taskscope.model.kernel.hung_task as hung_task
 import taskscope.model.kernel.kthread as kthread
+import taskscope.model.kernel.module as module
+import taskscope.model.kernel.panic as panic
 import taskscope.model.kernel.rcu.tasks as rcu_tasks
 import taskscope.model.kernel.rcu.tree as rcu
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.softirq as softirq
 import taskscope.model.kernel.stop_machine as stop_machine
+import taskscope.model.kernel.watchdog as watchdog
 import taskscope.model.kernel.workqueue as workqueue
 import taskscope.model.mm.compaction as compaction
 import taskscope.model.mm.khugepaged as khugepaged
@@ -104,7 +108,10 @@ def rcu_spawn_gp_kthread() -> None:
 
 
 def do_initcalls() -> None:
-    """Call all other initcalls."""
+    """Call all other initcalls: those without a thread, then those of the flavour."""
+    for initcall in (panic.kernel_panic_sysctls_init, oom_kill.oom_sysctls_init, watchdog.lockup_detector_init,
+                     sysrq.sysrq_init, module.modules_init):
+        initcall()
     for entry in _LATER[machine.cur.flavour.name]:
         if isinstance(entry, str):
             workqueue.alloc_workqueue(entry, WQ_MEM_RECLAIM, 0)

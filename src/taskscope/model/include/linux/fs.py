@@ -68,6 +68,7 @@ class Inode:
         "i_mode",
         "i_nlink",
         "i_op",
+        "i_pages",
         "i_pipe",
         "i_private",
         "i_program",
@@ -87,6 +88,7 @@ class Inode:
         self.i_children: dict[str, Inode] | None = {} if S_ISDIR(i_mode) else None
         self.i_content = b""  # of a file in memory
         self.i_private: Any = None  # the file system's or driver's own
+        self.i_pages: Any = None  # the page cache of a program's text: a PageTable
         self.i_pipe: Any = None  # struct pipe_inode_info
         self.i_program: Callable[..., Any] | None = None  # what the loader runs: a program in Python
 

@@ -17,6 +17,7 @@ class Tracepoints:
 
     __slots__ = (
         "console",
+        "finish_task_reaping",
         "hrtimer_cancel",
         "hrtimer_expire_entry",
         "hrtimer_expire_exit",
@@ -26,6 +27,9 @@ class Tracepoints:
         "irq_handler_exit",
         "itimer_expire",
         "itimer_state",
+        "mark_victim",
+        "oom_score_adj_update",
+        "reclaim_retry_zone",
         "sched_kthread_stop",
         "sched_kthread_stop_ret",
         "sched_migrate_task",
@@ -50,9 +54,11 @@ class Tracepoints:
         "sched_waking",
         "signal_deliver",
         "signal_generate",
+        "skip_task_reaping",
         "softirq_entry",
         "softirq_exit",
         "softirq_raise",
+        "start_task_reaping",
         "sys_enter",
         "sys_exit",
         "task_newtask",
@@ -65,9 +71,11 @@ class Tracepoints:
         "timer_expire_exit",
         "timer_init",
         "timer_start",
+        "wake_reaper",
     )
 
     console: Probes
+    finish_task_reaping: Probes
     hrtimer_cancel: Probes
     hrtimer_expire_entry: Probes
     hrtimer_expire_exit: Probes
@@ -77,6 +85,9 @@ class Tracepoints:
     irq_handler_exit: Probes
     itimer_expire: Probes
     itimer_state: Probes
+    mark_victim: Probes
+    oom_score_adj_update: Probes
+    reclaim_retry_zone: Probes
     sched_kthread_stop: Probes
     sched_kthread_stop_ret: Probes
     sched_migrate_task: Probes
@@ -101,9 +112,11 @@ class Tracepoints:
     sched_waking: Probes
     signal_deliver: Probes
     signal_generate: Probes
+    skip_task_reaping: Probes
     softirq_entry: Probes
     softirq_exit: Probes
     softirq_raise: Probes
+    start_task_reaping: Probes
     sys_enter: Probes
     sys_exit: Probes
     task_newtask: Probes
@@ -116,6 +129,7 @@ class Tracepoints:
     timer_expire_exit: Probes
     timer_init: Probes
     timer_start: Probes
+    wake_reaper: Probes
 
     def __init__(self) -> None:
         for name in self.__slots__:

@@ -209,10 +209,10 @@ def event_calls(cur: Machine) -> list[TraceEventCall]:
 
 def declarations() -> Iterator[Declaration]:
     """Iterate over all shapes of all events."""
-    from taskscope.model.include.trace.events import irq, printk, sched, signal, syscalls, task, timer
+    from taskscope.model.include.trace.events import irq, oom, printk, sched, signal, syscalls, task, timer
     from taskscope.model.kernel.trace import trace_entries
 
-    for module in (trace_entries, task, signal, sched, irq, printk, timer, syscalls):
+    for module in (trace_entries, task, signal, sched, irq, printk, oom, timer, syscalls):
         yield from module.EVENTS
 
 
