@@ -168,6 +168,23 @@ def test_oops_in_do_exit(flavour: str) -> None:
         assert k.spawn("true").wait() == 0
 
 
+@pytest.mark.parametrize("flavour", ALL)
+def test_idle_must_not_oops(flavour: str) -> None:
+    """An oops of an idle task is a panic."""
+    with taskscope.boot(flavour=flavour) as k:
+        fell: list[int] = []
+
+        def fault(*_: Any) -> None:
+            if not fell:
+                fell.append(1)
+                READ_ONCE(0)
+
+        with k.probe("do_idle", fault, lambda *_: k.running().pid == 0):
+            k.spawn("sleep", "0.1")
+            k.run(s=1)
+        assert k.machine.panicked == "Attempted to kill the idle task!"
+
+
 def test_too_many_oopses() -> None:
     """Since 6.2 (and 6.1's stable releases) kernel.oops_limit oopses are a panic: each may have leaked something."""
     with taskscope.boot(flavour="6.1-x86_64") as k:

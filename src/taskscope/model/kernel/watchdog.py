@@ -142,8 +142,8 @@ def watchdog_timer_fn(timer: Hrtimer) -> int:
     if not duration:
         this.soft_watchdog_warn = False
         return HRTIMER_RESTART
-    # only warn once, until v5.13 (9bf3bc949f8a, "watchdog: cleanup handling of false positives"): then every 20 s
-    if m.flavour.version < (5, 13):
+    # only warn once, until v5.13: then every 20 s
+    if not m.flavour.switches.softlockup_repeats:
         if this.soft_watchdog_warn:
             return HRTIMER_RESTART
         this.soft_watchdog_warn = True

@@ -65,8 +65,7 @@ def __vm_enough_memory(pages: int) -> int:
     """Refuse obvious overcommits of address space: 0 or -ENOMEM (mm/util.c, OVERCOMMIT_GUESS)."""
     m = machine.cur
     zone = m.zone
-    if m.flavour.version >= (5, 2):
-        # Since v5.2 (8c7829b04c52, "mm: fix false-positive OVERCOMMIT_GUESS failures"): more than there is at all
+    if m.flavour.switches.overcommit_by_total:
         return -ENOMEM if pages > zone.managed_pages else 0
     free = zone.nr_free + zone.nr_file - zone.nr_shmem
     # Leave reserved pages: they are not for anonymous pages.

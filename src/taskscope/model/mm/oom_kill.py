@@ -130,10 +130,10 @@ def oom_unkillable_task(p: Task) -> bool:
 def oom_badness(p: Task, totalpages: int) -> int:
     """Return how much would be gained: pages of memory, page tables included, with oom_score_adj in thousandths of all.
 
-    Until v5.9 (9066e5cfb73c, "mm, oom: make the calculation of oom badness more accurate") 0 said that the task must
-    not be killed, and all others had 1 at least; since then that is LONG_MIN, and the number may be negative.
+    Until v5.9 (`Switches.oom_signed_badness`) 0 said that the task must not be killed, and all others had 1 at least;
+    since then that is LONG_MIN, and the number may be negative.
     """
-    clamped = machine.cur.flavour.version < (5, 9)
+    clamped = not machine.cur.flavour.switches.oom_signed_badness
     never = 0 if clamped else LONG_MIN
     if oom_unkillable_task(p):
         return never
@@ -159,7 +159,8 @@ def in_vfork(tsk: Task) -> bool:
 def oom_score(task: Task) -> int:
     """Return what /proc/PID/oom_score shows: 0 to 1000 and more, since v5.9 in thirds of 2000 (fs/proc/base.c)."""
     totalpages = machine.cur.zone.managed_pages
-    return score_of_badness(oom_badness(task, totalpages), totalpages, machine.cur.flavour.version < (5, 9))
+    clamped = not machine.cur.flavour.switches.oom_signed_badness
+    return score_of_badness(oom_badness(task, totalpages), totalpages, clamped)
 
 
 def score_of_badness(badness: int, totalpages: int, clamped: bool) -> int:
@@ -208,7 +209,7 @@ def oom_evaluate_task(task: Task, oc: OomControl) -> bool:
         oc.waits = True
         return False
     points = oom_badness(task, oc.totalpages)
-    if machine.cur.flavour.version < (5, 9):
+    if not machine.cur.flavour.switches.oom_signed_badness:
         if not points or points < oc.chosen_points:
             return True
         # Prefer thread group leaders for display purposes
@@ -223,7 +224,7 @@ def oom_evaluate_task(task: Task, oc: OomControl) -> bool:
 
 def select_bad_process(oc: OomControl) -> None:
     """Choose the process with the most badness."""
-    clamped = machine.cur.flavour.version < (5, 9)
+    clamped = not machine.cur.flavour.switches.oom_signed_badness
     oc.chosen_points = 0 if clamped else LONG_MIN
     for p in list_for_each_entry(machine.cur.init_task.tasks):
         if not oom_evaluate_task(p, oc):
@@ -363,13 +364,10 @@ def task_will_free_mem(task: Task) -> bool:
 
 
 def oom_kill_process(oc: OomControl, message: str) -> None:
-    """Kill the chosen process; until v5.1 one of its children that has memory of its own, if it has one.
-
-    v5.1 (bbbe48029720, "mm, oom: remove 'prefer children over parent' heuristic")
-    """
+    """Kill the chosen process; until v5.1 one of its children that has memory of its own, if it has one."""
     victim = oc.chosen
     assert victim is not None, "somebody was chosen"
-    old = machine.cur.flavour.version < (5, 1)
+    old = not machine.cur.flavour.switches.oom_spares_children
     # If the task is already exiting, don't alarm the sysadmin or kill its children or threads, just give it access to
     # memory reserves so it can die quickly
     if task_will_free_mem(victim):
@@ -425,7 +423,7 @@ def __oom_kill_process(victim: Task, message: str) -> None:
     stat = mm.rss_stat
     sizes = (f"total-vm:{mm.total_vm << 2}kB, anon-rss:{stat[MM_ANONPAGES] << 2}kB, "
              f"file-rss:{stat[MM_FILEPAGES] << 2}kB, shmem-rss:{stat[MM_SHMEMPAGES] << 2}kB")
-    if m.flavour.version < (5, 1):
+    if not m.flavour.switches.oom_spares_children:
         printk_.printk(f"<3>Killed process {victim.pid} ({victim.comm}) {sizes}\n")
     else:
         printk_.printk(
@@ -502,11 +500,11 @@ def out_of_memory(oc: OomControl) -> bool:
 def pagefault_out_of_memory() -> None:
     """Deal with a page fault that found no memory: the access is tried again afterwards.
 
-    Since v5.16 (60e2793d440a, "mm, oom: do not trigger out_of_memory from the #PF") nobody is killed for it.
+    Since v5.16 nobody is killed for it.
     """
     m = machine.cur
     current = m.cpu.curr
-    if m.flavour.version >= (5, 16):
+    if m.flavour.switches.pagefault_spares:
         if not signal_send.fatal_signal_pending(current):
             printk_.printk("<4>Huh VM_FAULT_OOM leaked out to the #PF handler. Retrying PF\n")
         return
@@ -520,15 +518,14 @@ def pagefault_out_of_memory() -> None:
 def queue_oom_reaper(tsk: Task) -> None:
     """Have a victim's memory taken away.
 
-    wake_oom_reaper() at once until v5.18 (e4a38402c36e, "oom_kill.c: futex: delay the OOM reaper to allow time for
-    proper futex cleanup"), two seconds later since then.
+    wake_oom_reaper() at once until v5.18, two seconds later since then.
     """
     m = machine.cur
     # mm is already queued?
     if tsk.signal.oom_mm in [t.signal.oom_mm for t in oom_state().oom_reaper_list]:
         return
     get_task_struct(tsk)
-    if m.flavour.version < (5, 18):
+    if not m.flavour.switches.oom_reaper_waits:
         wake_oom_reaper(tsk)
         return
     reaper_timer = TimerList(wake_oom_reaper_timer, tsk)

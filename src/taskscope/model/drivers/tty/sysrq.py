@@ -21,8 +21,8 @@ from taskscope.model.include.linux.sched import TASK_UNINTERRUPTIBLE
 
 
 def sysrq_handle_crash() -> None:
-    """Crash: a bad pointer with panic_on_oops until v5.1 (8341f2f222d7, "sysrq: Use panic() to force a crash")."""
-    if machine.cur.flavour.version >= (5, 1):
+    """Crash: by a bad pointer with panic_on_oops until v5.1."""
+    if machine.cur.flavour.switches.sysrq_panics:
         panic_.panic("sysrq triggered crash\n")
     panic_.panic_state().panic_on_oops = 1          # force panic
     WRITE_ONCE(0, 1)
