@@ -288,6 +288,8 @@ def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
     if failed:
         send.force_sig(11, machine.cur.cpu.curr)
         return
+    # The saved mask stands in the frame, and sigreturn brings it back.
+    action.set_restore_sigmask(False)
     current = machine.cur.cpu.curr
     blocked = current.blocked | ksig.ka.sa_mask
     if not ksig.ka.sa_flags & SA_NODEFER:
