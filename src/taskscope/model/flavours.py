@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Final, Literal
 
 from taskscope.abi.era import Version
-from taskscope.abi.threadinfo import THREAD_FLAGS
+from taskscope.abi.threadinfo import SYSCALL_WORK, THREAD_FLAGS
 from taskscope.errors import UsageError
 
 Preempt = Literal["none", "voluntary", "full"]
@@ -24,10 +24,25 @@ class ThreadFlags:
     SIGPENDING: int
     NEED_RESCHED: int
     NOTIFY_RESUME: int
+    UPROBE: int
     SYSCALL_TRACE: int
     SYSCALL_TRACEPOINT: int
     MEMDIE: int
     RESTORE_SIGMASK: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyscallWork:
+    """The bits that send a system call the long way: of thread_info.flags, or of thread_info.syscall_work."""
+
+    SYSCALL_TRACE: int
+    SYSCALL_TRACEPOINT: int
+    SYSCALL_EMU: int
+
+    @property
+    def mask(self) -> int:
+        """All of them: _TIF_SYSCALL_WORK as far as the model has it."""
+        return self.SYSCALL_TRACE | self.SYSCALL_TRACEPOINT | self.SYSCALL_EMU
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +71,13 @@ class Switches:
     syscall_work: bool = False
     #: signal_struct.exec_update_lock, clone3() and pidfds exist (v5.3)
     clone3: bool = False
+    #: a tracer can ask at which system call a task is stopped: PTRACE_GET_SYSCALL_INFO (v5.3: 201766a20e30)
+    ptrace_syscall_info: bool = False
+    #: ptrace_stop() sets PTRACE_GETEVENTMSG's word at every stop, and does not stop a task that is being killed (v5.18,
+    #: v5.19); before, the word of the last event stays
+    ptrace_fresh_message: bool = False
+    #: PTRACE_KILL sends a SIGKILL (v5.19); before, it resumes a stopped task with one, and does nothing to another
+    ptrace_kill_sends: bool = False
     #: task_struct.state is called __state (v5.14: 2f064a59a11f, "sched: Change task_struct::state")
     state_is_dunder: bool = False
 
@@ -84,6 +106,16 @@ class Flavour:
         bits = {row.name: row.value for row in THREAD_FLAGS[family].at(self.version)}
         return ThreadFlags(**{f.name: bits.get("TIF_" + f.name, 0) for f in fields(ThreadFlags)})
 
+    @property
+    def syscall_work_bits(self) -> SyscallWork:
+        """The flags of system call entry as this kernel numbers them."""
+        if self.switches.syscall_work:
+            bits = {row.name.removeprefix("SYSCALL_WORK_"): row.value for row in SYSCALL_WORK.at(self.version)}
+        else:
+            family: Literal["arm", "x86"] = "x86" if self.arch == "x86_64" else "arm"
+            bits = {row.name.removeprefix("TIF_"): row.value for row in THREAD_FLAGS[family].at(self.version)}
+        return SyscallWork(**{f.name: bits.get(f.name, 0) for f in fields(SyscallWork)})
+
 
 FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
     Flavour("4.19-arm", "4.19.73-v7+", (4, 19), "arm", "armv7l", 4, 8192, 100, "full", 0x8000_0000, 0x8000_8000,
@@ -91,11 +123,13 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
     Flavour("6.1-x86_64", "6.1.0-56-cloud-amd64", (6, 1), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(zap_always=True, last_thread_decides=True, rcu_user_reference=True, vmap_stack=True,
-                     thread_info_in_task=True, syscall_work=True, clone3=True, state_is_dunder=True)),
+                     thread_info_in_task=True, syscall_work=True, clone3=True, ptrace_syscall_info=True,
+                     ptrace_fresh_message=True, ptrace_kill_sends=True, state_is_dunder=True)),
     Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,
                      vmap_stack=True, thread_info_in_task=True, sched_prepare_exec=True, syscall_work=True, clone3=True,
+                     ptrace_syscall_info=True, ptrace_fresh_message=True, ptrace_kill_sends=True,
                      state_is_dunder=True)),
 )}
 DEFAULT: Final = "4.19-arm"

@@ -19,6 +19,7 @@ import taskscope.model.kernel.cred as cred_
 import taskscope.model.kernel.exit as exit_
 import taskscope.model.kernel.fork as fork
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.deliver as signal_deliver
 import taskscope.model.kernel.signal.send as signal_send
@@ -29,6 +30,7 @@ from taskscope.model.include.linux.fs import MAY_EXEC
 from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.mm_types import MmStruct
 from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID
+from taskscope.model.include.linux.ptrace import PTRACE_EVENT_EXEC
 from taskscope.model.include.linux.sched import (
     EXIT_DEAD,
     EXIT_ZOMBIE,
@@ -184,6 +186,10 @@ def de_thread(tsk: Task) -> int:
                 if signal_send.__fatal_signal_pending(tsk):
                     return de_thread_killed(tsk)
             take_leadership(tsk, leader)
+            # We are going to release_task()->ptrace_unlink() silently, the tracer can sleep in do_wait().  EXIT_DEAD
+            # guarantees the tracer won't block again on this thread, but it must be woken.
+            if leader.ptrace:
+                exit_.__wake_up_parent(leader, leader.parent)
             write_unlock_irq(m.tasklist_lock)
             exit_.release_task(leader)
         sig.group_exit_task = None
@@ -334,6 +340,14 @@ def bprm_fill_uid(bprm: LinuxBinprm) -> None:
         cred.euid = cred.suid = cred.fsuid = inode.i_uid
     if mode & (S_ISGID | S_IXGRP) == (S_ISGID | S_IXGRP):
         cred.egid = cred.sgid = cred.fsgid = inode.i_gid
+    # cap_bprm_set_creds(): one who is traced without CAP_SYS_PTRACE gains nothing, unless it may set ids anyway
+    if (
+        (cred.euid != cred.uid or cred.egid != cred.gid)
+        and not ptrace_.ptracer_capable(machine.cur.cpu.curr)
+        and not cred_.capable(cred_.CAP_SETUID)
+    ):
+        cred.euid = cred.suid = cred.fsuid = cred.uid
+        cred.egid = cred.sgid = cred.fsgid = cred.gid
     # cap_bprm_set_creds(): root has all, others none
     cred.cap_permitted = cred.cap_effective = cred_.CAP_FULL_SET if cred.euid == 0 else 0
     bprm.secureexec = cred.euid != cred.uid or cred.egid != cred.gid
@@ -372,8 +386,10 @@ def exec_binprm(bprm: LinuxBinprm) -> int:
     old_pid = current.pid
     ret = search_binary_handler(bprm)
     if ret >= 0:
-        # Not modelled: audit_bprm(), ptrace_event(PTRACE_EVENT_EXEC), proc_exec_connector().
+        # Not modelled: audit_bprm(), proc_exec_connector().
         trace_sched_process_exec(current, old_pid, bprm)
+        if current.ptrace:
+            ptrace_.ptrace_event(PTRACE_EVENT_EXEC, old_pid)
     return ret
 
 

@@ -122,6 +122,7 @@ def init_task() -> Task:
         "nvcsw",
         "nivcsw",
         "ptrace",
+        "ptrace_message",
         "exit_state",
         "exit_signal",
         "exit_code",
@@ -144,6 +145,7 @@ def init_task() -> Task:
     ):
         setattr(tsk, slot, 0)
     tsk.in_execve = tsk.in_iowait = False
+    tsk.ptracer_cred = tsk.last_siginfo = None
     tsk.sas_ss_sp = (0, 0, 0)
     tsk.sigframes = ()
     return tsk

@@ -20,6 +20,7 @@ from taskscope.model.kernel.user import UserStruct
 CAP_KILL: Final = 5
 CAP_SETGID: Final = 6
 CAP_SETUID: Final = 7
+CAP_SYS_PTRACE: Final = 19
 CAP_SYS_ADMIN: Final = 21
 CAP_SYS_NICE: Final = 23
 CAP_SYS_RESOURCE: Final = 24
