@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 Probes = tuple[tuple[Callable[..., Any], Any], ...]
 
 
-class Tracepoints:
+class _Of:
+    """Whose tracepoints they are."""
+
+    __slots__ = ("machine",)
+
+    machine: Machine | None
+
+
+class Tracepoints(_Of):
     """The tracepoints of one kernel; all are silent at first."""
 
     __slots__ = (
@@ -29,7 +37,6 @@ class Tracepoints:
         "irq_handler_exit",
         "itimer_expire",
         "itimer_state",
-        "machine",
         "sched_kthread_stop",
         "sched_kthread_stop_ret",
         "sched_migrate_task",
@@ -81,7 +88,6 @@ class Tracepoints:
     irq_handler_exit: Probes
     itimer_expire: Probes
     itimer_state: Probes
-    machine: Machine | None             # whose tracepoints they are
     sched_kthread_stop: Probes
     sched_kthread_stop_ret: Probes
     sched_migrate_task: Probes
