@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from taskscope.abi.syscalls import call_of_name
+from taskscope.labs.truth.rules.native_ptrace import Ptrace
 from taskscope.labs.truth.rules.transcript import Saying
 
 #: where a rule's processes write what they say; kept over exec
@@ -132,11 +133,12 @@ class Log(Saying):
         os.write(LOG, line.encode() + b"\n")
 
 
-class Native:
+class Native(Ptrace):
     """The C library of a process on this host."""
 
     SIG_DFL, SIG_IGN = 0, 1
     _call = staticmethod(syscall)
+    Info = Info
     WIFEXITED, WEXITSTATUS = staticmethod(os.WIFEXITED), staticmethod(os.WEXITSTATUS)
     WIFSIGNALED, WTERMSIG, WCOREDUMP = (
         staticmethod(os.WIFSIGNALED), staticmethod(os.WTERMSIG), staticmethod(os.WCOREDUMP))

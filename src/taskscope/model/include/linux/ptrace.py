@@ -7,74 +7,61 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from taskscope.abi.ptrace import PtraceEvent, PtraceOption, PtraceRequest, SyscallStop
 from taskscope.model.include.linux.sched import __TASK_STOPPED, __TASK_TRACED, same_thread_group
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.sched import Task
 
-# ---- requests: the first argument of ptrace(2) ----
-PTRACE_TRACEME: Final = 0
-PTRACE_PEEKTEXT: Final = 1
-PTRACE_PEEKDATA: Final = 2
-PTRACE_PEEKUSR: Final = 3
-PTRACE_POKETEXT: Final = 4
-PTRACE_POKEDATA: Final = 5
-PTRACE_POKEUSR: Final = 6
-PTRACE_CONT: Final = 7
-PTRACE_KILL: Final = 8
-PTRACE_SINGLESTEP: Final = 9
-PTRACE_GETREGS: Final = 12
-PTRACE_SETREGS: Final = 13
-PTRACE_ATTACH: Final = 16
-PTRACE_DETACH: Final = 17
-PTRACE_OLDSETOPTIONS: Final = 21
-PTRACE_SET_SYSCALL: Final = 23          # 32-bit ARM
-PTRACE_SYSCALL: Final = 24
-PTRACE_SYSEMU: Final = 31               # x86
-PTRACE_SYSEMU_SINGLESTEP: Final = 32
-PTRACE_SETOPTIONS: Final = 0x4200
-PTRACE_GETEVENTMSG: Final = 0x4201
-PTRACE_GETSIGINFO: Final = 0x4202
-PTRACE_SETSIGINFO: Final = 0x4203
-PTRACE_SEIZE: Final = 0x4206
-PTRACE_INTERRUPT: Final = 0x4207
-PTRACE_LISTEN: Final = 0x4208
-PTRACE_PEEKSIGINFO: Final = 0x4209
-PTRACE_GETSIGMASK: Final = 0x420A
-PTRACE_SETSIGMASK: Final = 0x420B
-PTRACE_GET_SYSCALL_INFO: Final = 0x420E
+# Plain integers: some of these are tested at every fork, exec and exit.
+PTRACE_TRACEME: Final = int(PtraceRequest.PTRACE_TRACEME)
+PTRACE_PEEKTEXT: Final = int(PtraceRequest.PTRACE_PEEKTEXT)
+PTRACE_PEEKDATA: Final = int(PtraceRequest.PTRACE_PEEKDATA)
+PTRACE_PEEKUSR: Final = int(PtraceRequest.PTRACE_PEEKUSR)
+PTRACE_POKETEXT: Final = int(PtraceRequest.PTRACE_POKETEXT)
+PTRACE_POKEDATA: Final = int(PtraceRequest.PTRACE_POKEDATA)
+PTRACE_POKEUSR: Final = int(PtraceRequest.PTRACE_POKEUSR)
+PTRACE_CONT: Final = int(PtraceRequest.PTRACE_CONT)
+PTRACE_KILL: Final = int(PtraceRequest.PTRACE_KILL)
+PTRACE_ATTACH: Final = int(PtraceRequest.PTRACE_ATTACH)
+PTRACE_DETACH: Final = int(PtraceRequest.PTRACE_DETACH)
+PTRACE_OLDSETOPTIONS: Final = int(PtraceRequest.PTRACE_OLDSETOPTIONS)
+PTRACE_SET_SYSCALL: Final = int(PtraceRequest.PTRACE_SET_SYSCALL)
+PTRACE_SYSCALL: Final = int(PtraceRequest.PTRACE_SYSCALL)
+PTRACE_SYSEMU: Final = int(PtraceRequest.PTRACE_SYSEMU)
+PTRACE_SETOPTIONS: Final = int(PtraceRequest.PTRACE_SETOPTIONS)
+PTRACE_GETEVENTMSG: Final = int(PtraceRequest.PTRACE_GETEVENTMSG)
+PTRACE_GETSIGINFO: Final = int(PtraceRequest.PTRACE_GETSIGINFO)
+PTRACE_SETSIGINFO: Final = int(PtraceRequest.PTRACE_SETSIGINFO)
+PTRACE_SEIZE: Final = int(PtraceRequest.PTRACE_SEIZE)
+PTRACE_INTERRUPT: Final = int(PtraceRequest.PTRACE_INTERRUPT)
+PTRACE_LISTEN: Final = int(PtraceRequest.PTRACE_LISTEN)
+PTRACE_PEEKSIGINFO: Final = int(PtraceRequest.PTRACE_PEEKSIGINFO)
+PTRACE_GETSIGMASK: Final = int(PtraceRequest.PTRACE_GETSIGMASK)
+PTRACE_SETSIGMASK: Final = int(PtraceRequest.PTRACE_SETSIGMASK)
+PTRACE_GET_SYSCALL_INFO: Final = int(PtraceRequest.PTRACE_GET_SYSCALL_INFO)
 
+PTRACE_EVENT_FORK: Final = int(PtraceEvent.PTRACE_EVENT_FORK)
+PTRACE_EVENT_VFORK: Final = int(PtraceEvent.PTRACE_EVENT_VFORK)
+PTRACE_EVENT_CLONE: Final = int(PtraceEvent.PTRACE_EVENT_CLONE)
+PTRACE_EVENT_EXEC: Final = int(PtraceEvent.PTRACE_EVENT_EXEC)
+PTRACE_EVENT_VFORK_DONE: Final = int(PtraceEvent.PTRACE_EVENT_VFORK_DONE)
+PTRACE_EVENT_EXIT: Final = int(PtraceEvent.PTRACE_EVENT_EXIT)
+PTRACE_EVENT_STOP: Final = int(PtraceEvent.PTRACE_EVENT_STOP)
+
+PTRACE_O_TRACESYSGOOD: Final = int(PtraceOption.PTRACE_O_TRACESYSGOOD)
+PTRACE_O_EXITKILL: Final = int(PtraceOption.PTRACE_O_EXITKILL)
+PTRACE_O_SUSPEND_SECCOMP: Final = int(PtraceOption.PTRACE_O_SUSPEND_SECCOMP)
+
+PTRACE_SYSCALL_INFO_NONE: Final = int(SyscallStop.PTRACE_SYSCALL_INFO_NONE)
+PTRACE_SYSCALL_INFO_ENTRY: Final = int(SyscallStop.PTRACE_SYSCALL_INFO_ENTRY)
+PTRACE_SYSCALL_INFO_EXIT: Final = int(SyscallStop.PTRACE_SYSCALL_INFO_EXIT)
+
+PTRACE_O_MASK: Final = 0xFF | PTRACE_O_EXITKILL | PTRACE_O_SUSPEND_SECCOMP
 PTRACE_PEEKSIGINFO_SHARED: Final = 1
-
-# ---- what PTRACE_GETEVENTMSG tells of a system call stop (v5.3), and PTRACE_GET_SYSCALL_INFO of any ----
+#: what PTRACE_GETEVENTMSG tells of a system call stop (v5.3)
 PTRACE_EVENTMSG_SYSCALL_ENTRY: Final = 1
 PTRACE_EVENTMSG_SYSCALL_EXIT: Final = 2
-PTRACE_SYSCALL_INFO_NONE: Final = 0
-PTRACE_SYSCALL_INFO_ENTRY: Final = 1
-PTRACE_SYSCALL_INFO_EXIT: Final = 2
-
-# ---- events: the second byte of a wait status above the signal ----
-PTRACE_EVENT_FORK: Final = 1
-PTRACE_EVENT_VFORK: Final = 2
-PTRACE_EVENT_CLONE: Final = 3
-PTRACE_EVENT_EXEC: Final = 4
-PTRACE_EVENT_VFORK_DONE: Final = 5
-PTRACE_EVENT_EXIT: Final = 6
-PTRACE_EVENT_SECCOMP: Final = 7
-PTRACE_EVENT_STOP: Final = 128          # of PTRACE_SEIZE
-
-# ---- options: set by PTRACE_SETOPTIONS and PTRACE_SEIZE ----
-PTRACE_O_TRACESYSGOOD: Final = 1
-PTRACE_O_TRACEFORK: Final = 1 << PTRACE_EVENT_FORK
-PTRACE_O_TRACEVFORK: Final = 1 << PTRACE_EVENT_VFORK
-PTRACE_O_TRACECLONE: Final = 1 << PTRACE_EVENT_CLONE
-PTRACE_O_TRACEEXEC: Final = 1 << PTRACE_EVENT_EXEC
-PTRACE_O_TRACEVFORKDONE: Final = 1 << PTRACE_EVENT_VFORK_DONE
-PTRACE_O_TRACEEXIT: Final = 1 << PTRACE_EVENT_EXIT
-PTRACE_O_TRACESECCOMP: Final = 1 << PTRACE_EVENT_SECCOMP
-PTRACE_O_EXITKILL: Final = 1 << 20
-PTRACE_O_SUSPEND_SECCOMP: Final = 1 << 21
-PTRACE_O_MASK: Final = 0xFF | PTRACE_O_EXITKILL | PTRACE_O_SUSPEND_SECCOMP
 
 # ---- task_struct.ptrace ----
 PT_SEIZED: Final = 0x10000              # by PTRACE_SEIZE: the newer manner
