@@ -144,7 +144,7 @@ def init_task() -> Task:
         "atomic_flags",
     ):
         setattr(tsk, slot, 0)
-    tsk.in_execve = tsk.in_iowait = False
+    tsk.in_execve = tsk.in_iowait = tsk.restore_sigmask = False
     tsk.ptracer_cred = tsk.last_siginfo = None
     tsk.sas_ss_sp = (0, 0, 0)
     tsk.sigframes = ()

@@ -99,6 +99,6 @@ def exit_task_work(task: Task) -> None:
 
 
 def tracehook_notify_resume() -> None:
-    """Do the work that TIF_NOTIFY_RESUME stands for: resume_user_mode_work() since v5.18 (include/linux/tracehook.h)."""
+    """Do the work that TIF_NOTIFY_RESUME stands for (tracehook.h).  resume_user_mode_work() since v5.18."""
     if machine.cur.cpu.curr.task_works is not None:
         task_work_run()

@@ -18,14 +18,14 @@ import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from taskscope.errors import UsageError
 
 #: the files of rules; one that is not there yet is empty
 GROUPS: Final = (
     "wait", "waitid", "fork", "exec", "exit", "signals_queue", "signals_action", "stop_cont", "jobcontrol", "groups",
-    "prctl", "pipes", "files", "sched", "ids", "namespaces", "futex", "threads", "ptrace", "ptrace_stops",
+    "prctl", "pipes", "files", "sched", "ids", "namespaces", "futex", "threads", "ptrace", "ptrace_threads", "ptrace_stops",
     "ptrace_events", "timers",
 )
 #: rules that go wrong on purpose, to see that this is told; not one of the groups
@@ -34,6 +34,7 @@ SELFTEST: Final = "selftest"
 HOST_FLAVOUR: Final = "6.18-x86_64"
 #: why a rule is otherwise on a flavour, by flavour: what `differs` leaves on a function
 _DIFFERS: Final = "__differs__"
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,13 @@ class Rule:
     differs: dict[str, str]
 
 
-def differs(why: str, *flavours: str) -> Callable[[FunctionType], FunctionType]:
+def differs(why: str, *flavours: str) -> Callable[[_F], _F]:
     """Say that these flavours follow the rule otherwise than the host.
 
     :param why: the kernel change that made the difference: commit, subject, version
     """
 
-    def mark(function: FunctionType) -> FunctionType:
+    def mark(function: _F) -> _F:
         noted: dict[str, str] = function.__dict__.setdefault(_DIFFERS, {})
         noted.update(dict.fromkeys(flavours, why))
         return function

@@ -17,8 +17,8 @@ from taskscope.labs.truth.rules.kit import (
     field,
     sig,
     sleeper,
-    state,
     stat,
+    state,
     wait,
 )
 
@@ -50,7 +50,8 @@ def _end(sys: Any, say: Any, pid: int) -> None:
 
 def _who(sys: Any, say: Any, pid: int) -> str:
     """Return the state of a process, its parent and its tracer."""
-    return f"{state(sys, pid)} ppid {say.who(int(stat(sys, pid)[3]))} tracer {say.who(int(field(sys, pid, 'TracerPid')))}"
+    parent, tracer = int(stat(sys, pid)[3]), int(field(sys, pid, "TracerPid"))
+    return f"{state(sys, pid)} ppid {say.who(parent)} tracer {say.who(tracer)}"
 
 
 def _stops_itself(sys: Any) -> None:
@@ -121,7 +122,7 @@ def requests_need_a_stop(sys: Any, say: Any) -> None:
     sys.ptrace(R.PTRACE_SEIZE, pid)
     running = (R.PTRACE_CONT, R.PTRACE_SYSCALL, R.PTRACE_DETACH, R.PTRACE_SETOPTIONS, R.PTRACE_LISTEN)
     say("running", [attempt(sys.ptrace, r, pid) for r in running])
-    say("running", attempt(sys.ptrace_get, R.PTRACE_GETSIGINFO, pid), attempt(sys.ptrace_get, R.PTRACE_GETEVENTMSG, pid))
+    say("running", [attempt(sys.ptrace_get, r, pid) for r in (R.PTRACE_GETSIGINFO, R.PTRACE_GETEVENTMSG)])
     _end(sys, say, pid)
 
 

@@ -15,7 +15,7 @@ WNOHANG, WUNTRACED, WCONTINUED, WALL = 1, 2, 8, 0x40000000
 def _handles(sys: Any, say: Any, numbers: tuple[int, ...], gate: Gate) -> None:
     """Be a child that says which signals it handles."""
 
-    def told(sys: Any, number: int, info: Any) -> None:
+    def told(_sys: Any, number: int, info: Any) -> None:
         say("handler", number, "code", info.si_code, "from", say.who(info.si_pid))
 
     for number in numbers:
@@ -373,3 +373,99 @@ def parent_hears_of_the_groups_stop(sys: Any, say: Any) -> None:
     comes_to(sys, pid, "T")
     say(state(sys, pid))
     _end(sys, say, pid)
+
+
+# ---- calls that a stop interrupts -----------------------------------------------------------------------
+
+def _reads_once(sys: Any, say: Any, fd: int) -> None:
+    say("read", attempt(sys.read, fd, 1))
+
+
+def a_call_goes_on(sys: Any, say: Any) -> None:
+    """A read() that a stop interrupts goes on when the signal is suppressed, or when PTRACE_INTERRUPT was all."""
+    read, write = sys.pipe()
+    pid = sys.clone(_reads_once, say, read)
+    asleep(sys, pid)
+    sys.ptrace(R.PTRACE_SEIZE, pid)
+    sys.kill(pid, SIGUSR1)
+    say(wait(sys, say, pid))
+    sys.ptrace(R.PTRACE_CONT, pid)
+    asleep(sys, pid)
+    sys.ptrace(R.PTRACE_INTERRUPT, pid)
+    say(wait(sys, say, pid))
+    sys.ptrace(R.PTRACE_CONT, pid)
+    asleep(sys, pid)
+    sys.write(write, b"x")
+    say(wait(sys, say, pid))
+
+
+def _pauses(sys: Any, say: Any) -> None:
+    sys.sigaction(SIGUSR1, _nothing)
+    say("pause", attempt(sys.pause))
+
+
+def _nothing(sys: Any, number: int, info: Any) -> None:
+    del sys, number, info
+
+
+def pause_ends_with_a_handler(sys: Any, say: Any) -> None:
+    """pause() sleeps on after a suppressed signal, and ends with EINTR after one that is handled."""
+    pid = sys.clone(_pauses, say)
+    asleep(sys, pid)
+    sys.ptrace(R.PTRACE_SEIZE, pid)
+    for number in (0, SIGUSR1):
+        sys.kill(pid, SIGUSR1)
+        say(wait(sys, say, pid))
+        sys.ptrace(R.PTRACE_CONT, pid, 0, number)
+        if not number:
+            asleep(sys, pid)
+            say("sleeps")
+    say(wait(sys, say, pid))
+
+
+def sigchld_of_a_stop(sys: Any, say: Any) -> None:
+    """The SIGCHLD of a stop says CLD_TRAPPED and which signal it was; that of a group's stop CLD_STOPPED."""
+
+    def told(_sys: Any, number: int, info: Any) -> None:
+        say("SIGCHLD", number, "code", info.si_code, "status", info.si_status, "pid", say.who(info.si_pid))
+
+    pid = _tracee(sys)
+    sys.sigprocmask(0, sig(SIGCHLD))
+    sys.sigaction(SIGCHLD, told)
+    sys.ptrace(R.PTRACE_SEIZE, pid)
+    sys.kill(pid, SIGSTOP)
+    say(attempt(sys.sigsuspend, 0))
+    say(wait(sys, say, pid))
+    sys.ptrace(R.PTRACE_CONT, pid, 0, SIGSTOP)
+    say(attempt(sys.sigsuspend, 0))
+    say(wait(sys, say, pid))
+    _end(sys, say, pid)
+
+
+def killed_while_listening(sys: Any, say: Any) -> None:
+    """SIGKILL ends a task that listens."""
+    pid = _tracee(sys)
+    sys.kill(pid, SIGSTOP)
+    comes_to(sys, pid, "T")
+    sys.ptrace(R.PTRACE_SEIZE, pid)
+    say(wait(sys, say, pid, WALL))
+    sys.ptrace(R.PTRACE_LISTEN, pid)
+    _end(sys, say, pid)
+
+
+def tracer_of_a_stopped_one_dies(sys: Any, say: Any) -> None:
+    """A task in its group's stop stays stopped when its tracer dies, and the parent can wait for that."""
+    pid = _tracee(sys)
+    sys.kill(pid, SIGSTOP)
+    comes_to(sys, pid, "T")
+    say(wait(sys, say, sys.clone(_seizes_a_stopped_one, pid)))
+    comes_to(sys, pid, "T")
+    say(field(sys, pid, "TracerPid"), wait(sys, say, pid, WUNTRACED))
+    sys.kill(pid, SIGCONT)
+    say(wait(sys, say, pid, WCONTINUED))
+    _end(sys, say, pid)
+
+
+def _seizes_a_stopped_one(sys: Any, pid: int) -> None:
+    sys.ptrace(R.PTRACE_SEIZE, pid)
+    sys.waitpid(pid, WALL)

@@ -1,4 +1,4 @@
-"""What a tracer asks for, and what task_struct.ptrace holds: include/linux/ptrace.h, include/uapi/linux/ptrace.h, v4.19.
+"""What a tracer asks for, and what task_struct.ptrace holds: include/linux/ptrace.h, uapi/linux/ptrace.h, v4.19.
 
 The calls are served by kernel/ptrace.py; how a task stops for its tracer is in kernel/signal/trap.py.
 """

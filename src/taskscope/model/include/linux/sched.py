@@ -216,6 +216,7 @@ class Task(_Switched):
         "real_blocked",
         "real_parent",
         "restart_block",
+        "restore_sigmask",
         "rt",
         "rt_priority",
         "sas_ss_sp",
@@ -315,6 +316,7 @@ class Task(_Switched):
     blocked: int                        # signal sets are integers, bit n-1 is signal n
     real_blocked: int
     saved_sigmask: int
+    restore_sigmask: bool               # where the architecture has no TIF_RESTORE_SIGMASK
     pending: SigPending
     jobctl: int
     last_siginfo: Any                   # of the stop for a tracer that the task is in

@@ -307,8 +307,8 @@ def wait_consider_task(wo: WaitOpts, ptrace: bool, p: Task) -> int:
         ptrace = True
     # slay zombie?
     if exit_state == EXIT_ZOMBIE:
-        # We don't reap group leaders with subthreads.  A zombie ptracee is only visible to its ptracer: notification and
-        # reaping will be cascaded to the real parent when the ptracer detaches.
+        # We don't reap group leaders with subthreads.  A zombie ptracee is only visible to its ptracer: notification
+        # and reaping will be cascaded to the real parent when the ptracer detaches.
         if not delay_group_leader(p) and (ptrace or not p.ptrace):
             return wait_task_zombie(wo, p)
         # Allow access to stopped/continued state via zombie by falling through.  Not the tracer's: stopped state is

@@ -66,7 +66,12 @@ from taskscope.model.include.linux.spinlock import (
     spin_lock_irq,
     spin_unlock_irq,
 )
-from taskscope.model.include.linux.thread_info import clear_task_syscall_work, set_task_syscall_work
+from taskscope.model.include.linux.thread_info import (
+    clear_task_syscall_work,
+    set_task_syscall_work,
+    set_tsk_restore_sigmask,
+    test_tsk_restore_sigmask,
+)
 from taskscope.model.include.linux.uaccess import get_user, put_user
 
 SIGTRAP: Final = 5
@@ -142,13 +147,10 @@ def ptrace_peek_siginfo(child: Task, arg: Any, ptr: Any) -> int:
 
 def ptrace_sigmask(child: Task, request: int, addr: int, data: Any) -> int:
     """PTRACE_GETSIGMASK, PTRACE_SETSIGMASK; a set is an integer."""
-    m = machine.cur
     if addr != _SIGSET_SIZE:
         return -EINVAL
-    info = child.thread_info
     if request == PTRACE_GETSIGMASK:
-        # test_tsk_restore_sigmask()
-        mask = child.saved_sigmask if info.flags & m.tif.RESTORE_SIGMASK else child.blocked
+        mask = child.saved_sigmask if test_tsk_restore_sigmask(child) else child.blocked
         return -EFAULT if put_user(mask, data) else 0
     new_set = data if isinstance(data, int) else get_user(data)
     if new_set < 0:
@@ -158,7 +160,7 @@ def ptrace_sigmask(child: Task, request: int, addr: int, data: Any) -> int:
     spin_lock_irq(child.sighand.siglock)
     child.blocked = new_set & ~SIG_KERNEL_ONLY_MASK
     spin_unlock_irq(child.sighand.siglock)
-    info.flags &= ~m.tif.RESTORE_SIGMASK
+    set_tsk_restore_sigmask(child, False)
     return 0
 
 

@@ -22,7 +22,11 @@ from taskscope.model.include.linux.sched_signal import (
     thread_group_empty,
 )
 from taskscope.model.include.linux.spinlock import spin_lock_irq, spin_unlock_irq
-from taskscope.model.include.linux.thread_info import signal_pending
+from taskscope.model.include.linux.thread_info import (
+    set_tsk_restore_sigmask,
+    signal_pending,
+    test_tsk_restore_sigmask,
+)
 from taskscope.model.include.linux.uaccess import get_user, put_user
 
 SIG_BLOCK: Final = 0
@@ -80,15 +84,15 @@ def sigmask_to_save() -> int:
     """Return the mask that a handler's end is to restore."""
     m = machine.cur
     current = m.cpu.curr
-    return current.saved_sigmask if current.thread_info.flags & m.tif.RESTORE_SIGMASK else current.blocked
+    return current.saved_sigmask if test_tsk_restore_sigmask(current) else current.blocked
 
 
 def restore_saved_sigmask() -> None:
     """Put the mask back that a call like sigsuspend() had replaced, as no handler ran."""
     m = machine.cur
     current = m.cpu.curr
-    if current.thread_info.flags & m.tif.RESTORE_SIGMASK:
-        current.thread_info.flags &= ~m.tif.RESTORE_SIGMASK
+    if test_tsk_restore_sigmask(current):
+        set_tsk_restore_sigmask(current, False)
         __set_current_blocked(current.saved_sigmask)
 
 
@@ -257,8 +261,7 @@ def sigsuspend(set_: int) -> int:
     while not signal_pending(current):
         set_current_state(TASK_INTERRUPTIBLE)
         sched_core.schedule()
-    # set_restore_sigmask()
-    current.thread_info.flags |= m.tif.RESTORE_SIGMASK
+    set_tsk_restore_sigmask(current, True)
     return -ERESTARTNOHAND
 
 
