@@ -25,8 +25,8 @@ from taskscope.errors import UsageError
 #: the files of rules; one that is not there yet is empty
 GROUPS: Final = (
     "wait", "waitid", "fork", "exec", "exit", "signals_queue", "signals_action", "stop_cont", "jobcontrol", "groups",
-    "prctl", "pipes", "files", "sched", "ids", "namespaces", "futex", "threads", "ptrace", "ptrace_threads", "ptrace_stops",
-    "ptrace_events", "timers",
+    "prctl", "pipes", "files", "sched", "ids", "namespaces", "futex", "threads", "ptrace", "ptrace_stops",
+    "ptrace_events", "ptrace_threads", "timers",
 )
 #: rules that go wrong on purpose, to see that this is told; not one of the groups
 SELFTEST: Final = "selftest"
