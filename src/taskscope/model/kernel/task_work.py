@@ -95,7 +95,10 @@ def task_work_run() -> None:
 def exit_task_work(task: Task) -> None:
     """Do what is left to do, and refuse more (include/linux/task_work.h)."""
     assert task is machine.cur.cpu.curr, "another task's work"
-    task_work_run()
+    if task.task_works is None:
+        task.task_works = work_exited
+    else:
+        task_work_run()
 
 
 def tracehook_notify_resume() -> None:

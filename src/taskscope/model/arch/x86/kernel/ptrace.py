@@ -1,8 +1,8 @@
 """System calls under a tracer, and its requests for registers on x86-64.
 
 arch/x86/kernel/ptrace.c and kernel/entry/common.c, v6.1.  A program in Python has the registers that a system call
-takes and gives: rdi, rsi, rdx, r10, r8 and r9, orig_rax with its number, and rax with the result.  The others, and those
-of a task that is stopped elsewhere, are not there to be looked at (-EIO).
+takes and gives: rdi, rsi, rdx, r10, r8 and r9, orig_rax with its number, and rax with the result.  The others, and
+those of a task that is stopped elsewhere, are not there to be looked at (-EIO).
 """
 
 from __future__ import annotations
