@@ -71,6 +71,9 @@ class Switches:
     syscall_work: bool = False
     #: signal_struct.exec_update_lock, clone3() and pidfds exist (v5.3)
     clone3: bool = False
+    #: close(2) closes the file itself, not by task work on the way out (v6.6: 021a160abf62, "fs: use __fput_sync in
+    #: close(2)")
+    close_syncs: bool = False
     #: a tracer can ask at which system call a task is stopped: PTRACE_GET_SYSCALL_INFO (v5.3: 201766a20e30)
     ptrace_syscall_info: bool = False
     #: ptrace_stop() sets PTRACE_GETEVENTMSG's word at every stop, and does not stop a task that is being killed (v5.18,
@@ -129,8 +132,8 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,
                      vmap_stack=True, thread_info_in_task=True, sched_prepare_exec=True, syscall_work=True, clone3=True,
-                     ptrace_syscall_info=True, ptrace_fresh_message=True, ptrace_kill_sends=True,
-                     state_is_dunder=True)),
+                     close_syncs=True, ptrace_syscall_info=True, ptrace_fresh_message=True,
+                     ptrace_kill_sends=True, state_is_dunder=True)),
 )}
 DEFAULT: Final = "4.19-arm"
 

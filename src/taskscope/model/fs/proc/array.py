@@ -8,7 +8,7 @@ import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.stacktrace as stacktrace
-from taskscope.abi.state import state_letter
+from taskscope.abi.state import STATUS_NAMES, state_letter
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
 from taskscope.model.include.linux.sched import Task, pid_alive, task_cpu
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 
 NSEC_PER_CLOCK_T = 10_000_000  # USER_HZ is 100
 MAX_RT_PRIO = 100
-#: what /proc/PID/status calls each state
-TASK_STATE_ARRAY = {
-    "R": "running",
-    "S": "sleeping",
-    "D": "disk sleep",
-    "T": "stopped",
-    "t": "tracing stop",
-    "X": "dead",
-    "Z": "zombie",
-    "P": "parked",
-    "I": "idle",
-}
 #: functions marked __sched outside of kernel/sched/
 SCHED_TEXT = frozenset(
     {
@@ -235,7 +223,7 @@ def proc_pid_status(task: Task) -> str:
     if fs is not None:
         lines.append(("Umask", f"{fs.umask:04o}"))
     lines += [
-        ("State", f"{letter} ({TASK_STATE_ARRAY[letter]})"),
+        ("State", f"{letter} ({STATUS_NAMES[letter]})"),
         ("Tgid", task.tgid),
         ("Ngid", 0),
         ("Pid", task.pid),

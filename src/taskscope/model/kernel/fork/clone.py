@@ -110,8 +110,10 @@ def _do_fork(
     if trace:
         ptrace_.ptrace_event_pid(trace, pid)
 
-    if vfork is not None and not fork.wait_for_vfork_done(p, vfork) and current.ptrace:
-        ptrace_.ptrace_event_pid(PTRACE_EVENT_VFORK_DONE, pid)
+    if vfork is not None:
+        killed = fork.wait_for_vfork_done(p, vfork)
+        if not killed and current.ptrace:
+            ptrace_.ptrace_event_pid(PTRACE_EVENT_VFORK_DONE, pid)
     pid_.put_pid(pid)
     return nr
 
