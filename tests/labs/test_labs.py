@@ -40,6 +40,7 @@ ROWS = [
     "zombie",
     "times",
     "thread-info",
+    "tif-flags",
     "cpu",
     "stack-alloc",
     "set-ftrace",

@@ -33,6 +33,7 @@ TITLES: dict[str, str] = {
     "zombie": "a child that nobody has waited for yet",
     "times": "utime, stime and sched_info, and what they agree with",
     "thread-info": "where thread_info is, and how current is found",
+    "tif-flags": "the thread flags, on the way in and out",
     "cpu": "which CPU a task is on, and who changes it",
     "stack-alloc": "slab, pages and cached stacks over forks and exits",
     "set-ftrace": "the notes' set_ftrace.sh, line by line",
