@@ -44,10 +44,10 @@ def scenario(run: Run) -> None:
             "the numbers are those of the notes", {name: bits[name].bit_length() - 1 for name in NOTES}, NOTES
         )
     work = k.machine.work_mask
+    tested = masks["EXIT_TO_USER_MODE_WORK" if run.new else "_TIF_WORK_MASK"]
     run.check(
-        "what sends a task into the loop on the way out: SIGPENDING, NEED_RESCHED, NOTIFY_RESUME, with this kernel's "
-        "numbers",
-        work == bits["SIGPENDING"] | bits["NEED_RESCHED"] | bits["NOTIFY_RESUME"] and not work & ~masks["EXIT_TO_USER_MODE_WORK" if run.new else "_TIF_WORK_MASK"],
+        "SIGPENDING, NEED_RESCHED and NOTIFY_RESUME, with this kernel's numbers, lead into the loop on the way out",
+        work == bits["SIGPENDING"] | bits["NEED_RESCHED"] | bits["NOTIFY_RESUME"] and not work & ~tested,
         f"{work:#x}",
     )
     signal(run, k, loop, bits["SIGPENDING"])
@@ -269,10 +269,10 @@ LAB = Lab(
     answer=(
         "By a bit of thread_info.flags.  Who wants something of a task sets its TIF_ flag: signal_wake_up_state() "
         "TIF_SIGPENDING, resched_curr() TIF_NEED_RESCHED, task_work_add() TIF_NOTIFY_RESUME.  The way out tests all of "
-        "them at once (_TIF_WORK_MASK) and goes into a loop, do_work_pending() on ARM, exit_to_user_mode_loop() on x86, "
-        "until none is left: schedule(), do_signal(), task_work_run().  The way in tests _TIF_SYSCALL_WORK, so that "
-        "tracers and the events of system calls cost nothing while nobody uses them; on x86 since v5.11 these flags have "
-        "a word of their own, syscall_work.  The numbers are the architecture's, and change between kernels."
+        "them at once (_TIF_WORK_MASK) and goes into a loop, do_work_pending() on ARM, exit_to_user_mode_loop() on "
+        "x86, until none is left: schedule(), do_signal(), task_work_run().  The way in tests _TIF_SYSCALL_WORK, so "
+        "that tracers and the events of system calls cost nothing while nobody uses them; on x86 since v5.11 these "
+        "flags have a word of their own, syscall_work.  The numbers are the architecture's, and change between kernels."
     ),
     scenario=scenario,
     mutant=Mutant(
