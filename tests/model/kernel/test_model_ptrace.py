@@ -179,7 +179,8 @@ def test_prev_state_of_a_stop(flavour: str) -> None:
     assert play(scenario, flavour) == 0x8
 
 
-def test_frozen_task_outlives_sigkill() -> None:
+@pytest.mark.parametrize("flavour", ALL)
+def test_frozen_task_outlives_sigkill(flavour: str) -> None:
     """While a request is served SIGKILL does not wake the task; it does afterwards."""
     from taskscope.model.kernel.ptrace import attach
 
@@ -189,14 +190,40 @@ def test_frozen_task_outlives_sigkill() -> None:
         sys.waitpid(pid)
         child = task(pid)
         assert attach.ptrace_freeze_traced(child)
-        frozen = child.state
         sys.kill(pid, 9)
         sys.nanosleep(20_000_000)
-        still = child.state == frozen and not child.exit_state
+        still = attach.frozen(child) and bool(child.state & 0x8) and not child.exit_state
         attach.ptrace_unfreeze_traced(child)
         return still, sys.waitpid(pid)[1]
 
-    assert play(scenario) == (True, 9)
+    assert play(scenario, flavour) == (True, 9)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "stopped", "traced"),
+    [("4.19-arm", (0x104, 0), (0x108, 0)), ("6.1-x86_64", (0x104, 1 << 26), (0x8, 1 << 27))],
+)
+def test_words_of_a_stop(flavour: str, stopped: tuple[int, int], traced: tuple[int, int]) -> None:
+    """Since v5.19 TASK_TRACED has no TASK_WAKEKILL, and jobctl says that a task is stopped, or stopped for a tracer."""
+
+    def words(pid: int) -> tuple[int, int]:
+        return task(pid).state, task(pid).jobctl & (1 << 24 | 1 << 26 | 1 << 27)
+
+    def scenario(sys: Any) -> Any:
+        pid = child_of(sys)
+        sys.kill(pid, SIGSTOP)
+        sys.waitpid(pid, 2)
+        out = [words(pid)]
+        sys.ptrace(R.PTRACE_SEIZE, pid)
+        sys.waitpid(pid)
+        out.append(words(pid))
+        sys.kill(pid, SIGCONT)
+        sys.ptrace(R.PTRACE_DETACH, pid)
+        sys.nanosleep(5_000_000)
+        out.append(words(pid))
+        return out
+
+    assert play(scenario, flavour) == [stopped, traced, (1, 0)]
 
 
 @pytest.mark.parametrize("flavour", ALL)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from taskscope.abi.ptrace import PtraceEvent, PtraceOption, PtraceRequest, SyscallStop
+from taskscope.model import machine
 from taskscope.model.include.linux.sched import __TASK_STOPPED, __TASK_TRACED, same_thread_group
+from taskscope.model.include.linux.sched_signal import JOBCTL_STOPPED, JOBCTL_TRACED
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.sched import Task
@@ -116,11 +118,15 @@ def ptrace_reparented(child: Task) -> bool:
 
 def task_is_traced(task: Task) -> bool:
     """Tell whether the task is stopped for its tracer (include/linux/sched.h)."""
+    if machine.cur.flavour.switches.traced_in_jobctl:
+        return bool(task.jobctl & JOBCTL_TRACED)
     return bool(task.state & __TASK_TRACED)
 
 
 def task_is_stopped(task: Task) -> bool:
     """Tell whether the task is stopped by job control (include/linux/sched.h)."""
+    if machine.cur.flavour.switches.traced_in_jobctl:
+        return bool(task.jobctl & JOBCTL_STOPPED)
     return bool(task.state & __TASK_STOPPED)
 
 

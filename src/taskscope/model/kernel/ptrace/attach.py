@@ -48,8 +48,11 @@ from taskscope.model.include.linux.sched import (
 )
 from taskscope.model.include.linux.sched_signal import (
     JOBCTL_LISTENING,
+    JOBCTL_PTRACE_FROZEN,
     JOBCTL_STOP_PENDING,
     JOBCTL_STOP_SIGMASK,
+    JOBCTL_STOPPED,
+    JOBCTL_TRACED,
     JOBCTL_TRAP_MASK,
     JOBCTL_TRAP_STOP,
     JOBCTL_TRAPPING,
@@ -187,6 +190,13 @@ def looks_like_a_spurious_pid(task: Task) -> bool:
     return pid_.task_pid_vnr(task) != task.ptrace_message
 
 
+def frozen(task: Task) -> bool:
+    """Tell whether not even SIGKILL wakes the task from its stop, as its tracer is at work on it."""
+    if machine.cur.flavour.switches.traced_in_jobctl:
+        return bool(task.jobctl & JOBCTL_PTRACE_FROZEN)
+    return task.state == __TASK_TRACED
+
+
 def ptrace_freeze_traced(task: Task) -> bool:
     """Ensure that nothing can wake the task up, even SIGKILL; False if it is not stopped for its tracer."""
     # Lockless, nobody but us can set this flag
@@ -196,8 +206,10 @@ def ptrace_freeze_traced(task: Task) -> bool:
     assert task.sighand is not None
     spin_lock_irq(task.sighand.siglock)
     if task_is_traced(task) and not looks_like_a_spurious_pid(task) and not send.__fatal_signal_pending(task):
-        # Since v5.19 ("sched,signal,ptrace: Rework TASK_TRACED, TASK_STOPPED state") a flag in jobctl.
-        task.state = __TASK_TRACED
+        if machine.cur.flavour.switches.traced_in_jobctl:
+            task.jobctl |= JOBCTL_PTRACE_FROZEN
+        else:
+            task.state = __TASK_TRACED
         ret = True
     spin_unlock_irq(task.sighand.siglock)
     return ret
@@ -205,17 +217,19 @@ def ptrace_freeze_traced(task: Task) -> bool:
 
 def ptrace_unfreeze_traced(task: Task) -> None:
     """Let SIGKILL wake the task again."""
-    if task.state != __TASK_TRACED:
+    if not frozen(task):
         return
     assert task.ptrace, f"{task} is not traced"
     assert task.parent is machine.cur.cpu.curr, f"{task} is traced by another task"
     # PTRACE_LISTEN can allow ptrace_trap_notify to wake us up remotely.
     assert task.sighand is not None
     spin_lock_irq(task.sighand.siglock)
-    if task.state == __TASK_TRACED:
+    if frozen(task):
+        task.jobctl &= ~JOBCTL_PTRACE_FROZEN
         if send.__fatal_signal_pending(task):
+            task.jobctl &= ~JOBCTL_TRACED
             sched_core.wake_up_state(task, __TASK_TRACED)
-        else:
+        elif not machine.cur.flavour.switches.traced_in_jobctl:
             task.state = TASK_TRACED
     spin_unlock_irq(task.sighand.siglock)
 
@@ -229,13 +243,13 @@ def ptrace_check_attach(child: Task, ignore_state: bool) -> int:
     ret = -ESRCH
     read_lock(m.tasklist_lock)
     if child.ptrace and child.parent is m.cpu.curr:
-        assert child.state != __TASK_TRACED, f"{child} was left frozen"
+        assert not frozen(child), f"{child} was left frozen"
         if ignore_state or ptrace_freeze_traced(child):
             ret = 0
     read_unlock(m.tasklist_lock)
     if not ret and not ignore_state and not sched_core.wait_task_inactive(child, __TASK_TRACED):
         # This can only happen if may_ptrace_stop() fails and ptrace_stop() changes ->state back to TASK_RUNNING.
-        assert child.state != __TASK_TRACED, f"{child} was left frozen"
+        assert not frozen(child), f"{child} was left frozen"
         ret = -ESRCH
     return ret
 
@@ -322,6 +336,7 @@ def ptrace_attach(task: Task, request: int, addr: int, flags: int) -> int:
     assert task.sighand is not None
     spin_lock(task.sighand.siglock)
     if task_is_stopped(task) and send.task_set_jobctl_pending(task, JOBCTL_TRAP_STOP | JOBCTL_TRAPPING):
+        task.jobctl &= ~JOBCTL_STOPPED
         send.signal_wake_up_state(task, __TASK_STOPPED)
     spin_unlock(task.sighand.siglock)
     write_unlock_irq(m.tasklist_lock)

@@ -54,6 +54,7 @@ from taskscope.model.include.linux.sched import (
 )
 from taskscope.model.include.linux.sched_signal import (
     JOBCTL_LISTENING,
+    JOBCTL_TRACED,
     JOBCTL_TRAP_NOTIFY,
     JOBCTL_TRAP_STOP,
     SEND_SIG_NOINFO,
@@ -241,6 +242,7 @@ def ptrace_resume(child: Task, request: int, data: int) -> int:
     if need_siglock:
         spin_lock_irq(child.sighand.siglock)
     child.exit_code = data
+    child.jobctl &= ~JOBCTL_TRACED
     sched_core.wake_up_state(child, __TASK_TRACED)
     if need_siglock:
         spin_unlock_irq(child.sighand.siglock)

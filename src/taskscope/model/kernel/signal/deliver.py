@@ -22,6 +22,7 @@ from taskscope.model.include.linux.sched_signal import (
     JOBCTL_STOP_CONSUME,
     JOBCTL_STOP_DEQUEUED,
     JOBCTL_STOP_PENDING,
+    JOBCTL_STOPPED,
     JOBCTL_TRAP_MASK,
     JOBCTL_TRAP_STOP,
     SA_NODEFER,
@@ -179,6 +180,8 @@ def do_signal_stop(signr: int) -> bool:
     # report to the parent.
     if send.task_participate_group_stop(current):
         notify = exit_.CLD_STOPPED
+    if m.flavour.switches.traced_in_jobctl:
+        current.jobctl |= JOBCTL_STOPPED
     # set_special_state()
     current.state = TASK_STOPPED
     spin_unlock_irq(sighand.siglock)

@@ -32,10 +32,13 @@ from taskscope.model.include.linux.sched import (
 )
 from taskscope.model.include.linux.sched_signal import (
     JOBCTL_PENDING_MASK,
+    JOBCTL_PTRACE_FROZEN,
     JOBCTL_STOP_CONSUME,
     JOBCTL_STOP_DEQUEUED,
     JOBCTL_STOP_PENDING,
     JOBCTL_STOP_SIGMASK,
+    JOBCTL_STOPPED,
+    JOBCTL_TRACED,
     JOBCTL_TRAPPING,
     RLIMIT_SIGPENDING,
     SEND_SIG_FORCED,
@@ -311,7 +314,13 @@ def signal_wake_up_state(t: Task, state: int) -> None:
 
 def signal_wake_up(t: Task, resume: int) -> None:
     """Wake a task for a signal; also one that is stopped if `resume`."""
-    signal_wake_up_state(t, TASK_WAKEKILL if resume else 0)
+    state = TASK_WAKEKILL if resume else 0
+    if resume and machine.cur.flavour.switches.traced_in_jobctl:
+        state = 0
+        if not t.jobctl & JOBCTL_PTRACE_FROZEN:
+            t.jobctl &= ~(JOBCTL_STOPPED | JOBCTL_TRACED)
+            state = TASK_WAKEKILL | __TASK_TRACED
+    signal_wake_up_state(t, state)
 
 
 def prepare_signal(sig: int, p: Task, force: bool) -> bool:
@@ -336,6 +345,7 @@ def prepare_signal(sig: int, p: Task, force: bool) -> bool:
             flush_sigqueue_mask(SIG_KERNEL_STOP_MASK, t.pending)
             task_clear_jobctl_pending(t, JOBCTL_STOP_PENDING)
             if not t.ptrace & PT_SEIZED:
+                t.jobctl &= ~JOBCTL_STOPPED
                 sched_core.wake_up_state(t, __TASK_STOPPED)
             else:
                 trap.ptrace_trap_notify(t)

@@ -21,9 +21,11 @@ from taskscope.model.include.linux.ptrace import PT_SEIZED, PTRACE_EVENT_STOP, p
 from taskscope.model.include.linux.sched import __TASK_TRACED, TASK_RUNNING, TASK_TRACED, Task
 from taskscope.model.include.linux.sched_signal import (
     JOBCTL_LISTENING,
+    JOBCTL_PTRACE_FROZEN,
     JOBCTL_STOP_DEQUEUED,
     JOBCTL_STOP_PENDING,
     JOBCTL_STOP_SIGMASK,
+    JOBCTL_TRACED,
     JOBCTL_TRAP_NOTIFY,
     JOBCTL_TRAP_STOP,
     SIGNAL_STOP_STOPPED,
@@ -39,6 +41,8 @@ def ptrace_signal_wake_up(t: Task, resume: bool) -> None:
 
     Context: siglock held.
     """
+    if resume:
+        t.jobctl &= ~JOBCTL_TRACED
     send.signal_wake_up_state(t, __TASK_TRACED if resume else 0)
 
 
@@ -83,7 +87,11 @@ def ptrace_stop(exit_code: int, why: int, clear_code: bool, info: Siginfo | None
         return exit_code
     # Not modelled: arch_ptrace_stop().
     # set_special_state()
-    current.state = TASK_TRACED
+    if m.flavour.switches.traced_in_jobctl:
+        current.state = __TASK_TRACED
+        current.jobctl |= JOBCTL_TRACED
+    else:
+        current.state = TASK_TRACED
     if fresh:
         current.ptrace_message = message or 0
     elif message is not None:
@@ -121,6 +129,7 @@ def ptrace_stop(exit_code: int, why: int, clear_code: bool, info: Siginfo | None
             notify_.do_notify_parent_cldstop(current, False, why)
         # tasklist_lock protects us from ptrace_freeze_traced()
         current.state = TASK_RUNNING
+        current.jobctl &= ~JOBCTL_TRACED
         if clear_code:
             current.exit_code = 0
         read_unlock(m.tasklist_lock)
@@ -132,7 +141,7 @@ def ptrace_stop(exit_code: int, why: int, clear_code: bool, info: Siginfo | None
         current.ptrace_message = 0
         current.exit_code = 0
     # LISTENING can be set only during STOP traps, clear it
-    current.jobctl &= ~JOBCTL_LISTENING
+    current.jobctl &= ~(JOBCTL_LISTENING | JOBCTL_PTRACE_FROZEN)
     # Queued signals ignored us while we were stopped for tracing.  This sets TIF_SIGPENDING, but never clears it.
     send.recalc_sigpending_tsk(current)
     return exit_code
