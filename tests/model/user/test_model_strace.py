@@ -44,7 +44,7 @@ def test_a_family(flavour: str) -> None:
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_process(flavour: str) -> None:
-    """A process that is attached to goes on; a stop of its group and SIGCONT leave it where they would without strace."""
+    """A process that is attached to goes on; a stop of its group and SIGCONT do to it what they do without strace."""
     with taskscope.boot(cpus=2, flavour=flavour) as k:
         sleeper = k.spawn("sleep", "2")
         k.run(s=0.1)
