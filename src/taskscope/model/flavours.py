@@ -76,6 +76,9 @@ class Switches:
     close_syncs: bool = False
     #: a tracer can ask at which system call a task is stopped: PTRACE_GET_SYSCALL_INFO (v5.3: 201766a20e30)
     ptrace_syscall_info: bool = False
+    #: ptrace() fails for a pid that changed hands in an execve() which the tracer has not waited for (v5.13:
+    #: dbb5afad100a, "ptrace: make ptrace() fail if the tracee changed its pid unexpectedly")
+    ptrace_knows_its_pid: bool = False
     #: task_struct.jobctl says whether a task is stopped or traced, and whether SIGKILL may wake it; TASK_TRACED has no
     #: TASK_WAKEKILL (v5.19: "sched,signal,ptrace: Rework TASK_TRACED, TASK_STOPPED state")
     traced_in_jobctl: bool = False
@@ -131,13 +134,14 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
             Switches(zap_always=True, last_thread_decides=True, rcu_user_reference=True, vmap_stack=True,
                      thread_info_in_task=True, syscall_work=True, clone3=True, ptrace_syscall_info=True,
                      ptrace_fresh_message=True, ptrace_kill_sends=True, traced_in_jobctl=True,
-                     state_is_dunder=True)),
+                     ptrace_knows_its_pid=True, state_is_dunder=True)),
     Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,
                      vmap_stack=True, thread_info_in_task=True, sched_prepare_exec=True, syscall_work=True, clone3=True,
                      close_syncs=True, ptrace_syscall_info=True, ptrace_fresh_message=True,
-                     ptrace_kill_sends=True, traced_in_jobctl=True, state_is_dunder=True)),
+                     ptrace_kill_sends=True, traced_in_jobctl=True, ptrace_knows_its_pid=True,
+                     state_is_dunder=True)),
 )}
 DEFAULT: Final = "4.19-arm"
 

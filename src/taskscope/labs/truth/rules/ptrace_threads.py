@@ -6,7 +6,20 @@ from typing import Any
 
 from taskscope.abi.ptrace import PtraceOption as O
 from taskscope.abi.ptrace import PtraceRequest as R
-from taskscope.labs.truth.rules.kit import Gate, asleep, attempt, execute, field, sleeper, state, status, wait
+from taskscope.labs.truth.rules import differs
+from taskscope.labs.truth.rules.kit import (
+    Gate,
+    asleep,
+    attempt,
+    comes_to,
+    execute,
+    field,
+    sleeper,
+    state,
+    status,
+    until,
+    wait,
+)
 from taskscope.labs.truth.rules.ptrace import _end, _tracee
 
 SIGUSR1, SIGTERM, SIGCHLD, SIGCONT, SIGSTOP = 10, 15, 17, 18, 19
@@ -106,6 +119,22 @@ def exec_of_a_thread(sys: Any, say: Any) -> None:
     say("thread", wait(sys, say, tid, WALL))
     sys.ptrace(R.PTRACE_CONT, pid)
     say(wait(sys, say, pid, WALL))
+
+
+@differs("it fails until the tracer has waited for the event since v5.13 (dbb5afad100a)", "4.19-arm")
+def exec_not_waited_for(sys: Any, say: Any) -> None:
+    """A request for the leader's pid fails with ESRCH while the tracer does not know that a thread has taken it over."""
+    pid, tid = _two(sys, say, _executes, O.PTRACE_O_TRACEEXEC)
+    until(sys, _gone, tid)
+    comes_to(sys, pid, "t")
+    say(attempt(sys.ptrace, R.PTRACE_SETOPTIONS, pid, 0, 0))
+    say(wait(sys, say, pid, WALL))
+    say(attempt(sys.ptrace, R.PTRACE_SETOPTIONS, pid, 0, 0))
+    _end(sys, say, pid)
+
+
+def _gone(sys: Any, pid: int) -> bool:
+    return state(sys, pid) == "gone"
 
 
 def exit_group_of_threads(sys: Any, say: Any) -> None:

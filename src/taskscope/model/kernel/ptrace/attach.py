@@ -110,7 +110,8 @@ def __ptrace_unlink(child: Task) -> None:
     m = machine.cur
     assert m.tasklist_lock.held, "tasklist_lock"
     assert child.ptrace, f"{child} is not traced"
-    clear_task_syscall_work(child, m.syscall_work_bits.SYSCALL_TRACE)
+    bits = m.syscall_work_bits
+    clear_task_syscall_work(child, bits.SYSCALL_TRACE | bits.SYSCALL_EMU)
     child.parent = child.real_parent
     list_del_init(child.ptrace_entry)
     old_cred = child.ptracer_cred
@@ -185,7 +186,7 @@ def ptrace_init_task(child: Task, ptrace: bool) -> None:
 
 def looks_like_a_spurious_pid(task: Task) -> bool:
     """Tell whether the tracer may mean the leader that this task, in an execve() that is not reported yet, replaced."""
-    if task.exit_code != (PTRACE_EVENT_EXEC << 8 | SIGTRAP):
+    if not machine.cur.flavour.switches.ptrace_knows_its_pid or task.exit_code != (PTRACE_EVENT_EXEC << 8 | SIGTRAP):
         return False
     return pid_.task_pid_vnr(task) != task.ptrace_message
 
