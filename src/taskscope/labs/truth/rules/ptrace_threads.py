@@ -123,7 +123,7 @@ def exec_of_a_thread(sys: Any, say: Any) -> None:
 
 @differs("it fails until the tracer has waited for the event since v5.13 (dbb5afad100a)", "4.19-arm")
 def exec_not_waited_for(sys: Any, say: Any) -> None:
-    """A request for the leader's pid fails with ESRCH while the tracer does not know that a thread has taken it over."""
+    """A request for the pid fails with ESRCH while the tracer has not heard that a thread has taken it over."""
     pid, tid = _two(sys, say, _executes, O.PTRACE_O_TRACEEXEC)
     until(sys, _gone, tid)
     comes_to(sys, pid, "t")

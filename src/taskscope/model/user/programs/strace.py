@@ -6,6 +6,8 @@ is ``?``, as what a program in Python hands over has no address.
 
 from __future__ import annotations
 
+from typing import Final
+
 from taskscope.abi.errno import errno_message, errno_name
 from taskscope.abi.ptrace import PtraceEvent, PtraceOption, PtraceRequest
 from taskscope.abi.signal import signal_name
@@ -17,9 +19,9 @@ SIGTRAP, SIGCONT, SIGSTOP = 5, 18, 19
 WUNTRACED, WALL = 2, 0x40000000
 _ECHILD = 10
 #: of the registers in struct user, in bytes: the number of the call, its arguments, its result
-_REGISTERS = {"arm": (28, (0, 4, 8, 12, 16, 20), 0), "x86_64": (120, (112, 104, 96, 56, 72, 64), 80)}
+_REGISTERS: Final = {"arm": (28, (0, 4, 8, 12, 16, 20), 0), "x86_64": (120, (112, 104, 96, 56, 72, 64), 80)}
 #: what results of calls that a signal interrupts are called (include/linux/errno.h)
-_RESTART = {512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 516: "ERESTART_RESTARTBLOCK"}
+_RESTART: Final = {512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 516: "ERESTART_RESTARTBLOCK"}
 _SIGNED = frozenset({"int", "long", "pid_t"})
 
 
