@@ -72,11 +72,6 @@ LETTERS: Final = "RSDTtXZPI"
 #: TASK_STATE_TO_CHAR_STR up to v4.13, for all bits of ``state``
 LETTERS_BEFORE_4_14: Final = "RSDTtXZxKWPNn"
 
-#: what /proc/PID/status calls the states (fs/proc/array.c: task_state_array)
-STATUS_NAMES: Final = {
-    "R": "running", "S": "sleeping", "D": "disk sleep", "T": "stopped", "t": "tracing stop", "X": "dead", "Z": "zombie",
-    "P": "parked", "I": "idle",
-}
 LETTER_MEANINGS: Final = {
     "R": "running or runnable",
     "S": "sleeping, interruptible",

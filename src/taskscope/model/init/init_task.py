@@ -105,6 +105,7 @@ def init_task() -> Task:
     tsk.thread_group = ListHead(tsk)
     tsk.ptraced = ListHead()
     tsk.ptrace_entry = ListHead(tsk)
+    tsk.ptracer_cred = tsk.last_siginfo = None
     tsk.thread_pid = m.init_struct_pid
     tsk.pid_links = {type_: ListHead(tsk) for type_ in (PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID)}
     # signals
@@ -145,7 +146,6 @@ def init_task() -> Task:
     ):
         setattr(tsk, slot, 0)
     tsk.in_execve = tsk.in_iowait = tsk.restore_sigmask = False
-    tsk.ptracer_cred = tsk.last_siginfo = None
     tsk.sas_ss_sp = (0, 0, 0)
     tsk.sigframes = ()
     return tsk

@@ -132,25 +132,3 @@ def clear_task_syscall_work(t: Task, fl: int) -> None:
         t.thread_info.syscall_work &= ~fl
     else:
         t.thread_info.flags &= ~fl
-
-
-# ---- the mask that sigsuspend() and its like leave behind (include/linux/sched/signal.h) ----
-
-def set_tsk_restore_sigmask(tsk: Task, wanted: bool) -> None:
-    """Have the saved mask put back if no handler runs, or no longer.
-
-    TIF_RESTORE_SIGMASK; where an architecture has no such flag (x86 since v4.7) a bit of task_struct.
-    """
-    bit = machine.cur.tif.RESTORE_SIGMASK
-    if not bit:
-        tsk.restore_sigmask = wanted
-    elif wanted:
-        tsk.thread_info.flags |= bit
-    else:
-        tsk.thread_info.flags &= ~bit
-
-
-def test_tsk_restore_sigmask(tsk: Task) -> bool:
-    """Tell whether a saved mask is to be put back."""
-    bit = machine.cur.tif.RESTORE_SIGMASK
-    return bool(tsk.thread_info.flags & bit) if bit else tsk.restore_sigmask

@@ -70,8 +70,6 @@ from taskscope.model.include.linux.spinlock import (
 from taskscope.model.include.linux.thread_info import (
     clear_task_syscall_work,
     set_task_syscall_work,
-    set_tsk_restore_sigmask,
-    test_tsk_restore_sigmask,
 )
 from taskscope.model.include.linux.uaccess import get_user, put_user
 
@@ -151,7 +149,9 @@ def ptrace_sigmask(child: Task, request: int, addr: int, data: Any) -> int:
     if addr != _SIGSET_SIZE:
         return -EINVAL
     if request == PTRACE_GETSIGMASK:
-        mask = child.saved_sigmask if test_tsk_restore_sigmask(child) else child.blocked
+        # test_tsk_restore_sigmask()
+        restore = child.restore_sigmask or child.thread_info.flags & machine.cur.tif.RESTORE_SIGMASK
+        mask = child.saved_sigmask if restore else child.blocked
         return -EFAULT if put_user(mask, data) else 0
     new_set = data if isinstance(data, int) else get_user(data)
     if new_set < 0:
@@ -161,7 +161,9 @@ def ptrace_sigmask(child: Task, request: int, addr: int, data: Any) -> int:
     spin_lock_irq(child.sighand.siglock)
     child.blocked = new_set & ~SIG_KERNEL_ONLY_MASK
     spin_unlock_irq(child.sighand.siglock)
-    set_tsk_restore_sigmask(child, False)
+    # clear_tsk_restore_sigmask()
+    child.restore_sigmask = False
+    child.thread_info.flags &= ~machine.cur.tif.RESTORE_SIGMASK
     return 0
 
 

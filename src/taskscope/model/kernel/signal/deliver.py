@@ -46,7 +46,7 @@ from taskscope.model.include.linux.sched_signal import (
     thread_group_empty,
 )
 from taskscope.model.include.linux.spinlock import read_lock, read_unlock, spin_lock_irq, spin_unlock_irq
-from taskscope.model.include.linux.thread_info import set_tsk_restore_sigmask, signal_pending
+from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.trace.events.signal import trace_signal_deliver
 
 SIGKILL: Final = 9
@@ -313,9 +313,9 @@ def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
     if failed:
         send.force_sig(11, machine.cur.cpu.curr)
         return
+    # The saved mask stands in the frame, and sigreturn brings it back.
+    action.set_restore_sigmask(False)
     current = machine.cur.cpu.curr
-    # A signal was successfully delivered, and the saved sigmask was stored on the signal frame.
-    set_tsk_restore_sigmask(current, False)
     blocked = current.blocked | ksig.ka.sa_mask
     if not ksig.ka.sa_flags & SA_NODEFER:
         blocked |= 1 << (ksig.sig - 1)
