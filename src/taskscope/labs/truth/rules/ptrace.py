@@ -6,7 +6,7 @@ from typing import Any
 
 from taskscope.abi.ptrace import PtraceOption as O
 from taskscope.abi.ptrace import PtraceRequest as R
-from taskscope.labs.truth.rules import differs
+from taskscope.labs.truth.rules import differs, root
 from taskscope.labs.truth.rules.kit import (
     Gate,
     asleep,
@@ -193,6 +193,7 @@ def _without_rights(sys: Any, say: Any, pid: int) -> None:
     _end(sys, say, own)
 
 
+@root
 def a_user_traces_its_own(sys: Any, say: Any) -> None:
     """Without CAP_SYS_PTRACE one may not trace a process of root, and one that setuid() left undumpable neither."""
     pid = _tracee(sys)
@@ -211,6 +212,7 @@ def _dumpable(sys: Any, say: Any) -> None:
         _end(sys, say, own)
 
 
+@root
 def dumpable_decides(sys: Any, say: Any) -> None:
     """With equal ids it is the process's PR_SET_DUMPABLE that decides."""
     say(wait(sys, say, sys.clone(_dumpable, say)))
@@ -236,6 +238,7 @@ def _takes_ids(sys: Any, gate: Gate, ids: list[int]) -> None:
     gate.wait(sys)
 
 
+@root
 def all_three_ids_must_be_equal(sys: Any, say: Any) -> None:
     """The tracer's real uid must be the real, the effective and the saved one of the task."""
     for number in range(3):
