@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from stat import S_ISREG
+
 import taskscope.model.kernel.task_work as task_work
 from taskscope.model import machine
-from taskscope.model.include.linux.fs import File, FileOperations, Path
+from taskscope.model.include.linux.fs import FMODE_WRITE, File, FileOperations, Path, put_write_access
 from taskscope.model.include.linux.preempt import in_interrupt
 from taskscope.model.include.linux.sched import PF_KTHREAD
 
@@ -58,3 +60,5 @@ def __fput(f: File) -> None:
     release = f.f_op.release
     if release is not None:
         release(f.f_inode, f)
+    if f.f_mode & FMODE_WRITE and S_ISREG(f.f_inode.i_mode):
+        put_write_access(f.f_inode)

@@ -13,6 +13,7 @@ import taskscope.model.fs.proc.root as proc_root
 import taskscope.model.kernel.cred as cred_
 import taskscope.model.kernel.fork as fork
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.sched.syscalls as sched_syscalls
 import taskscope.model.kernel.signal.send as signal_send
@@ -562,7 +563,7 @@ def sys_umask(mask: int) -> int:
 def sys_newuname(name: Any) -> int:
     """uname(2): (sysname, nodename, release, version, machine)."""
     m = machine.cur
-    preempt = " PREEMPT" if m.kernel_preempt else ""
+    preempt = sched_core.preempt_name()
     uts = ("Linux", proc_root.show_hostname(None).strip(), m.flavour.release, f"#1 SMP{preempt}", m.flavour.machine)
     return -EFAULT if put_user(uts, name) else 0
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.stacktrace as stacktrace
 from taskscope.abi.state import state_letter
@@ -36,6 +37,8 @@ SCHED_TEXT = frozenset(
     }
 )
 
+#: the bit of task_struct.atomic_flags
+PFA_NO_NEW_PRIVS: Final = 1
 #: task_state_array[]: the words after the letter in /proc/PID/status
 TASK_STATE_ARRAY: Final = {
     "R": "running", "S": "sleeping", "D": "disk sleep", "T": "stopped", "t": "tracing stop", "X": "dead", "Z": "zombie",
@@ -267,6 +270,11 @@ def proc_pid_status(task: Task) -> str:
         ("SigIgn", f"{ignored:016x}"),
         ("SigCgt", f"{caught:016x}"),
         # Not modelled: capabilities, no_new_privs, seccomp, memory nodes.
+        ("Cpus_allowed", f"{sched_core.task_cpus_mask(task) & (1 << cpus) - 1:x}"),
+        ("Cpus_allowed_list", bitmap_list(sched_core.task_cpus_mask(task), cpus)),
+        # Not modelled: capabilities.
+        ("NoNewPrivs", int(bool(task.atomic_flags & PFA_NO_NEW_PRIVS))),
+        # Not modelled: seccomp, memory nodes.
         ("Cpus_allowed", f"{task.cpus_allowed & (1 << cpus) - 1:x}"),
         ("Cpus_allowed_list", bitmap_list(task.cpus_allowed, cpus)),
         ("voluntary_ctxt_switches", task.nvcsw),

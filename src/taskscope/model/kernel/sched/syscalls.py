@@ -366,7 +366,7 @@ def sys_sched_getaffinity(nr: int, length: int, mask: Any) -> int:
     p = find_process_by_pid(nr)
     if p is None:
         return -ESRCH
-    if put_user(p.cpus_allowed & m.cpu_active_mask, mask):
+    if put_user(core.task_cpus_mask(p) & m.cpu_active_mask, mask):
         return -EFAULT
     words = -(-m.nr_cpus // (8 * m.flavour.long_size))
     return min(length, words * m.flavour.long_size)

@@ -146,7 +146,10 @@ def resched_curr(rq: Rq) -> None:
     if info.flags & m.tif_need_resched:
         return
     info.flags |= m.tif_need_resched
-    if rq.cpu is not m.cpu:
+    if rq.cpu is m.cpu:
+        m.cpu.resched_by_ipi = None                         # set_preempt_need_resched()
+    else:
+        rq.cpu.resched_by_ipi = rq.curr
         # Not modelled: idle loops that poll TIF_NEED_RESCHED (_TIF_POLLING_NRFLAG) and need no interrupt.
         smp.smp_send_reschedule(rq.cpu_id)
 
