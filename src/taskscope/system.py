@@ -242,7 +242,7 @@ class System:
         from taskscope.model.kernel import pid as pid_
 
         with self.current():
-            return pid_.find_task_by_vpid(pid) if pid else self.machine.init_task
+            return pid_.find_task_by_pid_ns(pid, self.machine.init_pid_ns) if pid else self.machine.init_task
 
     def pids(self, comm: str) -> list[int]:
         """Return the pids of the tasks of that name, in order."""

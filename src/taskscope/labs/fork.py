@@ -130,6 +130,7 @@ LAB = Lab(
     scenario=scenario,
     real=on_real,
     mutant=Mutant(
-        "the result is not the child's pid", "kernel.fork:_do_fork", "    nr = pid.nr\n", "    nr = pid.nr + 1\n"
+        "the result is not the child's pid", "kernel.fork:_do_fork", "    nr = pid_.pid_vnr(pid)\n",
+        "    nr = pid_.pid_vnr(pid) + 1\n"
     ),
 )

@@ -125,6 +125,6 @@ LAB = Lab(
     scenario=scenario,
     real=on_real,
     mutant=Mutant(
-        "numbers wrap to 1", "kernel.pid:alloc_pid", "RESERVED_PIDS if ns.idr_next > RESERVED_PIDS else 1", "1"
+        "numbers wrap to 1", "kernel.pid:alloc_pid", "RESERVED_PIDS if tmp.idr_next > RESERVED_PIDS else 1", "1"
     ),
 )

@@ -188,6 +188,13 @@ class Machine:
     pidmap_lock: Spinlock
     init_pid_ns: PidNamespace
     init_struct_pid: Pid
+    pid_cache: dict[int, KmemCache]             # by level
+    pid_ns_cachep: KmemCache
+    ns_last_ino: int
+
+    # ---- kernel/futex (hb->lock) ----
+    futex_hashsize: int
+    futex_queues: dict[int, Any]                # struct futex_hash_bucket, by number
     pid_max_min: int
     pid_max_max: int
 

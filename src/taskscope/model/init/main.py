@@ -20,6 +20,7 @@ import taskscope.model.init.initramfs as initramfs
 import taskscope.model.kernel.cpu as cpu_
 import taskscope.model.kernel.cred as cred
 import taskscope.model.kernel.fork as fork
+import taskscope.model.kernel.futex as futex
 import taskscope.model.kernel.irq.irqdesc as irqdesc
 import taskscope.model.kernel.irq.proc as irq_proc
 import taskscope.model.kernel.kthread as kthread
@@ -117,6 +118,7 @@ def start_kernel() -> NoReturn:
     cred.cred_init()
     fork.fork_init()
     fork.proc_caches_init()
+    futex.futex_init()
     vfs_caches_init()
     initcalls.early_workqueues()
     rest_init()

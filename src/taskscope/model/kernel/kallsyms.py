@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from taskscope.model.machine import Machine
 
 #: rooms of the model that are the kernel, in link order; include/ is inlined, user/ is not the kernel
-_ROOMS: Final = ("init", "arch", "kernel", "mm", "fs", "block", "drivers", "lib")
+_ROOMS: Final = ("init", "arch", "kernel", "mm", "fs", "security", "block", "drivers", "lib")
 _PACKAGE: Final = "taskscope.model"
 #: what the function tracer itself is made of
 _NOTRACE: Final = tuple(f"{_PACKAGE}.kernel.{name}" for name in ("trace", "kallsyms", "stacktrace", "kprobes"))

@@ -5,15 +5,17 @@ Fs/proc/root.c, self.c, stat.c, softirqs.c, cmdline.c, uptime.c, loadavg.c, vers
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, EPERM
 from stat import S_IFDIR
 from typing import Any, Final
 
 import taskscope.model.fs.proc.base as base
 import taskscope.model.fs.proc.inode as proc_inode
 import taskscope.model.fs.super as super_
+import taskscope.model.kernel.cred as cred
 import taskscope.model.kernel.irq.proc as irq_proc
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.pid_namespace as pid_namespace
 import taskscope.model.kernel.sched.cputime as cputime
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeOperations
@@ -144,9 +146,9 @@ def show_cpuinfo(private: Any) -> str:
 
 
 def show_pid_max(private: Any) -> str:
-    """Sysctl kernel.pid_max."""
+    """Sysctl kernel.pid_max: of the reader's pid namespace since v6.14, before that of all."""
     del private
-    return f"{machine.cur.init_pid_ns.pid_max}\n"
+    return f"{pid_namespace.pid_max(pid_.task_active_pid_ns(machine.cur.cpu.curr))}\n"
 
 
 def store_pid_max(private: Any, data: bytes) -> int:
@@ -159,25 +161,30 @@ def store_pid_max(private: Any, data: bytes) -> int:
         return -EINVAL
     if not m.pid_max_min <= value <= m.pid_max_max:
         return -EINVAL
-    m.init_pid_ns.pid_max = value
+    ns = m.init_pid_ns
+    if m.flavour.version >= (6, 14):
+        ns = pid_.task_active_pid_ns(m.cpu.curr)
+    ns.pid_max = value
     return len(data)
 
 
 def show_last_pid(private: Any) -> str:
-    """Sysctl kernel.ns_last_pid: the number given out last."""
+    """Sysctl kernel.ns_last_pid: the number given out last in the reader's pid namespace."""
     del private
-    return f"{max(machine.cur.init_pid_ns.idr_next - 1, 0)}\n"
+    return f"{max(pid_.task_active_pid_ns(machine.cur.cpu.curr).idr_next - 1, 0)}\n"
 
 
 def store_last_pid(private: Any, data: bytes) -> int:
     """Set from where the next number is looked for (pid_ns_ctl_handler())."""
     del private
-    ns = machine.cur.init_pid_ns
+    ns = pid_.task_active_pid_ns(machine.cur.cpu.curr)
     try:
         value = int(data)
     except ValueError:
         return -EINVAL
-    if not 0 <= value <= ns.pid_max:
+    if not cred.capable(cred.CAP_SYS_ADMIN):
+        return -EPERM
+    if not 0 <= value <= pid_namespace.pid_max(ns):
         return -EINVAL
     ns.idr_next = value + 1
     return len(data)

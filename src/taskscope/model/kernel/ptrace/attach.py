@@ -74,6 +74,7 @@ from taskscope.model.include.linux.spinlock import (
     write_unlock_irq,
 )
 from taskscope.model.include.linux.thread_info import clear_task_syscall_work
+from taskscope.model.include.uapi.linux.capability import CAP_SYS_PTRACE
 
 SIGTRAP: Final = 5
 SIGKILL: Final = 9
@@ -257,7 +258,7 @@ def ptrace_check_attach(child: Task, ignore_state: bool) -> int:
 
 def ptracer_capable(tsk: Task) -> bool:
     """Tell whether the task is not traced, or by somebody who had CAP_SYS_PTRACE (kernel/capability.c)."""
-    return tsk.ptracer_cred is None or bool(tsk.ptracer_cred.cap_effective >> cred_.CAP_SYS_PTRACE & 1)
+    return tsk.ptracer_cred is None or bool(tsk.ptracer_cred.cap_effective >> CAP_SYS_PTRACE & 1)
 
 
 def __ptrace_may_access(task: Task, mode: int) -> int:
@@ -270,11 +271,11 @@ def __ptrace_may_access(task: Task, mode: int) -> int:
     caller_uid, caller_gid = (mine.fsuid, mine.fsgid) if mode & PTRACE_MODE_FSCREDS else (mine.uid, mine.gid)
     if not (
         (caller_uid == its.euid == its.suid == its.uid and caller_gid == its.egid == its.sgid == its.gid)
-        or cred_.capable(cred_.CAP_SYS_PTRACE)
+        or cred_.capable(CAP_SYS_PTRACE)
     ):
         return -EPERM
     mm = task.mm
-    if mm is not None and mm.dumpable != _SUID_DUMP_USER and not cred_.capable(cred_.CAP_SYS_PTRACE):
+    if mm is not None and mm.dumpable != _SUID_DUMP_USER and not cred_.capable(CAP_SYS_PTRACE):
         return -EPERM
     # Not modelled: security_ptrace_access_check(): security modules, Yama's ptrace_scope among them.
     return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.signal.send as send
 import taskscope.model.kernel.signal.trap as trap
 from taskscope.model import machine
@@ -35,8 +36,8 @@ def ptrace_event(event: int, message: int) -> None:
 
 def ptrace_event_pid(event: int, pid: Any) -> None:
     """Stop for an event that is about a task; PTRACE_GETEVENTMSG tells its number as the tracer knows it."""
-    # Not modelled: a tracer in another pid namespace.
-    ptrace_event(event, pid.nr)
+    current = machine.cur.cpu.curr
+    ptrace_event(event, pid_.pid_nr_ns(pid, pid_.task_active_pid_ns(current.parent)))
 
 
 def ptrace_report_syscall(message: int) -> bool:

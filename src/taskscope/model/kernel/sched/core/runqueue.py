@@ -101,7 +101,7 @@ def normal_prio(p: Task) -> int:
 
 
 def effective_prio(p: Task) -> int:
-    """Return the priority that the scheduler uses; a boosted one stays.  Not modelled: priority inheritance."""
+    """Return the priority that the scheduler uses; a realtime one that is lent (rt_mutex_setprio()) stays."""
     p.normal_prio = normal_prio(p)
     if p.prio >= MAX_RT_PRIO:
         return p.normal_prio
