@@ -386,12 +386,13 @@ def exec_binprm(bprm: LinuxBinprm) -> int:
     current = machine.cur.cpu.curr
     # Need to fetch pid before load_binary changes it
     old_pid = current.pid
+    old_vpid = pid_.task_pid_nr_ns(current, pid_.task_active_pid_ns(current.parent)) if current.ptrace else 0
     ret = search_binary_handler(bprm)
     if ret >= 0:
         # Not modelled: audit_bprm(), proc_exec_connector().
         trace_sched_process_exec(current, old_pid, bprm)
         if current.ptrace:
-            ptrace_.ptrace_event(PTRACE_EVENT_EXEC, old_pid)
+            ptrace_.ptrace_event(PTRACE_EVENT_EXEC, old_vpid)
     return ret
 
 
