@@ -34,6 +34,7 @@ EXAMPLES = (
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another number schedules in another way."
 )
+@click.option("--schedule", metavar="S", help="seed:N as --seed, or pct:DEPTH[:SEED] by priorities.")
 @click.option("--on", "on", type=click.Choice(["model"]), default="model", show_default=True, help="The machine.")
 @click.option("--answer", is_flag=True, help="Say the answer, too.")
 @click.option("--mutant", is_flag=True, help="Run it with its mutant: one line of the kernel changed.")
@@ -45,6 +46,7 @@ def command(
     name: str,
     flavour: str,
     seed: int,
+    schedule: str | None,
     on: str,
     answer: bool,
     mutant: bool,
@@ -69,7 +71,7 @@ def command(
         raise UsageError(f"there is no flavour {flavour!r}; it is one of {', '.join(FLAVOURS)}, or all")
     passed = True
     for one in lab.flavours if flavour == "all" else (flavour,):
-        run = run_lab(lab, one, seed, mutant)
+        run = run_lab(lab, one, seed, mutant, schedule or "")
         passed = passed and run.passed
         if as_json:
             click.echo(

@@ -170,6 +170,24 @@ def crashing(sys, argv):
     raise KeyError("a mistake")
 
 
+def test_crash_of_a_program_that_nobody_hears(ran):
+    """A program whose output can not be written ends all the same, with the status that it would have had."""
+
+    def crashes(sys, argv):
+        sys.printf("lost")
+        sys.close(1)
+        sys.close(2)
+        raise KeyError("lost too")
+
+    def ends(sys, argv):
+        sys.printf("lost")
+        sys.close(1)
+        return 3
+
+    assert ran(crashes)[0] == 1
+    assert ran(ends)[0] == 3
+
+
 def test_crash_of_a_program(ran):
     """An exception that a program does not catch goes to its standard error; the exit status is 1, as CPython's."""
     code, text = ran(crashing)

@@ -14,6 +14,7 @@ function, with no log at all: how the shell forks.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import traceback
 from collections.abc import Callable
@@ -286,7 +287,8 @@ class UserContext:
             tb = tb.tb_next
         lines = traceback.format_exception(type(error), error, tb)
         text = "".join(lines).encode()
-        self._call("write", 2, text, len(text))
+        with contextlib.suppress(OSError):          # closed, or a terminal that hung up
+            self._call("write", 2, text, len(text))
 
 
 def gate(cur: machine.Machine) -> Callable[[int, tuple[Any, ...]], int]:
