@@ -12,7 +12,8 @@ from typing import Any, Protocol
 PR_SET_NAME, PR_GET_NAME = 15, 16
 CLONE_PARENT_SETTID = 0x00100000
 #: operations with symbolic pids among their arguments
-PID_ARGUMENTS = frozenset(("getpgid", "getsid", "setpgid", "kill", "wait4", "waitid", "stat"))
+PID_ARGUMENTS = frozenset(("getpgid", "getsid", "setpgid", "kill", "tgkill", "sigqueue", "wait4", "waitid", "stat"))
+EINTR, SA_SIGINFO = 4, 4
 #: the first of the two descriptors of actor n's pipe of tokens is ``fds[n][0]``
 Pipes = list[tuple[int, int]]
 
@@ -43,6 +44,18 @@ class Life(Protocol):
     def badclone(self, sys: Any, flags: int) -> int:
         """Call clone() with flags that must be refused."""
 
+    def handler(self, sys: Any) -> Any:
+        """Return what sigaction() takes as a handler: one that notes what it is given."""
+
+    def caught(self, sys: Any) -> tuple[int, ...]:
+        """Return what handlers of the calling process have noted, and forget it: signal, code, sender, value of each."""
+
+    def sigwait(self, sys: Any, mask: int, timeout: int | None) -> tuple[int, int, int, int]:
+        """Take a signal of a set, waiting for `timeout` ns or (None) for ever: signal, code, sender, value."""
+
+    def sigqueue(self, sys: Any, pid: int, sig: int, value: int) -> None:
+        """Send a signal with a value to a process."""
+
 
 class Run:
     """One run of a program: scripts, pipes, where results go."""
@@ -72,7 +85,7 @@ def play(sys: Any, run: Run, actor: int) -> None:
             sys.write(pipes[item[2]][1], bytes((item[3],)))
         elif name == "await":
             while item[2] not in come:
-                come.update(sys.read(mine, 64))
+                come.update(_read(sys, mine))
         else:
             try:
                 ret, more = perform(sys, run, actor, name, item)
@@ -86,7 +99,18 @@ def live(sys: Any, run: Run, actor: int) -> None:
     run.board.born(actor, sys.getpid())
     play(sys, run, actor)
     while True:
-        sys.read(run.pipes[actor][0], 64)
+        _read(sys, run.pipes[actor][0])
+
+
+def _read(sys: Any, fd: int) -> bytes:
+    """Read tokens, whatever signals come meanwhile."""
+    while True:
+        try:
+            data: bytes = sys.read(fd, 64)
+            return data
+        except OSError as error:
+            if error.errno != EINTR:
+                raise
 
 
 def perform(sys: Any, run: Run, actor: int, name: str, item: list[Any]) -> tuple[int, tuple[int, ...] | bytes]:
@@ -125,6 +149,24 @@ def perform(sys: Any, run: Run, actor: int, name: str, item: list[Any]) -> tuple
     if name == "signal":
         sys.signal(args[0], 1 if args[1] == "ign" else 0)
         return 0, ()
+    if name == "act":
+        handler = run.life.handler(sys) if args[1] == "catch" else int(args[1] == "ign")
+        sys.sigaction(args[0], handler, args[2] | (SA_SIGINFO if args[1] == "catch" else 0), args[3])
+        return 0, ()
+    if name == "mask":
+        return 0, (sys.sigprocmask(args[0], args[1]),)
+    if name == "pend":
+        return 0, (sys.sigpending(),)
+    if name == "suspend":
+        sys.sigsuspend(args[0])
+    if name == "sigwait":
+        return 0, run.life.sigwait(sys, args[0], args[1])
+    if name == "sigqueue":
+        return run.life.sigqueue(sys, args[0], args[1], args[2]) or 0, ()
+    if name == "tgkill":
+        return sys.tgkill(args[0], args[0], args[1]) or 0, ()
+    if name == "caught":
+        return 0, run.life.caught(sys)
     if name == "stat":
         return 0, _stat(sys, args[0] or sys.getpid())
     if name == "exec":

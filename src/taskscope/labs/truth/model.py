@@ -16,13 +16,15 @@ from taskscope.labs.truth import interp
 from taskscope.labs.truth.invariants import Watch
 from taskscope.labs.truth.program import Item, Program, Raw, Transcript, transcript
 from taskscope.model import flavours, machine
-from taskscope.model.include.linux.uaccess import Word
+from taskscope.model.include.linux.sched_signal import Siginfo
+from taskscope.model.include.linux.uaccess import Cell, Word
 from taskscope.model.init import main as init_main
 
 #: virtual time that one program may take, in ns
 PATIENCE: Final = 20_000_000_000
 #: operations between two full checks
 EVERY: Final = 7
+SI_QUEUE: Final = -1
 #: virtual ns after a program until RCU has freed what it left
 SETTLE: Final = 60_000_000
 
@@ -54,7 +56,15 @@ class ModelBoard:
 
 
 class ModelLife:
-    """Births on the model: both ways in which a Python program can have a child."""
+    """Births on the model: both ways in which a Python program can have a child; signals."""
+
+    def __init__(self) -> None:
+        #: by process: whether it was its parent's, before the fork; signal, code, sender, value
+        self.noted: dict[int, list[tuple[bool, tuple[int, ...]]]] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ModelLife:
+        """It is not part of a process, as `interp.Run`."""
+        return self
 
     def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> tuple[int, int]:
         """See `interp.Life`; "fn" starts the child in a function, "again" returns twice."""
@@ -69,12 +79,48 @@ class ModelLife:
         else:
             pid = int(sys.clone_flags(flags, tid))
         if pid == 0:
+            mine = machine.cur.cpu.curr.pid
+            self.noted[mine] = [note for note in self.noted.get(mine, ()) if not note[0]]
             _live(sys, run, child)
         return pid, int(tid.get())
 
     def badclone(self, sys: Any, flags: int) -> int:
         """See `interp.Life`."""
         return int(sys.clone_flags(flags))
+
+    def handler(self, sys: Any) -> Callable[..., None]:
+        """See `interp.Life`."""
+        del sys
+        return self.note
+
+    def note(self, sys: Any, sig: int, info: Any) -> None:
+        """Be a handler: note what it is given, by process, outside of the machine's memory."""
+        # A forked child comes by what its parent's handlers did.
+        again = sys._at < sys._end
+        self.noted.setdefault(machine.cur.cpu.curr.pid, []).append((again, (sig, *_told(info))))
+
+    def caught(self, sys: Any) -> tuple[int, ...]:
+        """See `interp.Life`."""
+        del sys
+        return tuple(number for _, note in self.noted.pop(machine.cur.cpu.curr.pid, ()) for number in note)
+
+    def sigwait(self, sys: Any, mask: int, timeout: int | None) -> tuple[int, int, int, int]:
+        """See `interp.Life`."""
+        cell = Cell()
+        sig, info = sys._call("rt_sigtimedwait", mask, cell, None if timeout is None else divmod(timeout, 10**9), 8,
+                              out=cell)
+        return (sig, *_told(info))
+
+    def sigqueue(self, sys: Any, pid: int, sig: int, value: int) -> None:
+        """See `interp.Life`; the C library says who sends."""
+        info = Siginfo(sig, SI_QUEUE, sys.getpid(), sys.getuid())
+        info.si_value = value
+        sys._call("rt_sigqueueinfo", pid, sig, info)
+
+
+def _told(info: Any) -> tuple[int, int, int]:
+    """Return a siginfo's code, sender, and value: a dead child's status stands in the same place."""
+    return info.si_code, info.si_pid, info.si_status if info.si_code > 0 else info.si_value
 
 
 def _live(sys: Any, run: interp.Run, actor: int) -> None:

@@ -231,6 +231,8 @@ class UserContext:
             )
         self._at += 1
         self._replay_handlers()
+        if self.frames and self._at >= self._end:
+            self._handle()  # of signals that came before the child's first instruction
         return ret, value
 
     def _replay_handlers(self) -> None:
@@ -375,7 +377,8 @@ def user_mode() -> NoReturn:
         context: UserContext = machine.cur.cpu.curr.journal
         try:
             try:
-                if context.frames:
+                # The child of a fork has first to come to where it returns.
+                if context.frames and context._at >= context._end:
                     context._handle()
                 status = context._start()
             except Exception as error:

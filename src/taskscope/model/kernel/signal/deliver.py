@@ -289,6 +289,8 @@ def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
         send.force_sig(11, machine.cur.cpu.curr)
         return
     current = machine.cur.cpu.curr
+    # The saved mask is in the handler's frame: clear_restore_sigmask().
+    current.thread_info.flags &= ~machine.cur.tif.RESTORE_SIGMASK
     blocked = current.blocked | ksig.ka.sa_mask
     if not ksig.ka.sa_flags & SA_NODEFER:
         blocked |= 1 << (ksig.sig - 1)
