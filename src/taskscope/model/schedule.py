@@ -29,7 +29,7 @@ class Kind(NamedTuple):
     where: str      # who asks
     options: str    # among what
     usual: str      # option 0
-    odds: int       # a seed takes the usual one `odds` - 1 times out of `odds`
+    odds: int       # most seeds take the usual one `odds` - 1 times out of `odds`
 
 
 NEXT_EVENT: Final = "next event"
@@ -52,6 +52,9 @@ IPIS: Final = (0, 2_000, 20_000)
 TIMERS: Final = (0, 2_000, 20_000, 200_000)
 #: nothing that is due is passed over for longer, in ns
 PATIENCE: Final = 2_000_000
+
+#: by what a seed multiplies the odds of a kind
+TEMPERS: Final = (0.25, 0.5, 1, 1, 2, 4)
 
 KINDS: Final[dict[str, Kind]] = {
     NEXT_EVENT: Kind("machine.py: _fire", "CPUs that go on, timers and IPIs that are due", "the earliest", 2),
@@ -162,20 +165,25 @@ class Schedule:
 
 
 class Random(Schedule):
-    """Draws: the usual option as often as the kind's odds say, else one of the others."""
+    """Draws: the usual option as often as the odds of its kind say, else one of the others.
+
+    Seeds differ in their odds too: one delays programs a lot, another turns the order of tasks round all the time.
+    What needs many of one kind and none of another comes up so.
+    """
 
     def __init__(self, seed: int) -> None:
         super().__init__(f"seed:{seed}")
         self.random = random.Random(seed)
+        self.odds = {what: max(2, int(kind.odds * self.random.choice(TEMPERS))) for what, kind in KINDS.items()}
 
     def pick(self, n: int, what: str, who: Who) -> int:
         """See `Schedule.pick`."""
         del who
-        kind = KINDS.get(what)
+        odds = self.odds.get(what)
         draw = self.random.randrange
-        if kind is None or (kind.odds <= 2 and n == 2):
+        if odds is None:
             return draw(n)
-        if n < 2 or draw(kind.odds):
+        if n < 2 or draw(odds):
             return 0
         return 1 + draw(n - 1)
 
@@ -195,11 +203,18 @@ class Pct(Schedule):
         super().__init__(f"pct:{depth}:{seed}")
         self.random = random.Random(f"pct {depth} {seed}")
         self.depth = depth
-        steps = 1 << self.random.randrange(4, 15)
         #: at which steps priorities fall, the first at the end
-        self.changes = sorted((self.random.randrange(steps) for _ in range(depth - 1)), reverse=True)
+        self.changes: list[int] = []
         self.steps = 0
         self.priorities: dict[int, float] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew, with other priorities and other steps: of each of several programs that are run on one machine."""
+        steps = 1 << self.random.randrange(4, 15)
+        self.changes = sorted((self.random.randrange(steps) for _ in range(self.depth - 1)), reverse=True)
+        self.steps = 0
+        self.priorities = {}
 
     def pick(self, n: int, what: str, who: Who) -> int:
         """See `Schedule.pick`."""

@@ -1,6 +1,6 @@
 """Programs of processes on the executable kernel: pid 1 is their reaper, and the kernel's invariants are checked.
 
-One machine runs many programs one after the other.  A schedule is a seed: it decides what the machine may decide
+One machine runs many programs one after the other.  A schedule decides what the machine may decide
 freely (`Machine.choose`).  Everything is checked at every task switch, every few operations, and after each program,
 when nothing of it may be left.
 """
@@ -19,6 +19,8 @@ from taskscope.model import flavours, machine
 from taskscope.model.include.linux.sched_signal import Siginfo
 from taskscope.model.include.linux.uaccess import Cell, Word
 from taskscope.model.init import main as init_main
+from taskscope.model.schedule import Pct
+from taskscope.schedules import order
 
 #: virtual time that one program may take, in ns
 PATIENCE: Final = 20_000_000_000
@@ -47,6 +49,10 @@ class ModelBoard:
         """See `interp.Board`."""
         self.pids[actor] = pid
 
+    def has(self, serial: int) -> bool:
+        """See `interp.Board`."""
+        return serial in self.raws
+
     def put(self, serial: int, ret: int, more: tuple[int, ...] | bytes = ()) -> None:
         """See `interp.Board`; a child that is run again from its parent's start says the same again."""
         self.raws[serial] = (ret, more)
@@ -59,8 +65,9 @@ class ModelLife:
     """Births on the model: both ways in which a Python program can have a child; signals."""
 
     def __init__(self) -> None:
-        #: by process: whether it was its parent's, before the fork; signal, code, sender, value
-        self.noted: dict[int, list[tuple[bool, tuple[int, ...]]]] = {}
+        self.patience = 100
+        #: by process: signal, code, sender, value of each
+        self.noted: dict[int, list[tuple[int, ...]]] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ModelLife:
         """It is not part of a process, as `interp.Run`."""
@@ -68,6 +75,7 @@ class ModelLife:
 
     def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> tuple[int, int]:
         """See `interp.Life`; "fn" starts the child in a function, "again" returns twice."""
+        before = len(self.noted.get(machine.cur.cpu.curr.pid, ()))
         # A word of its own: the child of a later fork reads in its copy what this one was told.
         tid = Word(0x0001_0000 + 8 * child)
         if how == "fn":
@@ -79,14 +87,18 @@ class ModelLife:
         else:
             pid = int(sys.clone_flags(flags, tid))
         if pid == 0:
-            mine = machine.cur.cpu.curr.pid
-            self.noted[mine] = [note for note in self.noted.get(mine, ()) if not note[0]]
+            # A child that is run again from its parent's start comes by what its parent's handlers did, too.
+            del self.noted.get(machine.cur.cpu.curr.pid, [])[:before]
             _live(sys, run, child)
         return pid, int(tid.get())
 
     def badclone(self, sys: Any, flags: int) -> int:
         """See `interp.Life`."""
         return int(sys.clone_flags(flags))
+
+    def pause(self, sys: Any) -> None:
+        """See `interp.Life`."""
+        sys.nanosleep(10_000_000)
 
     def handler(self, sys: Any) -> Callable[..., None]:
         """See `interp.Life`."""
@@ -95,14 +107,13 @@ class ModelLife:
 
     def note(self, sys: Any, sig: int, info: Any) -> None:
         """Be a handler: note what it is given, by process, outside of the machine's memory."""
-        # A forked child comes by what its parent's handlers did.
-        again = sys._at < sys._end
-        self.noted.setdefault(machine.cur.cpu.curr.pid, []).append((again, (sig, *_told(info))))
+        del sys
+        self.noted.setdefault(machine.cur.cpu.curr.pid, []).append((sig, *_told(info)))
 
     def caught(self, sys: Any) -> tuple[int, ...]:
         """See `interp.Life`."""
         del sys
-        return tuple(number for _, note in self.noted.pop(machine.cur.cpu.curr.pid, ()) for number in note)
+        return tuple(number for note in self.noted.pop(machine.cur.cpu.curr.pid, ()) for number in note)
 
     def sigwait(self, sys: Any, mask: int, timeout: int | None) -> tuple[int, int, int, int]:
         """See `interp.Life`."""
@@ -137,11 +148,11 @@ def _live(sys: Any, run: interp.Run, actor: int) -> None:
 class ModelRunner:
     """Runs programs on the model; every call of `run_all` is one machine.
 
-    :param schedule: the seed of what the machine may decide freely
+    :param schedule: what the machine may decide freely: a seed, or as `taskscope.boot` takes it
     :param check: whether invariants are checked
     """
 
-    def __init__(self, schedule: int = 0, *, flavour: str = "4.19-arm", cpus: int = 2, check: bool = True) -> None:
+    def __init__(self, schedule: int | str = 0, *, flavour: str = "4.19-arm", cpus: int = 2, check: bool = True) -> None:
         self.schedule = schedule
         self.flavour = flavour
         self.cpus = cpus
@@ -167,7 +178,9 @@ class ModelRunner:
 
     def _machine(self, programs: Sequence[Program]) -> Generator[Transcript, None, int]:
         """Run programs on one machine until one goes wrong; return how many that were."""
-        m = machine.Machine(flavours.flavour(self.flavour), self.cpus, 100, self.schedule, 256 << 20)
+        asked = order(self.schedule if isinstance(self.schedule, str) else f"seed:{self.schedule}")
+        flavour = flavours.flavour(self.flavour)
+        m = machine.Machine(flavour, self.cpus, 100, asked.seed, 256 << 20, asked.schedule)
         queue = _Queue(m, programs, self.watch if self.check else None)
         init_main.power_on(m, bare=True, program=queue.reaper)
         try:
@@ -234,6 +247,8 @@ class _Queue:
             scripts: list[list[Item]] = program.scripts
             pipes = [sys.pipe() for _ in scripts]
             board.born(0, 1)
+            if isinstance(m.schedule, Pct):
+                m.schedule.begin()
             interp.play(sys, interp.Run(scripts, pipes, board, life), 0)
             for read, write in pipes:
                 sys.close(read)

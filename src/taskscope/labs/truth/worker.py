@@ -220,6 +220,12 @@ class HostLife:
 
     def __init__(self) -> None:
         self.notes = Notes()
+        self.patience = 4_000
+
+    def pause(self, sys: Any) -> None:
+        """See `interp.Life`."""
+        del sys
+        time.sleep(0.0001)
 
     def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> tuple[int, int]:
         """See `interp.Life`; however the model does it, here is one way."""
@@ -291,6 +297,10 @@ class SharedBoard:
         """See `interp.Board`."""
         at = self.base + 8 * actor
         self.memory[at : at + 8] = pid.to_bytes(8, "little")
+
+    def has(self, serial: int) -> bool:
+        """See `interp.Board`."""
+        return self.memory[self.base + HEAD + RECORD.size * serial] != 0
 
     def put(self, serial: int, ret: int, more: tuple[int, ...] | bytes = ()) -> None:
         """See `interp.Board`."""
