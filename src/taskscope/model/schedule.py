@@ -45,7 +45,7 @@ IDLE: Final = "idle cpu"
 #: how long the CPU is kept from the program, in ns, by option
 DELAYS: Final = (0, 20_000, 80_000, 320_000, 1_280_000, 5_120_000)
 #: how long a preemptible kernel's code is held up by an interrupt, in ns, by option; the first: there is none
-KERNEL_IRQS: Final = (-1, 0, 5_000, 50_000)
+KERNEL_IRQS: Final = (-1, 0, 5_000, 50_000, 500_000)
 #: what is added to the usual latency of an IPI, in ns, by option
 IPIS: Final = (0, 2_000, 20_000)
 #: how late a timer's interrupt arrives, in ns, by option
@@ -58,7 +58,7 @@ TEMPERS: Final = (0.25, 0.5, 1, 1, 2, 4)
 
 KINDS: Final[dict[str, Kind]] = {
     NEXT_EVENT: Kind("machine.py: _fire", "CPUs that go on, timers and IPIs that are due", "the earliest", 2),
-    KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule", "none, or one of 0, 5, 50 us", "none", 12),
+    KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule", "none, or one of 0, 5, 50, 500 us", "none", 12),
     DELAY: Kind("machine.py: catch_up", "none, 20 us to 5 ms", "none", 8),
     IPI: Kind("kernel/smp.py", "1, 3, 21 us", "1 us", 4),
     TIMER: Kind("kernel/time/tick.py: tick_program_event", "0, 2, 20, 200 us late", "0", 8),
@@ -210,7 +210,7 @@ class Pct(Schedule):
         self.begin()
 
     def begin(self) -> None:
-        """Begin anew, with other priorities and other steps: of each of several programs that are run on one machine."""
+        """Begin anew, with other priorities and steps: for each of several programs that one machine runs."""
         steps = 1 << self.random.randrange(4, 15)
         self.changes = sorted((self.random.randrange(steps) for _ in range(self.depth - 1)), reverse=True)
         self.steps = 0
@@ -307,6 +307,30 @@ class Replay(Schedule):
         if len(self.log) < len(self.source):
             raise ScheduleError(f"the run made {len(self.log):,} choices, its log has {len(self.source):,}: it is not "
                                 f"the log of this program")
+
+
+class Branch(Schedule):
+    """Does as a log says up to one of its choices, and draws from there on: another end of a story that began well.
+
+    :param log: of a run of the same program
+    :param at: up to which choice
+    """
+
+    def __init__(self, log: ChoiceLog, at: int, seed: int) -> None:
+        super().__init__(f"branch:{at}:{seed}")
+        self._source = log
+        self._left = dict(log.others)
+        self._at = at
+        self._then = Random(seed)
+
+    def pick(self, n: int, what: str, who: Who) -> int:
+        """See `Schedule.pick`."""
+        at = len(self.log)
+        source = self._source
+        if at < self._at and at < len(source) and source.kinds[source.asked[at]] == (what, n):
+            return self._left.get(at, 0)
+        self._at = 0
+        return self._then.pick(n, what, who)
 
 
 def _now() -> str:

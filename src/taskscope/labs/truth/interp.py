@@ -2,11 +2,12 @@
 
 The same lines run on the host's kernel and on the model: what a process does depends on its script and on what system
 calls return, and on nothing else, so that on the model a child may be run again from its parent's start.  Imports
-nothing: the host's runner is a process that forks thousands of times, and stays small.
+next to nothing: the host's runner is a process that forks thousands of times, and stays small.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 PR_SET_NAME, PR_GET_NAME = 15, 16
@@ -60,7 +61,7 @@ class Life(Protocol):
         """Return what sigaction() takes as a handler: one that notes what it is given."""
 
     def caught(self, sys: Any) -> tuple[int, ...]:
-        """Return what handlers of the calling process have noted, and forget it: signal, code, sender, value of each."""
+        """Return what the caller's handlers have noted, and forget it: signal, code, sender, value of each."""
 
     def sigwait(self, sys: Any, mask: int, timeout: int | None) -> tuple[int, int, int, int]:
         """Take a signal of a set, waiting for `timeout` ns or (None) for ever: signal, code, sender, value."""
@@ -155,10 +156,8 @@ def _state(sys: Any, pid: int) -> bytes:
 
 
 def _kill(sys: Any, pid: int) -> None:
-    try:
+    with suppress(OSError):
         sys.kill(pid, SIGKILL)
-    except OSError:
-        pass
 
 
 def sweep(sys: Any, run: Run) -> None:
@@ -235,7 +234,8 @@ def perform(sys: Any, run: Run, actor: int, name: str, item: list[Any]) -> tuple
     if name == "sigwait":
         return 0, run.life.sigwait(sys, args[0], args[1])
     if name == "sigqueue":
-        return run.life.sigqueue(sys, args[0], args[1], args[2]) or 0, ()
+        run.life.sigqueue(sys, args[0], args[1], args[2])
+        return 0, ()
     if name == "tgkill":
         return sys.tgkill(args[0], args[0], args[1]) or 0, ()
     if name == "caught":

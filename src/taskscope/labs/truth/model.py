@@ -19,7 +19,7 @@ from taskscope.model import flavours, machine
 from taskscope.model.include.linux.sched_signal import Siginfo
 from taskscope.model.include.linux.uaccess import Cell, Word
 from taskscope.model.init import main as init_main
-from taskscope.model.schedule import Pct
+from taskscope.model.schedule import Pct, Schedule
 from taskscope.schedules import order
 
 #: virtual time that one program may take, in ns
@@ -111,8 +111,8 @@ class ModelLife:
         self.noted.setdefault(machine.cur.cpu.curr.pid, []).append((sig, *_told(info)))
 
     def caught(self, sys: Any) -> tuple[int, ...]:
-        """See `interp.Life`."""
-        del sys
+        """See `interp.Life`; a moment of its own, as reading memory is on the host: signals may come before it."""
+        sys.getpid()
         return tuple(number for note in self.noted.pop(machine.cur.cpu.curr.pid, ()) for number in note)
 
     def sigwait(self, sys: Any, mask: int, timeout: int | None) -> tuple[int, int, int, int]:
@@ -148,11 +148,14 @@ def _live(sys: Any, run: interp.Run, actor: int) -> None:
 class ModelRunner:
     """Runs programs on the model; every call of `run_all` is one machine.
 
-    :param schedule: what the machine may decide freely: a seed, or as `taskscope.boot` takes it
+    :param schedule: what the machine may decide freely: a seed, as `taskscope.boot` takes it, or a schedule (for one
+        machine)
     :param check: whether invariants are checked
     """
 
-    def __init__(self, schedule: int | str = 0, *, flavour: str = "4.19-arm", cpus: int = 2, check: bool = True) -> None:
+    def __init__(
+        self, schedule: int | str | Schedule = 0, *, flavour: str = "4.19-arm", cpus: int = 2, check: bool = True
+    ) -> None:
         self.schedule = schedule
         self.flavour = flavour
         self.cpus = cpus
@@ -178,9 +181,10 @@ class ModelRunner:
 
     def _machine(self, programs: Sequence[Program]) -> Generator[Transcript, None, int]:
         """Run programs on one machine until one goes wrong; return how many that were."""
-        asked = order(self.schedule if isinstance(self.schedule, str) else f"seed:{self.schedule}")
-        flavour = flavours.flavour(self.flavour)
-        m = machine.Machine(flavour, self.cpus, 100, asked.seed, 256 << 20, asked.schedule)
+        asked = self.schedule
+        name = f"seed:{asked}" if isinstance(asked, int) else asked
+        schedule = order(name).schedule if isinstance(name, str) else name
+        m = machine.Machine(flavours.flavour(self.flavour), self.cpus, 100, 0, 256 << 20, schedule)
         queue = _Queue(m, programs, self.watch if self.check else None)
         init_main.power_on(m, bare=True, program=queue.reaper)
         try:

@@ -41,9 +41,10 @@ SET: Final = bit(SIGUSR1) | bit(SIGUSR2) | bit(RT)
 class _Race:
     """A racy program in the making."""
 
-    def __init__(self, seed: int | str) -> None:
+    def __init__(self, seed: int | str, racers: int) -> None:
         self.random = random.Random(f"race {seed}")
         self.seed = str(seed)
+        self.racers = racers
         self.scripts: list[list[Item]] = [[]]
         self.count = 0
 
@@ -57,7 +58,7 @@ class _Race:
     def build(self) -> Program:
         below = self.below
         deep = below(6) == 0
-        racers = 2 if deep else 2 + below(2)
+        racers = 2 if deep else self.racers or 2 + below(2)
         everyone = range(1, racers + 2)
         self.scripts += [[] for _ in everyone]
         self.add(0, "fork", 1, 17, "fn")
@@ -144,13 +145,17 @@ class _Race:
         for _ in range(1 + below(racers)):
             what = below(6)
             if stops or what == 0:
-                self.add(1, "waitid", P_ALL, 0, WEXITED | WUNTRACED | WCONTINUED | WNOHANG | (WNOWAIT if what > 4 else 0))
+                options = WEXITED | WUNTRACED | WCONTINUED | WNOHANG | (WNOWAIT if what > 4 else 0)
+                self.add(1, "waitid", P_ALL, 0, options)
             elif what == 1:
                 self.add(1, "wait4", -1, WNOHANG)
             else:
                 self.add(1, "wait4", -1, 0)
 
 
-def race(seed: int | str) -> Program:
-    """Return the racy program of a seed."""
-    return _Race(seed).build()
+def race(seed: int | str, racers: int = 0) -> Program:
+    """Return the racy program of a seed.
+
+    :param racers: how many race with the first; 2 or 3 by default
+    """
+    return _Race(seed, racers).build()

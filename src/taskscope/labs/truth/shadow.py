@@ -101,8 +101,9 @@ class World(Ids):
                                    ("files", me.files, "r"), ("fs", me.fs, "r"), ("sig", actor, "r"),
                                    ("sig", child, "w"), ("chld", child, "w")):
             self.touch(kind, number, mode)
-        new = Proc(parent=parent, pgrp=me.pgrp, sid=me.sid, exit_signal=exit_signal, actions=me.actions, blocked=me.blocked, name=me.name,
-                   uid=me.uid, files=me.files if flags & _FILES else child, fs=me.fs if flags & _FS else child)
+        new = Proc(parent=parent, pgrp=me.pgrp, sid=me.sid, exit_signal=exit_signal, name=me.name, uid=me.uid,
+                   actions=me.actions, blocked=me.blocked,
+                   files=me.files if flags & _FILES else child, fs=me.fs if flags & _FS else child)
         if not flags & _FILES:
             self.files[child] = self.files[me.files]
         if not flags & _FS:

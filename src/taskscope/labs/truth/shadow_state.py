@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from taskscope.abi.signal import Signal
 
+
 class Sent(NamedTuple):
     """A signal on its way: the siginfo that a process sees."""
 
@@ -25,7 +26,7 @@ class Sent(NamedTuple):
     value: int
 
 
-#: "dfl", "ign" or "catch", flags, mask
+#: what a signal does: "dfl", "ign" or "catch", flags, mask
 Action = tuple[str, int, int]
 DEFAULT: Final[Action] = ("dfl", 0, 0)
 Resource = tuple[str, int]

@@ -31,8 +31,8 @@ MS_REC, MS_PRIVATE = 0x4000, 0x40000
 CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_NAME, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 2, 16, 36, 37
 ACTORS = 64
-#: done, result, how many numbers (-1: bytes), room for eight signals of four numbers
-RECORD = struct.Struct("<qqq256s")
+#: done, result, how many numbers (-1: bytes), room for 32 signals of four numbers
+RECORD = struct.Struct("<qqq1024s")
 HEAD = 8 * (ACTORS + 1)
 MACHINE = os.uname().machine
 _CLONE = {"x86_64": 56, "aarch64": 220, "armv7l": 120, "i686": 120}
@@ -307,7 +307,7 @@ class SharedBoard:
         if isinstance(more, bytes):
             count, data = -1 - len(more), more
         else:
-            more = more[:32]
+            more = more[:128]
             count, data = len(more), struct.pack(f"<{len(more)}q", *more)
         RECORD.pack_into(self.memory, self.base + HEAD + RECORD.size * serial, 1, ret, count, data)
 
