@@ -487,7 +487,9 @@ def bad_fork_cleanup(
 def bad_fork_free(p: Task, delayed: signal_send.MultiprocessSignals, retval: int) -> int:
     """Free the task_struct of a fork that failed."""
     p.state = TASK_DEAD
-    p.stack_greenlet = None
+    if p.stack_greenlet is not None:                        # copy_thread() has been
+        machine.cur.drop_stack(p.stack_greenlet)
+        p.stack_greenlet = None
     fork.put_task_stack(p)
     p.usage = 0
     fork.free_task(p)
