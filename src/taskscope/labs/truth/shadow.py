@@ -136,7 +136,7 @@ class World(Ids):
         self.touch("exec", actor, "w")
         me.exit_signal = SIGCHLD
         self.touch("name", actor, "w")
-        self.touch("files", me.files, "r")
+        self.touch("files", me.files, "w")     # descriptors 0 and 1, before the table is its own
         self._changes(actor, CHILDREN)
         me.actions = tuple(entry for entry in me.actions if entry[1][0] == "ign")
         me.execed, me.name = True, path.rpartition("/")[2]
