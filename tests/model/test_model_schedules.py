@@ -110,8 +110,6 @@ def test_every_kind_is_asked_and_answered(flavour: str) -> None:
         asked += one.asked
         others += one.others
     kinds = set(schedule.KINDS)
-    if FLAVOURS[flavour].preempt != "full":
-        kinds.discard(schedule.KERNEL_IRQ)
     assert set(asked) == kinds
     assert {what for what, times in others.items() if times} == kinds
 

@@ -329,11 +329,9 @@ class Machine:
             raise
 
     def interrupt_here(self) -> None:
-        """Let an interrupt come in the middle of kernel code, perhaps: called where a kernel that preempts could.
-
-        Context: preemption enabled, interrupts on.
-        """
-        if self._caller is None or getcurrent() is self.hub or not self.chooses:
+        """Let an interrupt come in the middle of kernel code, perhaps: where preemption becomes possible, or takes long."""
+        cpu = self.cpu
+        if not self.chooses or cpu.preempt_count or cpu.irqs_off or self._caller is None or getcurrent() is self.hub:
             return
         option = self.choose(len(schedule_.KERNEL_IRQS), schedule_.KERNEL_IRQ, (self.cpu.curr,))
         if option:

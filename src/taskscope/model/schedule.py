@@ -58,7 +58,7 @@ TEMPERS: Final = (0.25, 0.5, 1, 1, 2, 4)
 
 KINDS: Final[dict[str, Kind]] = {
     NEXT_EVENT: Kind("machine.py: _fire", "CPUs that go on, timers and IPIs that are due", "the earliest", 2),
-    KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule", "none, or one of 0, 5, 50, 500 us", "none", 12),
+    KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule; kernel/fork: exit_mmap", "none, or one of 0, 5, 50, 500 us", "none", 12),
     DELAY: Kind("machine.py: catch_up", "none, 20 us to 5 ms", "none", 8),
     IPI: Kind("kernel/smp.py", "1, 3, 21 us", "1 us", 4),
     TIMER: Kind("kernel/time/tick.py: tick_program_event", "0, 2, 20, 200 us late", "0", 8),
