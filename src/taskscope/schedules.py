@@ -36,7 +36,7 @@ class Order(NamedTuple):
 
     schedule: Schedule | None  # None: the usual one
     seed: int
-    #: cpus, flavour, hz, mem, bare of the machine that the log is of; empty if any will do
+    #: cpus, flavour, hz, mem, bare, preempt, threadirqs of the machine that the log is of; empty if any will do
     machine: Mapping[str, Any]
 
 
@@ -81,7 +81,9 @@ def append_choices(path: str | PathLike[str], m: Machine) -> None:
     log = ChoiceLog() if schedule is None else schedule.log
     head = {
         "schedule": "" if schedule is None else schedule.name, "seed": m.seed, "flavour": m.flavour.name,
-        "cpus": m.nr_cpus, "hz": m.hz, "mem": m.mem, "bare": m.bare, "kinds": log.kinds, "others": log.others,
+        "cpus": m.nr_cpus, "hz": m.hz, "mem": m.mem, "bare": m.bare,
+        "preempt": _word(m.boot_command_line, "preempt"), "threadirqs": "threadirqs" in m.boot_command_line.split(),
+        "kinds": log.kinds, "others": log.others,
     }
     asked = array("H", log.asked)
     if sys.byteorder == "big":
@@ -89,6 +91,11 @@ def append_choices(path: str | PathLike[str], m: Machine) -> None:
     block = zlib.compress(json.dumps(head, separators=(",", ":")).encode() + b"\n" + asked.tobytes())
     with Path(path).open("ab") as file:
         file.write(block + _TAIL.pack(len(block), _MAGIC))
+
+
+def _word(command_line: str, name: str) -> str | None:
+    """Return what a kernel's command line says of a name; None if nothing."""
+    return next((word.partition("=")[2] for word in command_line.split() if word.startswith(f"{name}=")), None)
 
 
 def read_choices(path: str) -> Order:
@@ -116,7 +123,7 @@ def read_choices(path: str) -> Order:
         for at, option in log.others:
             if not 0 < option < kinds[asked[at]][1]:
                 raise ValueError(f"choice {at:,} has no option {option}")
-        machine = {name: head[name] for name in ("cpus", "flavour", "hz", "mem", "bare")}
+        machine = {name: head[name] for name in ("cpus", "flavour", "hz", "mem", "bare", "preempt", "threadirqs")}
         schedule = Replay(str(head["schedule"]), log) if head["schedule"] else None
         return Order(schedule, int(head["seed"]), machine)
     except (zlib.error, ValueError, KeyError, TypeError, IndexError) as error:

@@ -40,6 +40,9 @@ ROWS = [
     "zombie",
     "times",
     "thread-info",
+    "irq-context",
+    "softirq-context",
+    "preempt",
     "cpu",
     "stack-alloc",
     "set-ftrace",
@@ -115,7 +118,7 @@ def test_list_json():
     assert result.exit_code == 0
     rows = [json.loads(line) for line in result.output.splitlines()]
     assert [row["name"] for row in rows] == ROWS
-    assert all(row["machines"] == ["model"] and row["question"] and row["mutant"] for row in rows)
+    assert all(row["machines"] == list(get(row["name"]).machines) and row["question"] and row["mutant"] for row in rows)
 
 
 def test_lab_command():

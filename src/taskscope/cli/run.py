@@ -66,6 +66,12 @@ THEN = "ps [-ely|-ejH|axjf], tree, task PID, stack PID"
     help="seed:N as --seed, pct:DEPTH[:SEED] by priorities, file:PATH as a recording says (its CPUs, its kernel).",
 )
 @click.option(
+    "--preempt",
+    type=click.Choice(["none", "voluntary", "full"]),
+    help="Preemption model, on kernels that can choose (6.1, 6.18).",
+)
+@click.option("--threadirqs", is_flag=True, help="Threads handle interrupts: irq/N-NAME.")
+@click.option(
     "--for",
     "seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -97,6 +103,8 @@ def command(
     cpus: int,
     flavour: str,
     seed: int,
+    preempt: str | None,
+    threadirqs: bool,
     schedule: str | None,
     seconds: float | None,
     events: tuple[str, ...],
@@ -120,7 +128,10 @@ def command(
     if seconds is None and line is None and program and program[0] in ("bash", "sh") and len(program) == 1:
         raise UsageError("a shell without a line waits for ever: give one with -c LINE, or a time with --for S")
     looks = [parse_then(text) for text in then]
-    options: dict[str, Any] = {"cpus": cpus, "flavour": flavour, "seed": seed, "schedule": schedule or ""}
+    options: dict[str, Any] = {
+        "cpus": cpus, "flavour": flavour, "seed": seed, "preempt": preempt, "threadirqs": threadirqs,
+        "schedule": schedule or "",
+    }
     if schedule:
         # What a log is of need not be said again; what is said must fit.
         said = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}

@@ -35,6 +35,7 @@ class Kind(NamedTuple):
 NEXT_EVENT: Final = "next event"
 KERNEL_IRQ: Final = "interrupt in the kernel"
 DELAY: Final = "delay on the way to user space"
+INSTRUCTION: Final = "delay between two instructions"
 IPI: Final = "IPI latency"
 TIMER: Final = "timer latency"
 NEXT_TASK: Final = "next task"
@@ -44,6 +45,8 @@ IDLE: Final = "idle cpu"
 
 #: how long the CPU is kept from the program, in ns, by option
 DELAYS: Final = (0, 20_000, 80_000, 320_000, 1_280_000, 5_120_000)
+#: how long a program is held up before an atomic instruction, in ns, by option
+INSTRUCTIONS: Final = (0, 5_000, 20_000, 80_000, 320_000, 1_280_000)
 #: how long a preemptible kernel's code is held up by an interrupt, in ns, by option; the first: there is none
 KERNEL_IRQS: Final = (-1, 0, 5_000, 50_000, 500_000)
 #: what is added to the usual latency of an IPI, in ns, by option
@@ -58,8 +61,10 @@ TEMPERS: Final = (0.25, 0.5, 1, 1, 2, 4)
 
 KINDS: Final[dict[str, Kind]] = {
     NEXT_EVENT: Kind("machine.py: _fire", "CPUs that go on, timers and IPIs that are due", "the earliest", 2),
-    KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule; kernel/fork: exit_mmap", "none, or one of 0, 5, 50, 500 us", "none", 12),
+    KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule; kernel/fork: exit_mmap",
+                     "none, or one of 0, 5, 50, 500 us", "none", 12),
     DELAY: Kind("machine.py: catch_up", "none, 20 us to 5 ms", "none", 8),
+    INSTRUCTION: Kind("user/libc/stdatomic.py", "none, 5 us to 1.3 ms", "none", 8),
     IPI: Kind("kernel/smp.py", "1, 3, 21 us", "1 us", 4),
     TIMER: Kind("kernel/time/tick.py: tick_program_event", "0, 2, 20, 200 us late", "0", 8),
     NEXT_TASK: Kind("kernel/sched/fair.py: pick_next_entity",
@@ -220,7 +225,7 @@ class Pct(Schedule):
         """See `Schedule.pick`."""
         if not who:
             return 0
-        if what in (DELAY, KERNEL_IRQ):
+        if what in (DELAY, INSTRUCTION, KERNEL_IRQ):
             current = who[0]
             assert current is not None
             self._step(current)

@@ -184,7 +184,7 @@ class ModelRunner:
         asked = self.schedule
         name = f"seed:{asked}" if isinstance(asked, int) else asked
         schedule = order(name).schedule if isinstance(name, str) else name
-        m = machine.Machine(flavours.flavour(self.flavour), self.cpus, 100, 0, 256 << 20, schedule)
+        m = machine.Machine(flavours.flavour(self.flavour), self.cpus, 100, 0, 256 << 20, schedule=schedule)
         queue = _Queue(m, programs, self.watch if self.check else None)
         init_main.power_on(m, bare=True, program=queue.reaper)
         try:

@@ -6,13 +6,15 @@ Not modelled: symbolic and hard links, mounts other than those made at boot, the
 from __future__ import annotations
 
 from errno import EACCES, EBUSY, EEXIST, EFAULT, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
-from stat import S_IFDIR, S_IFREG, S_ISDIR
+from stat import S_IFDIR, S_IFREG, S_ISDIR, S_ISREG
 from typing import Any
 
 import taskscope.model.fs.file_table as file_table
 import taskscope.model.fs.fs_struct as fs_struct
+import taskscope.model.kernel.cred as cred_
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import (
+    FMODE_WRITE,
     MAY_EXEC,
     MAY_READ,
     MAY_WRITE,
@@ -27,7 +29,10 @@ from taskscope.model.include.linux.fs import (
     S_IALLUGO,
     Inode,
     Path,
+    get_write_access,
+    put_write_access,
 )
+from taskscope.model.include.uapi.linux.capability import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 
 def getname(filename: Any) -> str | int:
@@ -40,18 +45,25 @@ def getname(filename: Any) -> str | int:
 
 
 def inode_permission(inode: Inode, mask: int) -> int:
-    """Check the mode bits for the current task's file system ids: 0 or -EACCES."""
+    """Check the mode bits for the current task's file system ids and capabilities: 0 or -EACCES."""
     current = machine.cur.cpu.curr
     cred = current.cred
     mode = inode.i_mode
-    if cred is None or cred.fsuid == 0:
-        # CAP_DAC_OVERRIDE: all but the execution of a file that nobody may execute.
-        return -EACCES if mask & MAY_EXEC and not S_ISDIR(mode) and not mode & 0o111 else 0
+    # acl_permission_check()
     if cred.fsuid == inode.i_uid:
         mode >>= 6
-    elif cred.fsgid == inode.i_gid:
+    elif cred_.in_group_p(inode.i_gid):
         mode >>= 3
-    return 0 if mask & ~mode & 0o7 == 0 else -EACCES
+    if mask & ~mode & 0o7 == 0:
+        return 0
+    # Read/write DACs are always overridable.  Executable DACs are overridable when there is at least one exec bit set.
+    mode = inode.i_mode
+    if (not mask & MAY_EXEC or S_ISDIR(mode) or mode & 0o111) and cred_.capable(CAP_DAC_OVERRIDE):
+        return 0
+    # Searching includes executable on directories, else just read.
+    if (mask == MAY_READ or (S_ISDIR(mode) and not mask & MAY_WRITE)) and cred_.capable(CAP_DAC_READ_SEARCH):
+        return 0
+    return -EACCES
 
 
 def lookup(dir: Inode, name: str) -> Inode | None:
@@ -176,9 +188,16 @@ def do_open(path: Path, flags: int) -> Any:
     """Make the open file of a Path: the File, or -errno (do_dentry_open())."""
     inode = path.inode
     f = file_table.alloc_file(path, flags, inode.i_fop)
+    writes = f.f_mode & FMODE_WRITE and S_ISREG(inode.i_mode)
+    if writes:
+        error = get_write_access(inode)
+        if error:
+            return error
     if f.f_op.open is not None:
         error = f.f_op.open(inode, f)
         if error:
+            if writes:
+                put_write_access(inode)
             return error
     # What is of this open() alone is no flag of the file.
     f.f_flags &= ~(O_CREAT | O_EXCL | O_TRUNC)

@@ -79,7 +79,8 @@ prlimit64 uname set_tid_address kcmp unshare sysinfo personality nanosleep clock
 alarm setitimer getitimer pause restart_syscall sched_yield sched_setscheduler sched_getscheduler sched_setparam
 sched_getparam sched_setaffinity sched_getaffinity sched_setattr sched_getattr sched_get_priority_max
 sched_get_priority_min sched_rr_get_interval nice getpriority setpriority getcpu rt_sigaction rt_sigprocmask
-rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigaltstack syslog futex
+rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigaltstack syslog futex setns set_robust_list
+get_robust_list setreuid setregid getresuid getresgid setfsuid setfsgid getgroups setgroups capget capset
 """
 
 
@@ -243,9 +244,13 @@ class UserContext:
 
     def _handle(self) -> None:
         while self.frames:
-            frame = self.frames.pop()
-            self._log.append((_HANDLER, 0, frame))
-            self._run_handler(*frame)
+            # The kernel may have put several on the stack: the last runs first, and the one below it when that
+            # returns, not when it makes its first call.
+            due = self.frames[::-1]
+            self.frames.clear()
+            for frame in due:
+                self._log.append((_HANDLER, 0, frame))
+                self._run_handler(*frame)
 
     def _run_handler(self, handler: Any, sig: int, info: Any) -> None:
         if isinstance(handler, UserFunction):

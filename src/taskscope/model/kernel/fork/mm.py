@@ -6,20 +6,23 @@ from errno import ENOMEM
 from typing import Any
 
 import taskscope.model.fs.file_table as file_table
+import taskscope.model.kernel.futex.pi as pi
+import taskscope.model.kernel.futex.robust as robust
+import taskscope.model.kernel.futex.syscalls as futex_syscalls
 import taskscope.model.kernel.sched.completion as completion
 import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.mm.page_alloc as page_alloc
 import taskscope.model.mm.slab as slab
 from taskscope.model import machine
+from taskscope.model.include.linux.fs import allow_write_access, deny_write_access
 from taskscope.model.include.linux.mm_types import MmStruct
 from taskscope.model.include.linux.sched import (
     Task,
 )
 from taskscope.model.include.linux.sched_task import put_task_struct
 from taskscope.model.include.linux.uaccess import put_user
-from taskscope.model.include.uapi.linux.sched import (
-    CLONE_VM,
-)
+from taskscope.model.include.uapi.linux.futex import FUTEX_WAKE
+from taskscope.model.include.uapi.linux.sched import CLONE_VM
 
 # ---- mm_struct ------------------------------------------------------------------------------------------
 
@@ -87,9 +90,17 @@ def exit_mmap(mm: MmStruct) -> None:
 
 
 def set_mm_exe_file(mm: MmStruct, new_exe_file: Any) -> None:
-    """Change which file /proc/PID/exe shows."""
+    """Change which file /proc/PID/exe shows, and is not to be written while it runs.
+
+    Until v5.14 the file's mappings (MAP_DENYWRITE) kept it from being written, with the same effect (fe69d560b5bd,
+    "kernel/fork: always deny write access to current MM exe_file").
+    """
     old, mm.exe_file = mm.exe_file, new_exe_file
+    if new_exe_file is not None:
+        error = deny_write_access(new_exe_file)
+        assert not error, "a program that is loaded is open for writing"
     if old is not None:
+        allow_write_access(old)
         file_table.fput(old)
 
 
@@ -113,7 +124,7 @@ def dup_mm(tsk: Task, oldmm: MmStruct) -> MmStruct | None:
     mm.dumpable = oldmm.dumpable
     mm.owner = tsk
     if oldmm.exe_file is not None:
-        mm.exe_file = file_table.get_file(oldmm.exe_file)
+        set_mm_exe_file(mm, file_table.get_file(oldmm.exe_file))
     return mm
 
 
@@ -162,12 +173,18 @@ def mm_release(tsk: Task, mm: MmStruct | None) -> None:
 
     Called when a task exits or executes another program.
     """
-    # Not modelled: robust futex lists, uprobe_free_utask(), deactivate_mm().
+    # Get rid of any futexes when releasing the mm
+    if tsk.robust_list is not None:
+        robust.exit_robust_list(tsk)
+        tsk.robust_list = None
+    if tsk.pi is not None and tsk.pi.pi_state_list:
+        pi.exit_pi_state_list(tsk)
+    # Not modelled: uprobe_free_utask(), deactivate_mm().
     if tsk.clear_child_tid is not None:
         # The program may still be there to see it only if it has another user.
         if not tsk.signal.flags & 0x8 and mm is not None and mm.mm_users > 1:
             put_user(0, tsk.clear_child_tid)
-            # Not modelled: do_futex(FUTEX_WAKE); there is no futex yet.
+            futex_syscalls.do_futex(tsk.clear_child_tid, FUTEX_WAKE, 1, None, None, 0, 0)
         tsk.clear_child_tid = None
     # All done, finally we can wake up the parent that borrows its memory.
     if tsk.vfork_done is not None:

@@ -76,20 +76,33 @@ def sigprocmask(how: int, new: int) -> int:
     return 0
 
 
-def sigmask_to_save() -> int:
-    """Return the mask that a handler's end is to restore."""
+def set_restore_sigmask(on: bool) -> None:
+    """Note whether ``saved_sigmask`` is to come back: a thread flag, or a member where there is none of it (x86)."""
     m = machine.cur
     current = m.cpu.curr
-    return current.saved_sigmask if current.thread_info.flags & m.tif.RESTORE_SIGMASK else current.blocked
+    bit = m.tif.RESTORE_SIGMASK
+    current.restore_sigmask = on and not bit
+    current.thread_info.flags = current.thread_info.flags | bit if on else current.thread_info.flags & ~bit
+
+
+def test_restore_sigmask() -> bool:
+    """Tell whether ``saved_sigmask`` is to come back."""
+    m = machine.cur
+    current = m.cpu.curr
+    return current.restore_sigmask or bool(current.thread_info.flags & m.tif.RESTORE_SIGMASK)
+
+
+def sigmask_to_save() -> int:
+    """Return the mask that a handler's end is to restore."""
+    current = machine.cur.cpu.curr
+    return current.saved_sigmask if test_restore_sigmask() else current.blocked
 
 
 def restore_saved_sigmask() -> None:
     """Put the mask back that a call like sigsuspend() had replaced, as no handler ran."""
-    m = machine.cur
-    current = m.cpu.curr
-    if current.thread_info.flags & m.tif.RESTORE_SIGMASK:
-        current.thread_info.flags &= ~m.tif.RESTORE_SIGMASK
-        __set_current_blocked(current.saved_sigmask)
+    if test_restore_sigmask():
+        set_restore_sigmask(False)
+        __set_current_blocked(machine.cur.cpu.curr.saved_sigmask)
 
 
 def sys_rt_sigprocmask(how: int, nset: Any, oset: Any = None, sigsetsize: int = 8) -> int:
@@ -257,8 +270,7 @@ def sigsuspend(set_: int) -> int:
     while not signal_pending(current):
         set_current_state(TASK_INTERRUPTIBLE)
         sched_core.schedule()
-    # set_restore_sigmask()
-    current.thread_info.flags |= m.tif.RESTORE_SIGMASK
+    set_restore_sigmask(True)
     return -ERESTARTNOHAND
 
 

@@ -288,6 +288,8 @@ def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
     if failed:
         send.force_sig(11, machine.cur.cpu.curr)
         return
+    # The saved mask stands in the frame, and sigreturn brings it back.
+    action.set_restore_sigmask(False)
     current = machine.cur.cpu.curr
     # The saved mask is in the handler's frame: clear_restore_sigmask().
     current.thread_info.flags &= ~machine.cur.tif.RESTORE_SIGMASK
