@@ -32,6 +32,7 @@ ROWS = [
     "raspbian-exit",
     "exec-whoami",
     "kthread-create",
+    "kthread-kinds",
     "kthreadd-wakeup",
     "do-exit",
     "task-dead",
