@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   tools/truth.py --count 10000             10,000 programs, on the host and under 20 schedules of the model
   tools/truth.py --first 4711 --count 1 --show    one program with its transcripts
   tools/truth.py --on host --count 2000    the generator and the reference against the host alone
+  tools/truth.py --racy --schedules 400 --count 1000     is what the host says of races among what the model says?
   tools/truth.py --rules                   all conformance rules, on the host and on every flavour of the model
   tools/truth.py --rules --record tests/golden/rules   write down what this host says, for machines that are none such
   tools/truth.py --rules --mutants         kernels with one line changed: is each noticed by its rule?
@@ -81,6 +82,17 @@ def check(seeds: Sequence[str], plan: Plan, turn: int) -> list[str]:
     finally:
         if host is not None:
             host.close()
+
+
+def race(seeds: Sequence[str], plan: Plan, turn: int) -> list[str]:
+    """Run the racy programs of some seeds; a report for each whose transcript no schedule of the model gives."""
+    from taskscope.labs.truth import races, sets
+
+    del turn
+    with HostRunner(plan.mode) as host:  # type: ignore[arg-type]
+        programs = [races.race(seed) for seed in seeds]
+        found = sets.outcomes(programs, host.run_all, plan.schedules, plan.flavour)
+        return [one.text() for one in found if not one.found]
 
 
 def end_with_parent() -> None:
@@ -180,6 +192,8 @@ def main() -> int:
     parser.add_argument("--flavour", default="4.19-arm", help="of the model (4.19-arm)")
     parser.add_argument("--cpus", type=int, default=2, help="of the model (2)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that work")
+    parser.add_argument("--racy", action="store_true",
+                        help="racy programs: up to --schedules of the model, until one gives what the host gave")
     parser.add_argument("--show", action="store_true", help="print the programs and all their transcripts")
     parser.add_argument("--rules", nargs="*", metavar="RULE",
                         help="play conformance rules instead: all, those of a group, or single ones")
@@ -209,7 +223,8 @@ def main() -> int:
     if args.jobs > 1:
         pool = ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn"), initializer=end_with_parent)
     with pool or nullcontext():
-        found = (pool.map if pool else map)(check, pieces, [plan] * len(pieces), range(len(pieces)))
+        run = race if args.racy else check
+        found = (pool.map if pool else map)(run, pieces, [plan] * len(pieces), range(len(pieces)))
         for piece, reports in zip(pieces, found, strict=True):
             done += len(piece)
             differ += len(reports)
@@ -221,6 +236,8 @@ def main() -> int:
     model = f"under {plan.each} of {plan.schedules} schedules of the model"
     host = f"on the host ({plan.mode})"
     what = {"host": host, "model": model, "all": f"{host} and {model}"}[plan.on]
+    if args.racy:
+        what = f"{host} and under up to {plan.schedules} schedules of the model"
     print(f"{done:,} programs {what}: {differ} differ; {seconds:.0f} s", flush=True)
     return 1 if differ else 0
 

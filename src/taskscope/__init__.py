@@ -82,6 +82,7 @@ def boot(
     bare: bool = False,
     preempt: str | None = None,
     threadirqs: bool = False,
+    schedule: str = "",
 ) -> System:
     """Boot a machine of the executable kernel, up to the point where its init waits for something to do.
 
@@ -94,8 +95,10 @@ def boot(
     :param preempt: the preemption model, ``none``, ``voluntary`` or ``full``, on kernels that can choose (since v5.12);
         4.19-arm is built with full
     :param threadirqs: let threads handle the interrupts of devices, and ksoftirqd softirqs
-    :raises UsageError: no such flavour, or a number out of range
+    :param schedule: ``seed:N`` (as `seed`), ``pct:DEPTH[:SEED]``, or ``file:PATH``: repeat the run of a recording
+    :raises UsageError: no such flavour or schedule, or a number out of range
+    :raises ScheduleError: the file has no choice log
     """
     from taskscope.system import boot as boot_
 
-    return boot_(cpus, flavour, hz, seed, mem, bare, preempt, threadirqs)
+    return boot_(cpus, flavour, hz, seed, mem, bare, preempt, threadirqs, schedule)

@@ -35,6 +35,10 @@ class NoSuchEventError(UsageError):
     """The recording has no event type of that name."""
 
 
+class ScheduleError(TaskscopeError):
+    """A choice log does not fit the run that it is to repeat, or cannot be read."""
+
+
 class TraceError(TaskscopeError):
     """The input cannot be read as a recording.
 

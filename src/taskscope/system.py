@@ -206,6 +206,16 @@ class System:
         if not found:
             raise UsageError(f"{name} was not reached by {limit / 1e9:.6f}")
 
+    def check_schedule(self) -> None:
+        """Check, where the machine repeats a run, that it has come to its end.
+
+        :raises ScheduleError: the log has more choices than were made
+        """
+        from taskscope.model.schedule import Replay
+
+        if isinstance(self.machine.schedule, Replay):
+            self.machine.schedule.finish()
+
     def pause(self) -> None:
         """Stop the machine where it stands: for probes.  The next `run` goes on from there."""
         self.machine.pause()
@@ -387,10 +397,12 @@ class System:
         """
         from taskscope.ftrace.datwrite import write_dat
         from taskscope.machine_dat import dat_of_machine
+        from taskscope.schedules import append_choices
 
         with self.current() as m:
             dat = dat_of_machine(m)
         write_dat(path, dat)
+        append_choices(path, self.machine)
         if tasks:
             from taskscope.snapshot.saved import append_tasks
 
@@ -442,6 +454,7 @@ def boot(
     bare: bool = False,
     preempt: str | None = None,
     threadirqs: bool = False,
+    schedule: str = "",
 ) -> System:
     """See `taskscope.boot`."""
     from taskscope.model import machine
@@ -449,13 +462,26 @@ def boot(
     from taskscope.model.flavours import flavour as flavour_of
     from taskscope.model.include.linux.wait import waitqueue_active
     from taskscope.model.init import main
+    from taskscope.schedules import order
 
     if not 1 <= cpus <= 64:
         raise UsageError(f"a machine has 1 to 64 CPUs, not {cpus}")
     if hz is not None and hz not in (100, 250, 300, 1000):
         raise UsageError(f"kernels are built with 100, 250, 300 or 1000 ticks a second, not {hz}")
     chosen = flavour_of(flavour or DEFAULT)
-    m = machine.Machine(chosen, cpus, hz or chosen.hz, seed, mem, command_line(chosen, preempt, threadirqs))
+    hz = hz or chosen.hz
+    one = None
+    if schedule:
+        if seed:
+            raise UsageError(f"a seed is a schedule: boot() takes seed={seed} or schedule={schedule!r}, not both")
+        asked = order(schedule)
+        one, seed = asked.schedule, asked.seed
+        mine = {"cpus": cpus, "flavour": chosen.name, "hz": hz, "mem": mem, "bare": bare, "preempt": preempt,
+                "threadirqs": threadirqs}
+        for name, value in asked.machine.items():
+            if value != mine[name]:
+                raise UsageError(f"{schedule} is of a machine with {name} {value}, this one has {mine[name]}")
+    m = machine.Machine(chosen, cpus, hz, seed, mem, command_line(chosen, preempt, threadirqs), one)
     main.power_on(m, bare=bare)
     system = System(m)
     try:

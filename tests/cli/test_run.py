@@ -117,3 +117,26 @@ def test_same_seed_same_file(run, tmp_path):
     for name in ("a.dat", "b.dat"):
         run("--seed", "7", "--cpus", "2", "-c", "whoami | cat; sleep 1", "-o", name, "-q")
     assert (tmp_path / "a.dat").read_bytes() == (tmp_path / "b.dat").read_bytes()
+
+
+@pytest.mark.parametrize("schedule", ["seed:12", "pct:3:5", "seed:0"])
+def test_a_recording_is_a_schedule(run, tmp_path, schedule):
+    """A run is repeated from its recording to the same bytes; CPUs and kernel need not be said again."""
+    line = ("-c", "whoami | cat; sleep 1 & wait")
+    run("--schedule", schedule, "--cpus", "3", "--flavour", "6.1-x86_64", *line, "-o", "a.dat", "-q")
+    run("--schedule", str(tmp_path / "a.dat"), *line, "-o", "b.dat", "-q")
+    assert (tmp_path / "a.dat").read_bytes() == (tmp_path / "b.dat").read_bytes()
+
+
+def test_a_recording_of_another_program_is_no_schedule(run, tmp_path):
+    """A program that the log is not of is told at the first choice that differs; so is another machine."""
+    run("--schedule", "seed:12", "-c", "whoami", "-o", "a.dat", "-q")
+    for args, said, expected in (
+        (("-c", "ls"), "of the log is", 1),
+        (("-c", "whoami", "--cpus", "4"), "of a machine with cpus 2, this one has 4", 2),
+        (("-c", "whoami", "--seed", "3"), "not both", 2),
+    ):
+        err = io.StringIO()
+        with contextlib.redirect_stderr(err):
+            code = run_main(["run", "--schedule", str(tmp_path / "a.dat"), "-o", "b.dat", *args])
+        assert (code, said in err.getvalue()) == (expected, True), err.getvalue()

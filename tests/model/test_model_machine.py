@@ -11,6 +11,7 @@ import pytest
 from bare import SECOND, World, world
 from taskscope.model import flavours, machine
 from taskscope.model.machine import Machine
+from taskscope.model.schedule import Schedule
 
 MS = 1_000_000
 
@@ -74,7 +75,7 @@ def _fail(arg: Any) -> None:
 
 
 def test_chance_has_one_door() -> None:
-    """Seed 0 always takes the usual; a seed draws the same each time; a chooser decides by itself."""
+    """Seed 0 always takes the usual; a seed draws the same each time; a schedule of one's own decides by itself."""
     m = hardware()
     assert [m.choose(5, "x") for _ in range(10)] == [0] * 10
     a, b, c = hardware(seed=3), hardware(seed=3), hardware(seed=4)
@@ -82,11 +83,13 @@ def test_chance_has_one_door() -> None:
     assert draws[0] == draws[1] != draws[2]
     asked: list[tuple[int, str]] = []
 
-    def chooser(n: int, what: str) -> int:
-        asked.append((n, what))
-        return n - 1
+    class Last(Schedule):
+        def pick(self, n: int, what: str, who: Any) -> int:
+            del who
+            asked.append((n, what))
+            return n - 1
 
-    m.chooser = chooser
+    m.schedule = Last("last")
     assert m.choose(7, "who is first") == 6
     assert asked == [(7, "who is first")]
     for one in (m, a, b, c):

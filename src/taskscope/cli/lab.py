@@ -38,6 +38,7 @@ EXAMPLES = (
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another number schedules in another way."
 )
+@click.option("--schedule", metavar="S", help="seed:N as --seed, or pct:DEPTH[:SEED] by priorities.")
 @click.option("--on", "on", metavar="MACHINE", default="model", show_default=True,
               help="model, host, guest[:KERNEL], or all that the lab is for, compared.")
 @click.option("--answer", is_flag=True, help="Say the answer, too.")
@@ -51,6 +52,7 @@ def command(
     name: str,
     flavour: str,
     seed: int,
+    schedule: str | None,
     on: str,
     answer: bool,
     mutant: bool,
@@ -86,7 +88,7 @@ def command(
     for place in places(lab, on):
         if place == "model":
             for one in lab.flavours if flavour == "all" else (flavour,):
-                done(run_lab(lab, one, seed, mutant))
+                done(run_lab(lab, one, seed, mutant, schedule or ""))
             continue
         machine = open_real(place, lambda text: click.echo(f"taskscope: {text}", err=True))
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from taskscope.cli.options import Verb
 from taskscope.cli.output import say, want_color
@@ -60,6 +61,11 @@ THEN = "ps [-ely|-ejH|axjf], tree, task PID, stack PID"
     help="0 schedules in the usual way, another number draws.",
 )
 @click.option(
+    "--schedule",
+    metavar="S",
+    help="seed:N as --seed, pct:DEPTH[:SEED] by priorities, file:PATH as a recording says (its CPUs, its kernel).",
+)
+@click.option(
     "--preempt",
     type=click.Choice(["none", "voluntary", "full"]),
     help="Preemption model, on kernels that can choose (6.1, 6.18).",
@@ -99,6 +105,7 @@ def command(
     seed: int,
     preempt: str | None,
     threadirqs: bool,
+    schedule: str | None,
     seconds: float | None,
     events: tuple[str, ...],
     output: str,
@@ -114,13 +121,22 @@ def command(
     printed; the exit status is its own, 128 + N if signal N killed it.
     """
     import taskscope
+    from taskscope.schedules import order
 
     if (line is None) == (not program):
         raise UsageError("run what? name a program, or give a shell line with -c LINE (not both)")
     if seconds is None and line is None and program and program[0] in ("bash", "sh") and len(program) == 1:
         raise UsageError("a shell without a line waits for ever: give one with -c LINE, or a time with --for S")
     looks = [parse_then(text) for text in then]
-    with taskscope.boot(cpus=cpus, flavour=flavour, seed=seed, preempt=preempt, threadirqs=threadirqs) as k:
+    options: dict[str, Any] = {
+        "cpus": cpus, "flavour": flavour, "seed": seed, "preempt": preempt, "threadirqs": threadirqs,
+        "schedule": schedule or "",
+    }
+    if schedule:
+        # What a log is of need not be said again; what is said must fit.
+        said = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+        options |= {name: value for name, value in order(schedule).machine.items() if name not in said}
+    with taskscope.boot(**options) as k:
         if output:
             k.trace(*events)
         k.machine.console_tty.sink = show
@@ -130,6 +146,7 @@ def command(
         if process.status is not None:
             k.run(s=0.05)
         sys.stdout.flush()
+        k.check_schedule()
         for look in looks:
             for text in look(k, want_color(color)):
                 click.echo(text)
@@ -138,7 +155,7 @@ def command(
         if output:
             k.save(output)
             if not quiet:
-                say(f"{k.now / 1e9:.6f} s of {flavour} on {cpus} CPUs are in {output}")
+                say(f"{k.now / 1e9:.6f} s of {k.machine.flavour.name} on {k.machine.nr_cpus} CPUs are in {output}")
         ctx.exit(exit_code(process))
 
 

@@ -35,7 +35,7 @@ def scenario(run: Run) -> None:
     cells = {}
     for name, (flags, _) in {"none": (0, ""), **SHARING}.items():
         p = k.spawn(sharing, f"{flags | (0 if flags & THREAD else SIGCHLD):#x}", name="sharing")
-        k.run(until=lambda p=p: "child" in p.text)
+        k.run(until=lambda p=p: p.pid is not None and "child" in p.text)
         parent = k.find(p.pid)
         child_pid = int(p.text.split()[1])
         child = k.find(child_pid)

@@ -77,6 +77,7 @@ class Run:
     lab: Lab
     flavour: str
     seed: int = 0
+    schedule: str = ""
     place: str = "model"
     machine: Real | None = None
     wrong: bool = False
@@ -103,7 +104,9 @@ class Run:
         import taskscope
 
         return self._stack.enter_context(
-            taskscope.boot(cpus=cpus or self.lab.cpus, flavour=self.flavour, seed=self.seed, **options)
+            taskscope.boot(
+                cpus=cpus or self.lab.cpus, flavour=self.flavour, seed=self.seed, schedule=self.schedule, **options
+            )
         )
 
     def keep(self, recording: Recording, roles: dict[str, int], others: dict[str, int] | None = None) -> None:
@@ -214,16 +217,19 @@ class Run:
         raise UsageError(f"nobody in the recording runs {name}")
 
 
-def run_lab(lab: Lab, flavour: str = "4.19-arm", seed: int = 0, mutant: bool = False) -> Run:
+def run_lab(
+    lab: Lab, flavour: str = "4.19-arm", seed: int = 0, mutant: bool = False, schedule: str = ""
+) -> Run:
     """Run a lab on the executable kernel.
 
     :param flavour: which kernel
+    :param schedule: as `taskscope.boot` takes it, instead of a seed
     :param mutant: with its mutant's change in the kernel; then a check must fail
     :raises UsageError: the flavour has no such thing
     """
     if flavour not in lab.flavours:
         raise UsageError(f"lab {lab.name} is not for {flavour}; it runs on {', '.join(lab.flavours)}")
-    run = Run(lab, flavour, seed)
+    run = Run(lab, flavour, seed, schedule)
     with ExitStack() as stack:
         if mutant:
             stack.enter_context(lab.mutant.applied())

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import gc
 import heapq
-import random
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from greenlet import getcurrent, greenlet
 
+from taskscope.errors import ScheduleError
+from taskscope.model import schedule as schedule_
 from taskscope.model.flavours import Flavour, Preempt
 from taskscope.model.include.linux.tracepoint import Tracepoints
 
@@ -124,7 +125,7 @@ class Machine:
 
     #: what every switch and system call reads has slots, as they are read faster; all else is in the dict
     __slots__ = (
-        "__dict__", "__weakref__", "_events", "_limit", "_seq", "_stop", "cpu", "delays", "kernel_preempt", "now",
+        "__dict__", "__weakref__", "_events", "_limit", "_seq", "_stop", "chooses", "cpu", "kernel_preempt", "now",
         "switch_to", "sys_call_table", "tif_need_resched", "tif_sigpending", "tif_syscall_work", "tp", "work_mask",
     )
 
@@ -301,7 +302,10 @@ class Machine:
     user_gate: Any                              # the system call entry, for user/python.py
     hostctl: Any                                # drivers/char/hostctl.py
 
-    def __init__(self, flavour: Flavour, cpus: int, hz: int, seed: int, mem: int, command_line: str = "") -> None:
+    def __init__(
+        self, flavour: Flavour, cpus: int, hz: int, seed: int, mem: int, command_line: str = "",
+        schedule: schedule_.Schedule | None = None,
+    ) -> None:
         self.flavour = flavour
         self.boot_command_line = command_line
         self.hz = hz
@@ -329,11 +333,10 @@ class Machine:
         self.tick_nsec = 1_000_000_000 // hz
         self.jiffies = 0
         self.closed = False
-        self.random = random.Random(seed)
-        #: whether `catch_up` delays programs by chance
-        self.delays = seed != 0
-        #: decides instead of the seed where set: gets (n, what), returns 0 <= choice < n
-        self.chooser: Callable[[int, str], int] | None = None
+        #: decides what is open; None: the usual way everywhere
+        self.schedule = schedule_.Random(seed) if schedule is None and seed else schedule
+        #: whether anybody is to be asked: since sched_init_smp(), as before there is one way only
+        self.chooses = False
         self._events: list[tuple[int, int, Event]] = []
         self._seq = 0
         self._cancelled = 0
@@ -354,18 +357,35 @@ class Machine:
 
     # ---- chance --------------------------------------------------------------------------------------
 
-    def choose(self, n: int, what: str) -> int:
+    def choose(self, n: int, what: str, who: schedule_.Who = ()) -> int:
         """Choose one of `n` things that are equally right; 0 is the usual one.
 
-        All chance of a machine goes through here.  Seed 0 always chooses the usual; another seed draws; a
-        ``chooser`` (schedule exploration, replay) decides by itself.
+        All chance of a machine goes through here.  Without a schedule it is always the usual one.
 
-        :param what: names the decision, for choosers and logs
+        :param what: names the decision: one of `schedule.KINDS`
+        :param who: the tasks that the options let go on, where they do; None for hardware
         """
-        chooser = self.chooser
-        if chooser is not None:
-            return chooser(n, what)
-        return self.random.randrange(n) if self.seed else 0
+        schedule = self.schedule
+        if schedule is None:
+            return 0
+        try:
+            return schedule.choose(n, what, who)
+        except ScheduleError as error:
+            if self._caller is None:
+                raise
+            # Neither the kernel nor a program may take it for an exception of theirs: the run ends here.
+            self._error = error
+            self.pause()
+            raise
+
+    def interrupt_here(self) -> None:
+        """Let an interrupt come in the middle of kernel code, perhaps: where preemption becomes possible."""
+        cpu = self.cpu
+        if not self.chooses or cpu.preempt_count or cpu.irqs_off or self._caller is None or getcurrent() is self.hub:
+            return
+        option = self.choose(len(schedule_.KERNEL_IRQS), schedule_.KERNEL_IRQ, (self.cpu.curr,))
+        if option:
+            self.run_for(schedule_.KERNEL_IRQS[option])
 
     # ---- the event queue -----------------------------------------------------------------------------
 
@@ -412,6 +432,8 @@ class Machine:
 
     def send_ipi(self, cpu: Cpu, irq: Any, latency: int = 1000) -> None:
         """Send an interrupt to another CPU; it arrives `latency` ns later."""
+        if self.chooses:
+            latency += schedule_.IPIS[self.choose(len(schedule_.IPIS), schedule_.IPI)]
         self.at(self.now + latency, _deliver, (cpu, irq))
 
     def run_for(self, ns: int, frames: list[Any] | None = None) -> int:
@@ -452,7 +474,7 @@ class Machine:
         """
         events = self._events
         limit = self._limit
-        while not self._stop:
+        while not self._stop and not self.chooses:
             time, seq, event = events[0]
             if event.seq != seq:
                 heapq.heappop(events)
@@ -499,7 +521,7 @@ class Machine:
     def catch_up(self) -> None:
         """Let everything happen that is due by now: kernel code that took long has held it up.
 
-        Called on the way to user space, where every schedule that differs in timing only is possible: a seed can
+        Called on the way to user space, where every schedule that differs in timing only is possible: a schedule can
         keep the CPU from the program for a while here, as a host that runs something else or an interrupt would.
         Context: interrupts on, no spinlock held.
         """
@@ -509,7 +531,8 @@ class Machine:
             time, seq, event = events[0]
             other = event.cpu
             limit = self._limit
-            if other is None or other is cpu or event.seq != seq or self._stop or (limit is not None and time > limit):
+            plain = other is not None and other is not cpu and event.seq == seq and not self.chooses
+            if not plain or self._stop or (limit is not None and time > limit):
                 self.run_for(0)
             else:
                 # What is due is that another CPU goes on: it does, and this one after it (run_for() in short).
@@ -517,6 +540,7 @@ class Machine:
                 wake.seq = self._seq = seq = self._seq + 1
                 heapq.heapreplace(events, (self.now, seq, wake))
                 event.seq = 0
+                assert other is not None
                 self.cpu = other
                 other.curr.stack_greenlet.switch()  # type: ignore[union-attr]
                 if wake.seq:
@@ -524,8 +548,10 @@ class Machine:
             cpu = self.cpu
         if cpu.pending and not cpu.irqs_off:
             self.take_irqs()
-        if self.delays and self.choose(8, "delay on the way to user space") == 1:
-            self.run_for(20_000 << 2 * self.choose(5, "length of the delay"))
+        if self.chooses:
+            option = self.choose(len(schedule_.DELAYS), schedule_.DELAY, (self.cpu.curr,))
+            if option:
+                self.run_for(schedule_.DELAYS[option])
 
     def _resume(self, cpu: Cpu) -> None:
         """Let a parked CPU go on; returns when it parks again."""
@@ -609,7 +635,10 @@ class Machine:
                 continue
             if self._limit is not None and time > self._limit:
                 break
-            pop(events)
+            if self.chooses:
+                time, event = self._choose_due(time)
+            else:
+                pop(events)
             event.seq = 0
             if time > self.now:
                 self.now = time
@@ -619,6 +648,33 @@ class Machine:
                 self._resume(event.cpu)
         if not self._stop and self._limit is not None and self._limit > self.now:
             self.now = self._limit
+
+    def _choose_due(self, first: int) -> tuple[int, Event]:
+        """Take one of the events that are due off the queue: what kernel code of one CPU held up is open to order.
+
+        :param first: when the first is due (ns)
+        """
+        events = self._events
+        pop = heapq.heappop
+        limit = max(first, self.now)
+        if self._limit is not None:
+            limit = min(limit, max(first, self._limit))
+        # What has waited for long enough is not passed over any more.
+        patient = first + schedule_.PATIENCE > self.now
+        due = [pop(events)]
+        while patient and events and events[0][0] <= limit:
+            entry = pop(events)
+            if entry[2].seq == entry[1]:
+                due.append(entry)
+            else:
+                self._cancelled -= 1
+        chosen = 0
+        if len(due) > 1:
+            chosen = self.choose(len(due), schedule_.NEXT_EVENT, [e.cpu.curr if e.cpu else None for _, _, e in due])
+        time, _, event = due.pop(chosen)
+        for entry in due:
+            heapq.heappush(events, entry)
+        return time, event
 
     def run_until(self, time: int | None) -> None:
         """Run until the clock shows `time`, `stop` is called, or (None) nothing is left to happen.

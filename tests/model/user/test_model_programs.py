@@ -193,6 +193,44 @@ def crashing(sys, argv):
     raise KeyError("a mistake")
 
 
+def test_a_signal_before_the_first_instruction():
+    """A forked child that has a signal to handle before it runs for the first time handles it behind its fork()."""
+
+    def program(sys, argv):
+        seen = []
+        sys.sigaction(10, lambda sys, sig, info: seen.append((sig, sys.getpid())))
+        sys.sigprocmask(0, 1 << 9)
+        sys.sigprocmask(1, 1 << 9)
+        pid = sys.fork()
+        if pid:
+            sys.kill(pid, 10)
+            return sys.WEXITSTATUS(sys.waitpid(pid)[1]) + len(seen)
+        sys.nanosleep(1000)
+        return 42 if seen == [(10, sys.getpid())] else 1
+
+    for seed in range(5):
+        with taskscope.boot(cpus=1, seed=seed, bare=True) as k:
+            assert k.spawn(program).wait() == 42
+
+
+def test_crash_of_a_program_that_nobody_hears(ran):
+    """A program whose output can not be written ends all the same, with the status that it would have had."""
+
+    def crashes(sys, argv):
+        sys.printf("lost")
+        sys.close(1)
+        sys.close(2)
+        raise KeyError("lost too")
+
+    def ends(sys, argv):
+        sys.printf("lost")
+        sys.close(1)
+        return 3
+
+    assert ran(crashes)[0] == 1
+    assert ran(ends)[0] == 3
+
+
 def test_crash_of_a_program(ran):
     """An exception that a program does not catch goes to its standard error; the exit status is 1, as CPython's."""
     code, text = ran(crashing)

@@ -5,6 +5,7 @@
 `program` says what a program is and how its results are written down; `build` makes random ones, and `fences` sees to
 it that the transcript is the same under every schedule, by what `shadow`, a small reference of what Linux does with
 processes, says; `interp` runs a program on whatever offers the C library's names: `host` on this host's kernel,
-`machine` on the executable kernel with its `invariants` checked; `compare` puts the three side by side and shrinks
-what differs.
+`model` on the executable kernel with its `invariants` checked; `compare` puts the three side by side and shrinks
+what differs.  `races` makes programs that nothing orders; `sets` looks whether what the host says is among what the
+model says under some schedule.
 """

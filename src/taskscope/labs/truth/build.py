@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from taskscope.abi.sched import CloneFlag
+from taskscope.labs.truth import build_signals
 from taskscope.labs.truth.fences import ACTORS, TOKENS, Builder
 from taskscope.labs.truth.program import Item, Program
 from taskscope.labs.truth.shadow import World
@@ -98,10 +99,13 @@ KINDS: Final = tuple(name for name, shares in (
     ("getppid", 2), ("getpgid", 2), ("getsid", 1), ("subreaper", 2), ("pdeath", 2), ("prctl_get", 1), ("signal", 3),
     ("vfork", 2), ("job", 2), ("name", 1), ("files", 2), ("exec", 1), ("badexec", 1), ("stat", 2), ("setuid", 1),
     ("umask", 1), ("badclone", 1), ("gettid", 1),
+    ("act", 5), ("mask", 5), ("sigqueue", 5), ("tgkill", 3), ("caught", 4), ("pend", 2), ("suspend", 4), ("sigwait", 4),
+    ("play", 10),
 ) for _ in range(shares))
 #: what a child of vfork() does before it ends
 INSIDE: Final = (
     "getpid", "getppid", "setpgid", "setsid", "stat", "signal", "kill", "umask", "files", "badexec", "name",
+    "mask", "act", "sigqueue", "pend",
 )
 #: kinds that can end the process itself or another
 DEADLY: Final = frozenset({"exit", "kill"})
@@ -171,6 +175,10 @@ def take(builder: Builder, step: Step, *, root: bool) -> None:
         return
     if kind == "job":
         _job(builder, actor, a, b, c)
+        return
+    if kind == "play":
+        others = [n for n in able if n != actor] or able
+        build_signals.play(builder, actor, others[what // 8 % len(others)], a, b, c)
         return
     try:
         if kind == "exec":
@@ -246,6 +254,12 @@ def _anyone(world: World, actor: int, a: int, *, kids: int = 0) -> str | int:
     return f"@{a % (len(world.procs) - 1) + 1}"
 
 
+def _playing(world: World, actor: int, a: int) -> str | int:
+    """Choose whom to send a signal: more often than not somebody who blocks or catches some."""
+    able = [n for n, proc in enumerate(world.procs) if n and proc.state == "run" and (proc.blocked or proc.actions)]
+    return f"@{able[a % len(able)]}" if able and a // 64 % 4 else _anyone(world, actor, a)
+
+
 def _seeing(world: World, actor: int, c: int, *, keep: bool) -> int:
     """Choose, more often than not, the options that show a child's stop or continuation; 0 where there is none.
 
@@ -283,6 +297,17 @@ def _call(world: World, actor: int, kind: str, a: int, b: int, c: int) -> Item |
             target = _anyone(world, actor, a, kids=4) if a % 3 else 0
             group: str | int = _anyone(world, actor, b) if b % 2 else "-@1" if b % 16 == 14 else 0
             return [kind, target, group]
+        case "act":
+            return build_signals.action(a, b, c)
+        case "mask":
+            return build_signals.blocking(world, actor, a, b)
+        case "suspend" | "sigwait":
+            return build_signals.waiting(world, actor, kind, a, b)
+        case "tgkill" | "sigqueue":
+            target = _playing(world, actor, a)
+            sig = build_signals.sent_to(world, int(str(target).lstrip("@")), c) if isinstance(target, str) else 0
+            sig = (65, 0)[b // 16 % 2] if b % 32 == 31 else sig
+            return [kind, target, sig, b % 5] if kind == "sigqueue" else [kind, target, sig]
         case "name":
             return ["setname", NAMES[b % len(NAMES)]] if a % 2 else ["getname"]
         case "signal":
@@ -294,6 +319,8 @@ def _call(world: World, actor: int, kind: str, a: int, b: int, c: int) -> Item |
             if b % 4 == 3:
                 target = _negative(target)
             sig, dice = SIGNALS[c % len(SIGNALS)], c // len(SIGNALS) % 4
+            if isinstance(target, str) and target[0] == "@" and b % 8 in (0, 4):
+                sig = build_signals.sent_to(world, int(target[1:]), c)
             if dice and sig not in HARMLESS and target in (0, f"@{actor}", f"-@{world.procs[actor].pgrp}"):
                 target = f"@{a % (len(world.procs) - 1) + 1}"       # suicide is rare
             stopped = [n for n, proc in enumerate(world.procs) if proc.state == "stopped"]

@@ -44,6 +44,7 @@ class Builder:
         #: clock[a][b]: up to which event of b everything is known to have happened when a goes on
         self.clock: list[list[int]] = [[0] * (ACTORS + 1)]
         self.access: dict[Resource, list[tuple[int, int, str]]] = {}
+        self.before: dict[Resource, list[tuple[int, int, str]]] = {}    # accesses before the last change
         self.tokens = 0
         self.seeing: set[int] = set()               # whose deaths are about to be seen
         self.resume: dict[int, int] = {}            # who was stopped by another: the token that it waits for
@@ -144,6 +145,9 @@ class Builder:
             # The wait must find its child, and what it waits for must not be there from before.
             self._order(parent, [(("pid", x), "r"), (("par", x), "r"), (("wst", x), "r")], None, None)
         exempt = effect.exempt if exempt is None else exempt
+        waited = self._waited(actor, effect) if but is None else None
+        if waited is not None:
+            but = (waited[0], ("sig", actor))
         self._order(actor, effect.touches, exempt, but)
         for death in effect.deaths:
             self._order(actor, death.touches, None, but)
@@ -161,6 +165,8 @@ class Builder:
         self._note(actor, effect.touches)
         if exempt is not None:
             _join(clock[actor], clock[exempt])
+        if waited is not None:
+            clock[actor][waited[0]] = max(clock[actor][waited[0]], waited[1])
         moment = list(clock[actor])
         if effect.born is not None:
             self.scripts.append([])
@@ -170,6 +176,7 @@ class Builder:
             moments.append(self._died(death, moments[death.cause] if death.cause >= 0 else moment))
         for x, cause in effect.continued:
             _join(clock[x], moments[cause] if cause >= 0 else moment)
+            self._told_later(x)
             token = self.resume.pop(x, None)
             if token is not None and world.procs[x].state == "run":
                 self.scripts[actor].append([-1, "tok", x, token])
@@ -177,6 +184,12 @@ class Builder:
             self.unfinished[actor] = serial
         elif world.procs[actor].state == "run":
             clock[actor][actor] += 1
+        for x in sorted(effect.handled - {actor}):
+            if world.procs[x].state == "run":
+                if not any(x == c for c, _ in effect.continued):
+                    # Its next call would be interrupted; it runs the handler before it goes on.
+                    self._token(actor, x)
+                self.access["sig", x] = [(x, clock[x][x], "w")]
         for x in list(self.unfinished):
             if self.world.procs[x].state == "run" and not self.world.procs[x].waiting:
                 del self.unfinished[x]
@@ -185,6 +198,7 @@ class Builder:
             if how == "stopped":
                 _join(clock[x], moment)
                 clock[x][x] += 1
+                self._told_later(x)
                 if x != actor:
                     # It would go on with its script until the signal arrives.
                     self.resume[x] = self.tokens
@@ -214,10 +228,31 @@ class Builder:
                         if resource == other and mode + before not in COMMUTE:
                             raise SkipError
 
+    def _told_later(self, x: int) -> None:
+        """Note that a process sends its parent a signal before it does anything else."""
+        clock = self.clock[x]
+        clock[x] += 1
+        self.access.setdefault(("chld", self.world.procs[x].parent), []).append((x, clock[x], "r"))
+
+    def _waited(self, actor: int, effect: Effect) -> tuple[int, int] | None:
+        """Return the event of another process that an operation waits for by itself, so that it needs no fence."""
+        if effect.waits is None:
+            return None
+        last = self.access.get(effect.waits, [])
+        clock = self.clock[actor]
+        if len(last) != 1 or last[0][0] == actor or last[0][2] != "w":
+            return None
+        # Another signal before it might be taken in its place.
+        for b, n, _ in self.before.get(effect.waits, ()):
+            if b != actor and clock[b] < n:
+                return None
+        return last[0][0], last[0][1]
+
     def _note(self, actor: int, touches: Iterable[Touch]) -> None:
         n = self.clock[actor][actor]
         for resource, mode in touches:
             if mode == "w":
+                self.before[resource] = self.access.get(resource, [])
                 self.access[resource] = [(actor, n, mode)]
             else:
                 seen = self.access.setdefault(resource, [])

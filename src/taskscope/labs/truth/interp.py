@@ -2,17 +2,22 @@
 
 The same lines run on the host's kernel and on the model: what a process does depends on its script and on what system
 calls return, and on nothing else, so that on the model a child may be run again from its parent's start.  Imports
-nothing: the host's runner is a process that forks thousands of times, and stays small.
+next to nothing: the host's runner is a process that forks thousands of times, and stays small.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 PR_SET_NAME, PR_GET_NAME = 15, 16
 CLONE_PARENT_SETTID = 0x00100000
 #: operations with symbolic pids among their arguments
-PID_ARGUMENTS = frozenset(("getpgid", "getsid", "setpgid", "kill", "wait4", "waitid", "stat"))
+PID_ARGUMENTS = frozenset(("getpgid", "getsid", "setpgid", "kill", "tgkill", "sigqueue", "wait4", "waitid", "stat"))
+EINTR, SA_SIGINFO = 4, 4
+SIGKILL, ECHILD, WNOHANG, WALL = 9, 10, 1, 0x40000000
+#: above every pid_max: the pid of nobody, and of who is not born yet
+NOBODY = 0x3FFFFFFF
 #: the first of the two descriptors of actor n's pipe of tokens is ``fds[n][0]``
 Pipes = list[tuple[int, int]]
 
@@ -25,6 +30,9 @@ class Board(Protocol):
 
     def born(self, actor: int, pid: int) -> None:
         """Note the pid of an actor."""
+
+    def has(self, serial: int) -> bool:
+        """Tell whether an operation has returned."""
 
     def put(self, serial: int, ret: int, more: tuple[int, ...] | bytes = ()) -> None:
         """Note what an operation returned."""
@@ -42,6 +50,24 @@ class Life(Protocol):
 
     def badclone(self, sys: Any, flags: int) -> int:
         """Call clone() with flags that must be refused."""
+
+    #: how often a reaper looks whether all have come to rest
+    patience: int
+
+    def pause(self, sys: Any) -> None:
+        """Wait a little before looking again."""
+
+    def handler(self, sys: Any) -> Any:
+        """Return what sigaction() takes as a handler: one that notes what it is given."""
+
+    def caught(self, sys: Any) -> tuple[int, ...]:
+        """Return what the caller's handlers have noted, and forget it: signal, code, sender, value of each."""
+
+    def sigwait(self, sys: Any, mask: int, timeout: int | None) -> tuple[int, int, int, int]:
+        """Take a signal of a set, waiting for `timeout` ns or (None) for ever: signal, code, sender, value."""
+
+    def sigqueue(self, sys: Any, pid: int, sig: int, value: int) -> None:
+        """Send a signal with a value to a process."""
 
 
 class Run:
@@ -72,7 +98,14 @@ def play(sys: Any, run: Run, actor: int) -> None:
             sys.write(pipes[item[2]][1], bytes((item[3],)))
         elif name == "await":
             while item[2] not in come:
-                come.update(sys.read(mine, 64))
+                come.update(_read(sys, mine))
+        elif name == "settle":
+            settle(sys, run)
+        elif name == "end":
+            if pid := board.pid_of(item[2]):
+                _kill(sys, pid)
+        elif name == "sweep":
+            sweep(sys, run)
         else:
             try:
                 ret, more = perform(sys, run, actor, name, item)
@@ -86,7 +119,70 @@ def live(sys: Any, run: Run, actor: int) -> None:
     run.board.born(actor, sys.getpid())
     play(sys, run, actor)
     while True:
-        sys.read(run.pipes[actor][0], 64)
+        _read(sys, run.pipes[actor][0])
+
+
+def settle(sys: Any, run: Run) -> None:
+    """Wait until all others have come to rest: at their scripts' end, dead, stopped, or never to be born."""
+    makers = {item[2]: actor for actor, script in enumerate(run.scripts) for item in script if item[1] == "fork"}
+    last = [max((item[0] for item in script), default=-1) for script in run.scripts]
+    calm = 0
+    for _ in range(run.life.patience):
+        rest = {0}
+        for actor in range(1, len(run.scripts)):
+            pid = run.board.pid_of(actor)
+            if run.board.has(last[actor]) or (makers[actor] in rest if not pid else _state(sys, pid) in b"ZXT"):
+                rest.add(actor)
+        # Once more, as who is stopped may be about to go on.
+        calm = calm + 1 if len(rest) == len(run.scripts) else 0
+        if calm > 2:
+            return
+        run.life.pause(sys)
+
+
+def _state(sys: Any, pid: int) -> bytes:
+    try:
+        fd = sys.open(f"/proc/{pid}/stat", 0)
+    except OSError:
+        return b"X"
+    try:
+        text: bytes = sys.read(fd, 4096)
+    except OSError:
+        return b"X"
+    finally:
+        sys.close(fd)
+    at = text.rindex(b")") + 2
+    return text[at : at + 1]
+
+
+def _kill(sys: Any, pid: int) -> None:
+    with suppress(OSError):
+        sys.kill(pid, SIGKILL)
+
+
+def sweep(sys: Any, run: Run) -> None:
+    """End and reap all that is left."""
+    while True:
+        try:
+            pid, _ = sys.waitpid(-1, WNOHANG | WALL)
+        except OSError:
+            return
+        if not pid:
+            for actor in range(1, len(run.scripts)):
+                if known := run.board.pid_of(actor):
+                    _kill(sys, known)
+            run.life.pause(sys)
+
+
+def _read(sys: Any, fd: int) -> bytes:
+    """Read tokens, whatever signals come meanwhile."""
+    while True:
+        try:
+            data: bytes = sys.read(fd, 64)
+            return data
+        except OSError as error:
+            if error.errno != EINTR:
+                raise
 
 
 def perform(sys: Any, run: Run, actor: int, name: str, item: list[Any]) -> tuple[int, tuple[int, ...] | bytes]:
@@ -125,6 +221,25 @@ def perform(sys: Any, run: Run, actor: int, name: str, item: list[Any]) -> tuple
     if name == "signal":
         sys.signal(args[0], 1 if args[1] == "ign" else 0)
         return 0, ()
+    if name == "act":
+        handler = run.life.handler(sys) if args[1] == "catch" else int(args[1] == "ign")
+        sys.sigaction(args[0], handler, args[2] | (SA_SIGINFO if args[1] == "catch" else 0), args[3])
+        return 0, ()
+    if name == "mask":
+        return 0, (sys.sigprocmask(args[0], args[1]),)
+    if name == "pend":
+        return 0, (sys.sigpending(),)
+    if name == "suspend":
+        sys.sigsuspend(args[0])
+    if name == "sigwait":
+        return 0, run.life.sigwait(sys, args[0], args[1])
+    if name == "sigqueue":
+        run.life.sigqueue(sys, args[0], args[1], args[2])
+        return 0, ()
+    if name == "tgkill":
+        return sys.tgkill(args[0], args[0], args[1]) or 0, ()
+    if name == "caught":
+        return 0, run.life.caught(sys)
     if name == "stat":
         return 0, _stat(sys, args[0] or sys.getpid())
     if name == "exec":
@@ -156,7 +271,9 @@ def _stat(sys: Any, pid: int) -> bytes:
 
 def _value(run: Run, text: str) -> int:
     """Return the number that a symbolic pid stands for here."""
-    return -run.board.pid_of(int(text[2:])) if text[0] == "-" else run.board.pid_of(int(text[1:]))
+    if text[0] == "-":
+        return -(run.board.pid_of(int(text[2:])) or NOBODY)
+    return run.board.pid_of(int(text[1:])) or NOBODY
 
 
 def _signed(flags: int) -> int:

@@ -1,6 +1,6 @@
 """Programs of processes on the executable kernel: pid 1 is their reaper, and the kernel's invariants are checked.
 
-One machine runs many programs one after the other.  A schedule is a seed: it decides what the machine may decide
+One machine runs many programs one after the other.  A schedule decides what the machine may decide
 freely (`Machine.choose`).  Everything is checked at every task switch, every few operations, and after each program,
 when nothing of it may be left.
 """
@@ -16,13 +16,17 @@ from taskscope.labs.truth import interp
 from taskscope.labs.truth.invariants import Watch
 from taskscope.labs.truth.program import Item, Program, Raw, Transcript, transcript
 from taskscope.model import flavours, machine
-from taskscope.model.include.linux.uaccess import Word
+from taskscope.model.include.linux.sched_signal import Siginfo
+from taskscope.model.include.linux.uaccess import Cell, Word
 from taskscope.model.init import main as init_main
+from taskscope.model.schedule import Pct, Schedule
+from taskscope.schedules import order
 
 #: virtual time that one program may take, in ns
 PATIENCE: Final = 20_000_000_000
 #: operations between two full checks
 EVERY: Final = 7
+SI_QUEUE: Final = -1
 #: virtual ns after a program until RCU has freed what it left
 SETTLE: Final = 60_000_000
 
@@ -45,6 +49,10 @@ class ModelBoard:
         """See `interp.Board`."""
         self.pids[actor] = pid
 
+    def has(self, serial: int) -> bool:
+        """See `interp.Board`."""
+        return serial in self.raws
+
     def put(self, serial: int, ret: int, more: tuple[int, ...] | bytes = ()) -> None:
         """See `interp.Board`; a child that is run again from its parent's start says the same again."""
         self.raws[serial] = (ret, more)
@@ -54,10 +62,20 @@ class ModelBoard:
 
 
 class ModelLife:
-    """Births on the model: both ways in which a Python program can have a child."""
+    """Births on the model: both ways in which a Python program can have a child; signals."""
+
+    def __init__(self) -> None:
+        self.patience = 100
+        #: by process: signal, code, sender, value of each
+        self.noted: dict[int, list[tuple[int, ...]]] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ModelLife:
+        """It is not part of a process, as `interp.Run`."""
+        return self
 
     def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> tuple[int, int]:
         """See `interp.Life`; "fn" starts the child in a function, "again" returns twice."""
+        before = len(self.noted.get(machine.cur.cpu.curr.pid, ()))
         # A word of its own: the child of a later fork reads in its copy what this one was told.
         tid = Word(0x0001_0000 + 8 * child)
         if how == "fn":
@@ -69,12 +87,51 @@ class ModelLife:
         else:
             pid = int(sys.clone_flags(flags, tid))
         if pid == 0:
+            # A child that is run again from its parent's start comes by what its parent's handlers did, too.
+            del self.noted.get(machine.cur.cpu.curr.pid, [])[:before]
             _live(sys, run, child)
         return pid, int(tid.get())
 
     def badclone(self, sys: Any, flags: int) -> int:
         """See `interp.Life`."""
         return int(sys.clone_flags(flags))
+
+    def pause(self, sys: Any) -> None:
+        """See `interp.Life`."""
+        sys.nanosleep(10_000_000)
+
+    def handler(self, sys: Any) -> Callable[..., None]:
+        """See `interp.Life`."""
+        del sys
+        return self.note
+
+    def note(self, sys: Any, sig: int, info: Any) -> None:
+        """Be a handler: note what it is given, by process, outside of the machine's memory."""
+        del sys
+        self.noted.setdefault(machine.cur.cpu.curr.pid, []).append((sig, *_told(info)))
+
+    def caught(self, sys: Any) -> tuple[int, ...]:
+        """See `interp.Life`; a moment of its own, as reading memory is on the host: signals may come before it."""
+        sys.getpid()
+        return tuple(number for note in self.noted.pop(machine.cur.cpu.curr.pid, ()) for number in note)
+
+    def sigwait(self, sys: Any, mask: int, timeout: int | None) -> tuple[int, int, int, int]:
+        """See `interp.Life`."""
+        cell = Cell()
+        sig, info = sys._call("rt_sigtimedwait", mask, cell, None if timeout is None else divmod(timeout, 10**9), 8,
+                              out=cell)
+        return (sig, *_told(info))
+
+    def sigqueue(self, sys: Any, pid: int, sig: int, value: int) -> None:
+        """See `interp.Life`; the C library says who sends."""
+        info = Siginfo(sig, SI_QUEUE, sys.getpid(), sys.getuid())
+        info.si_value = value
+        sys._call("rt_sigqueueinfo", pid, sig, info)
+
+
+def _told(info: Any) -> tuple[int, int, int]:
+    """Return a siginfo's code, sender, and value: a dead child's status stands in the same place."""
+    return info.si_code, info.si_pid, info.si_status if info.si_code > 0 else info.si_value
 
 
 def _live(sys: Any, run: interp.Run, actor: int) -> None:
@@ -91,11 +148,14 @@ def _live(sys: Any, run: interp.Run, actor: int) -> None:
 class ModelRunner:
     """Runs programs on the model; every call of `run_all` is one machine.
 
-    :param schedule: the seed of what the machine may decide freely
+    :param schedule: what the machine may decide freely: a seed, as `taskscope.boot` takes it, or a schedule (for one
+        machine)
     :param check: whether invariants are checked
     """
 
-    def __init__(self, schedule: int = 0, *, flavour: str = "4.19-arm", cpus: int = 2, check: bool = True) -> None:
+    def __init__(
+        self, schedule: int | str | Schedule = 0, *, flavour: str = "4.19-arm", cpus: int = 2, check: bool = True
+    ) -> None:
         self.schedule = schedule
         self.flavour = flavour
         self.cpus = cpus
@@ -121,7 +181,10 @@ class ModelRunner:
 
     def _machine(self, programs: Sequence[Program]) -> Generator[Transcript, None, int]:
         """Run programs on one machine until one goes wrong; return how many that were."""
-        m = machine.Machine(flavours.flavour(self.flavour), self.cpus, 100, self.schedule, 256 << 20)
+        asked = self.schedule
+        name = f"seed:{asked}" if isinstance(asked, int) else asked
+        schedule = order(name).schedule if isinstance(name, str) else name
+        m = machine.Machine(flavours.flavour(self.flavour), self.cpus, 100, 0, 256 << 20, schedule=schedule)
         queue = _Queue(m, programs, self.watch if self.check else None)
         init_main.power_on(m, bare=True, program=queue.reaper)
         try:
@@ -188,6 +251,8 @@ class _Queue:
             scripts: list[list[Item]] = program.scripts
             pipes = [sys.pipe() for _ in scripts]
             board.born(0, 1)
+            if isinstance(m.schedule, Pct):
+                m.schedule.begin()
             interp.play(sys, interp.Run(scripts, pipes, board, life), 0)
             for read, write in pipes:
                 sys.close(read)

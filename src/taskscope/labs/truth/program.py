@@ -23,6 +23,8 @@ Transcript = list[str | None]
 
 #: operations whose result is a pid
 PID_RESULTS: Final = frozenset({"fork", "getpid", "getppid", "gettid", "getpgid", "getsid", "setsid", "wait4"})
+#: operations that tell of signals: signal, code, sender, value of each
+SIGINFO_RESULTS: Final = frozenset({"caught", "sigwait"})
 #: between processes of a program: "tok" writes a token into another's pipe, "await" blocks until one has come
 FENCES: Final = frozenset({"tok", "await"})
 
@@ -92,6 +94,11 @@ def spell(name: str, args: Sequence[Any]) -> str:
     return f"{name}({', '.join(shown)})"
 
 
+def signals(mask: int) -> str:
+    """Write a set of signals."""
+    return "{" + " ".join(str(sig) for sig in range(1, 65) if mask >> sig - 1 & 1) + "}"
+
+
 def name_of(pid: int, names: Mapping[int, str]) -> str:
     """Return the symbolic name of a pid; a pid that is nobody's is shown as it is."""
     return names.get(pid) or ("0" if pid == 0 else f"?{pid}")
@@ -125,6 +132,14 @@ def render(item: Item, raw: Raw, names: Mapping[int, str], uid: int = 0) -> str 
         state, parent, group, session, signal = tail.split()
         pids = " ".join(name_of(int(pid), names) for pid in (parent, group, session))
         return f"{head}) {state} {pids} {signal}"
+    if name in SIGINFO_RESULTS:
+        assert isinstance(more, tuple)
+        found = [f"{more[n]} code {more[n + 1]} from {name_of(more[n + 2], names)} value {more[n + 3]}"
+                 for n in range(0, len(more), 4)]
+        return "; ".join(found) or "none"
+    if name in ("mask", "pend"):
+        assert isinstance(more, tuple)
+        return signals(more[0])
     if isinstance(more, bytes):
         return repr(more.decode("latin-1"))
     if name == "fork" and more:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from taskscope.abi.sched import CloneFlag
-from taskscope.labs.truth.program import Item
+from taskscope.labs.truth.program import Item, signals
 from taskscope.labs.truth.shadow_ids import Ids
+from taskscope.labs.truth.shadow_signals import CHILDREN, bit, flush, pending
 from taskscope.labs.truth.shadow_state import (
     CLD_CONTINUED,
     CLD_EXITED,
@@ -21,6 +22,10 @@ from taskscope.labs.truth.shadow_state import (
     P_ALL,
     P_PGID,
     P_PID,
+    SA_RESTART,
+    SI_QUEUE,
+    SI_TKILL,
+    SI_USER,
     SIGCHLD,
     SIGCONT,
     SIGKILL,
@@ -35,6 +40,7 @@ from taskscope.labs.truth.shadow_state import (
     WUNTRACED,
     Effect,
     Proc,
+    Sent,
     SkipError,
     ref,
 )
@@ -44,6 +50,7 @@ _FILES: Final = int(CloneFlag.CLONE_FILES)
 _FS: Final = int(CloneFlag.CLONE_FS)
 _VFORK: Final = int(CloneFlag.CLONE_VFORK)
 _SETTID: Final = int(CloneFlag.CLONE_PARENT_SETTID)
+UNBLOCKABLE: Final = bit(SIGKILL) | bit(SIGSTOP)
 
 
 
@@ -91,10 +98,12 @@ class World(Ids):
         for kind, number, mode in (("kids", parent, "w"), ("pid", child, "w"), ("ext", child, "w"),
                                    ("par", child, "w"), ("ids", child, "w"),
                                    ("wst", child, "w"), ("ids", actor, "r"), ("pg", me.pgrp, "a"),
-                                   ("files", me.files, "r"), ("fs", me.fs, "r")):
+                                   ("files", me.files, "r"), ("fs", me.fs, "r"), ("sig", actor, "r"),
+                                   ("sig", child, "w"), ("chld", child, "w")):
             self.touch(kind, number, mode)
-        new = Proc(parent=parent, pgrp=me.pgrp, sid=me.sid, exit_signal=exit_signal, ignored=me.ignored, name=me.name,
-                   uid=me.uid, files=me.files if flags & _FILES else child, fs=me.fs if flags & _FS else child)
+        new = Proc(parent=parent, pgrp=me.pgrp, sid=me.sid, exit_signal=exit_signal, name=me.name, uid=me.uid,
+                   actions=me.actions, blocked=me.blocked,
+                   files=me.files if flags & _FILES else child, fs=me.fs if flags & _FS else child)
         if not flags & _FILES:
             self.files[child] = self.files[me.files]
         if not flags & _FS:
@@ -127,7 +136,9 @@ class World(Ids):
         self.touch("exec", actor, "w")
         me.exit_signal = SIGCHLD
         self.touch("name", actor, "w")
-        self.touch("files", me.files, "r")
+        self.touch("files", me.files, "w")     # descriptors 0 and 1, before the table is its own
+        self._changes(actor, CHILDREN)
+        me.actions = tuple(entry for entry in me.actions if entry[1][0] == "ign")
         me.execed, me.name = True, path.rpartition("/")[2]
         self.files[actor], me.files = self.files[me.files], actor
 
@@ -161,12 +172,103 @@ class World(Ids):
     # ---- signals ---------------------------------------------------------------------------------------
 
     def op_signal(self, actor: int, sig: int, action: str) -> str:
-        """sigaction() to SIG_IGN or SIG_DFL"""
+        """signal() with SIG_IGN or SIG_DFL"""
+        return self.op_act(actor, sig, action, SA_RESTART, 0)
+
+    def op_act(self, actor: int, sig: int, how: str, flags: int, mask: int) -> str:
+        """sigaction()"""
         if sig in (SIGKILL, SIGSTOP):
             return "EINVAL"
         me = self.procs[actor]
-        self.touch("ign", actor, "w")
-        me.ignored = me.ignored | {sig} if action == "ign" else me.ignored - {sig}
+        self._changes(actor, bit(sig))
+        self._act(me, sig, (how, flags, mask & ~UNBLOCKABLE))
+        if me.ignores(sig):
+            flush(me, bit(sig))
+        return "0"
+
+    def op_mask(self, actor: int, how: int, mask: int) -> str:
+        """sigprocmask()"""
+        me = self.procs[actor]
+        old = me.blocked
+        mask &= ~UNBLOCKABLE
+        me.blocked = (old | mask, old & ~mask, mask)[how]
+        self._changes(actor, old ^ me.blocked)
+        self._take(actor, -1)
+        if me.state == "stopped":
+            self.effect.suspended = True
+        return signals(old)
+
+    def op_pend(self, actor: int) -> str:
+        """sigpending()"""
+        me = self.procs[actor]
+        self.touch("sig", actor, "r")
+        return signals(pending(me) & me.blocked)
+
+    def op_caught(self, actor: int) -> str:
+        """What the handlers of this program have noted."""
+        me = self.procs[actor]
+        self.touch("sig", actor, "w")
+        caught, me.caught = me.caught, ()
+        return "; ".join(_told(sent) for sent in caught) or "none"
+
+    def op_suspend(self, actor: int, mask: int) -> str:
+        """sigsuspend(): only where a handler is to run"""
+        me = self.procs[actor]
+        old, mask = me.blocked, mask & ~UNBLOCKABLE
+        self._changes(actor, old ^ mask)
+        come = [sent for sent in (*me.own, *me.shared) if not mask & bit(sent.sig)]
+        if not come or any(me.action(sent.sig)[0] != "catch" for sent in come):
+            raise SkipError                 # it would go on waiting, or die
+        me.blocked = mask
+        self._take(actor, -1, old)
+        me.blocked = old
+        if len(come) == 1:
+            self.effect.waits = ("sig", actor)
+        return "EINTR"
+
+    def op_sigwait(self, actor: int, mask: int, timeout: int | None) -> str:
+        """sigtimedwait()"""
+        me = self.procs[actor]
+        self.touch("sig", actor, "w")
+        mask &= ~UNBLOCKABLE
+        if mask & ~me.blocked:
+            raise SkipError
+        come = [sent for sent in (*me.own, *me.shared) if mask & bit(sent.sig)]
+        if not come and timeout is None:
+            raise SkipError
+        found = self._dequeue(actor, ~mask)
+        if found is None:
+            return "EAGAIN"
+        if timeout is None and len(come) == 1:
+            self.effect.waits = ("sig", actor)
+        return _told(found)
+
+    def op_tgkill(self, actor: int, target: Any, sig: int) -> str:
+        """tgkill() to the only thread of a process"""
+        return self._send(actor, target, Sent(sig, SI_TKILL, actor, 0), private=True)
+
+    def op_sigqueue(self, actor: int, target: Any, sig: int, value: int) -> str:
+        """rt_sigqueueinfo()"""
+        return self._send(actor, target, Sent(sig, SI_QUEUE, actor, value))
+
+    def _send(self, actor: int, target: Any, sent: Sent, *, private: bool = False) -> str:
+        """do_send_specific(), kill_pid_info()"""
+        sign, who = ref(target)
+        if sign < 0 or (who is None and sign == 0):
+            if private:
+                return "EINVAL"
+            raise SkipError
+        found = self.find(target, actor)
+        if found is None:
+            return "ESRCH"
+        if not 0 <= sent.sig <= 64:
+            return "EINVAL"
+        if not self._may_kill(actor, found, sent.sig):
+            return "EPERM"
+        if sent.sig:
+            self._deliver(found, sent, -1, private=private)
+        if self.procs[actor].state == "stopped":
+            self.effect.suspended = True
         return "0"
 
     def op_kill(self, actor: int, target: Any, sig: int) -> str:
@@ -194,7 +296,7 @@ class World(Ids):
             return "EPERM"
         if sig:
             for x in allowed:
-                self._deliver(x, sig, -1)
+                self._deliver(x, Sent(sig, SI_USER, actor, 0), -1)
         if self.procs[actor].state == "stopped":
             self.effect.suspended = True
         return "0"
@@ -312,3 +414,8 @@ class World(Ids):
             child.state = "gone"
             me = self.procs[actor]
             me.kids = tuple(k for k in me.kids if k != c)
+
+
+def _told(sent: Sent) -> str:
+    sender = "0" if sent.sender is None else f"@{sent.sender}"
+    return f"{sent.sig} code {sent.code} from {sender} value {sent.value}"

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskscope.labs.truth.shadow_state import (
-    SkipError,
-    State,
-    ref,
-)
+from taskscope.labs.truth.shadow_deaths import Deaths
+from taskscope.labs.truth.shadow_state import SkipError, ref
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_NAME, PR_GET_NAME = 1, 2, 15, 16
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 
 
-class Ids(State):
+class Ids(Deaths):
     """The operations on ids, names, descriptors and the umask."""
 
     # ---- names and ids ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""The processes of the reference, and what happens to them: groups, deaths, orphans, signals.
+"""The processes of the reference, and the groups that they are in.
 
-`State` is what `shadow.World` performs system calls on.  While it changes it notes in `Effect` what it touched, which
-processes die, and what must have come before.
+`State` is what `shadow.World` performs system calls on, with what `shadow_signals` and `shadow_deaths` add.  While it
+changes it notes in `Effect` what it touched, which processes die, and what must have come before.
 
 Touches are (resource, mode).  Two touches of one resource by different processes must be ordered unless both read
 (``r``), both add to a set (``a``), both take from a set that stays non-empty (``d``), or one asks whether a set is
@@ -10,11 +10,25 @@ empty (``e``) and the other is ``r``, ``e``, ``a`` or ``d``.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from taskscope.abi.signal import Signal
 
+
+class Sent(NamedTuple):
+    """A signal on its way: the siginfo that a process sees."""
+
+    sig: int
+    code: int
+    sender: int | None              # None: the kernel
+    value: int
+
+
+#: what a signal does: "dfl", "ign" or "catch", flags, mask
+Action = tuple[str, int, int]
+DEFAULT: Final[Action] = ("dfl", 0, 0)
 Resource = tuple[str, int]
 Touch = tuple[Resource, str]
 
@@ -23,6 +37,11 @@ SIGKILL: Final = int(Signal.SIGKILL)
 SIGSTOP: Final = int(Signal.SIGSTOP)
 SIGCONT: Final = int(Signal.SIGCONT)
 SIGHUP: Final = int(Signal.SIGHUP)
+#: stop signals of a terminal
+SIGTSTP, SIGTTIN, SIGTTOU = 20, 21, 22
+SA_NOCLDSTOP, SA_NOCLDWAIT, SA_SIGINFO = 1, 2, 4
+SA_RESTART, SA_NODEFER, SA_RESETHAND = 0x1000_0000, 0x4000_0000, 0x8000_0000
+SI_USER, SI_KERNEL, SI_QUEUE, SI_TKILL = 0, 0x80, -1, -6
 #: default action: ignore
 HARMLESS: Final = frozenset({SIGCHLD, int(Signal.SIGURG), int(Signal.SIGWINCH)})
 
@@ -52,13 +71,17 @@ class Proc:
     status: int = 0
     subreaper: bool = False
     pdeath: int = 0
-    ignored: frozenset[int] = frozenset()
+    #: by signal, where it is not the default: "ign" or "catch", flags, mask
+    actions: tuple[tuple[int, Action], ...] = ()
+    blocked: int = 0                # a set of signals, bit n-1 is signal n
+    own: tuple[Sent, ...] = ()      # pending for the thread
+    shared: tuple[Sent, ...] = ()   # pending for the process
+    caught: tuple[Sent, ...] = ()   # what handlers have noted
     name: str = ""
     files: int = 0                  # which table of file descriptors
     fs: int = 0                     # which umask
     stop_code: int = 0              # of a stop that nobody has waited for
     continued: bool = False         # a SIGCONT that nobody has waited for
-    pending: frozenset[int] = frozenset()
     kids: tuple[int, ...] = ()
     uid: int = 0                    # 0: who started the program
     execed: bool = False            # it runs /bin/cat, and nothing of its script any more
@@ -66,9 +89,28 @@ class Proc:
 
     def copy(self) -> Proc:
         """Return a copy."""
-        return Proc(self.parent, self.pgrp, self.sid, self.leader, self.state, self.exit_signal, self.status,
-                    self.subreaper, self.pdeath, self.ignored, self.name, self.files, self.fs, self.stop_code,
-                    self.continued, self.pending, self.kids, self.uid, self.execed, self.waiting)
+        return copy.copy(self)
+
+    def action(self, sig: int) -> Action:
+        """Return what a signal does: "dfl", "ign" or "catch", flags, mask."""
+        for number, action in self.actions:
+            if number == sig:
+                return action
+        return DEFAULT
+
+    def ignores(self, sig: int) -> bool:
+        """Tell whether the action of a signal is to ignore it, by itself or by default."""
+        how = self.action(sig)[0]
+        return how == "ign" or (how == "dfl" and (sig in HARMLESS or sig == SIGCONT))
+
+    def sigchld(self) -> bool:
+        """Tell whether SIGCHLD is ignored explicitly: its children release themselves."""
+        return self.action(SIGCHLD)[0] == "ign"
+
+    def autoreaps(self) -> bool:
+        """Tell whether its children release themselves."""
+        how, flags, _ = self.action(SIGCHLD)
+        return how == "ign" or bool(flags & SA_NOCLDWAIT)
 
 
 @dataclass(slots=True)
@@ -98,6 +140,10 @@ class Effect:
     born: int | None = None
     #: the caller stopped or died in the call
     suspended: bool = False
+    #: who runs a handler: it must be at rest before, and is told to go on afterwards
+    handled: set[int] = field(default_factory=set)
+    #: what the operation waits for by itself, if one access of another process has brought it
+    waits: Resource | None = None
 
 
 def ref(text: Any) -> tuple[int, int | None]:
@@ -108,7 +154,7 @@ def ref(text: Any) -> tuple[int, int | None]:
 
 
 class State:
-    """The processes of a program, as the reference sees them, and what happens to them: groups, deaths, signals."""
+    """The processes of a program, as the reference sees them."""
 
     __slots__ = ("effect", "files", "procs", "queue", "tainted", "umasks")
 
@@ -182,175 +228,3 @@ class State:
     def _leave(self, who: int) -> None:
         group = self.procs[who].pgrp
         self.touch("pg", group, "d" if len(self.members(group)) > 1 else "w")
-
-    # ---- death ------------------------------------------------------------------------------------------
-
-    def _die(self, x: int, status: int, cause: int) -> None:
-        """do_exit(): exit_notify() above all."""
-        death = Death(x, cause)
-        outer, self.effect.touches = self.effect.touches, death.touches
-        index = len(self.effect.deaths)
-        self.effect.deaths.append(death)
-        me = self.procs[x]
-        self.touch("wst", x, "w")
-        if me.state == "stopped":
-            self.touch("stops", me.pgrp, "w")
-        me.pending = frozenset()
-        me.waiting = False
-        me.state, me.status = "dying", status       # exit_state is set at the end of exit_notify()
-        if me.kids:
-            self._forget_children(x, index)
-        self._orphaned(x, me.parent, x, index)
-        me.state = "zombie"
-        above = me.parent
-        while above > 0:
-            self.touch("ign", above, "r")
-            above = self.procs[above].parent
-        if any(SIGCHLD in proc.ignored for proc in self.procs):
-            self.touch("par", x, "r")   # which parent it is that dies unmourned
-        if me.exit_signal == SIGCHLD and SIGCHLD in self.procs[me.parent].ignored:
-            self._vanish(x)
-            self.effect.observe.append((me.parent, x, "vanished"))
-        self.effect.touches = outer
-
-    def _forget_children(self, x: int, index: int) -> None:
-        me = self.procs[x]
-        reaper = self._reaper(x)
-        heir = self.procs[reaper]
-        self.touch("kids", x, "w")
-        self.touch("kids", reaper, "w")
-        kids = me.kids
-        me.kids = ()
-        stay = []
-        for c in kids:
-            child = self.procs[c]
-            self.touch("par", c, "w")
-            child.parent = reaper
-            self.touch("pds", c, "r")
-            if child.pdeath and self._may_kill(x, c, child.pdeath):
-                self._deliver(c, child.pdeath, index)
-            child.exit_signal = SIGCHLD
-            if child.state == "zombie":
-                self.touch("ign", reaper, "r")
-                if SIGCHLD in heir.ignored:
-                    self._vanish(c)
-                    continue
-            stay.append(c)
-            self._orphaned(c, x, None, index)
-        heir.kids += tuple(stay)
-
-    def _vanish(self, x: int) -> None:
-        """The process releases itself: nobody can tell when exactly."""
-        proc = self.procs[x]
-        proc.state = "ghost"
-        self.touch("ext", x, "w")
-        self.touch("wst", x, "w")
-        self.touch("ids", x, "w")
-        self.touch("pg", proc.pgrp, "w")
-        self.tainted |= {proc.pgrp}
-        parent = self.procs[proc.parent]
-        parent.kids = tuple(k for k in parent.kids if k != x)
-
-    def _reaper(self, x: int) -> int:
-        """find_new_reaper()"""
-        at = x
-        while True:
-            self.touch("par", at, "r")
-            at = self.procs[at].parent
-            if at == 0:
-                return 0
-            self.touch("sub", at, "r")
-            if self.procs[at].subreaper:
-                return at
-
-    def _orphaned(self, x: int, parent: int, ignored: int | None, index: int) -> None:
-        """kill_orphaned_pgrp()"""
-        procs = self.procs
-        group, session = procs[x].pgrp, procs[x].sid
-        self.touch("ids", x, "r")
-        self.touch("stops", group, "r")
-        members = self.members(group)
-        if not any(procs[m].state == "stopped" for m in members):
-            return
-        self.touch("pg", group, "r")
-        for m in {x, *members}:
-            self.touch("ids", m, "r")
-            self.touch("par", m, "r")
-            if procs[m].parent >= 0:
-                self.touch("ids", procs[m].parent, "r")
-        self.touch("ids", parent, "r")
-        if procs[parent].pgrp == group or procs[parent].sid != session:
-            return
-        for m in members:
-            proc = procs[m]
-            if m == ignored or proc.state == "zombie" or proc.parent <= 0:
-                continue
-            above = procs[proc.parent]
-            if above.pgrp != group and above.sid == proc.sid:
-                return
-        for m in members:
-            if procs[m].state in ("run", "stopped"):
-                self._deliver(m, SIGHUP, index)
-        for m in members:
-            if procs[m].state in ("run", "stopped"):
-                self._deliver(m, SIGCONT, index)
-    # ---- signals ---------------------------------------------------------------------------------------
-
-    def _may_kill(self, actor: int, x: int, sig: int) -> bool:
-        """check_kill_permission(), kill_ok_by_cred()"""
-        me, proc = self.procs[actor], self.procs[x]
-        self.touch("uid", actor, "r")
-        self.touch("uid", x, "r")
-        if me.uid in (0, proc.uid):
-            return True
-        self.touch("ids", actor, "r")
-        self.touch("ids", x, "r")
-        return sig == SIGCONT and proc.sid == me.sid
-
-    def _deliver(self, x: int, sig: int, cause: int) -> None:
-        proc = self.procs[x]
-        if x == 0:
-            raise SkipError                 # the reaper is no actor to be killed
-        self.touch("wst", x, "r")
-        if proc.state not in ("run", "stopped"):
-            return
-        if any(victim == x for victim, _, _ in self.queue):
-            return                          # it is dying already
-        if sig == SIGCONT:
-            if proc.state == "stopped":
-                self._continue(x, cause)
-            return
-        if sig == SIGSTOP:
-            if proc.state == "run":
-                if cause >= 0 or proc.waiting:
-                    raise SkipError         # it would stop some time later
-                self._stop(x)
-            return
-        if sig != SIGKILL:
-            self.touch("ign", x, "r")
-            if sig in HARMLESS or sig in proc.ignored:
-                return
-            if proc.state == "stopped":
-                proc.pending |= {sig}
-                return
-        self.touch("wst", x, "w")
-        self.effect.quiesce.add(x)
-        self.queue.append((x, sig, cause))
-
-    def _stop(self, x: int) -> None:
-        proc = self.procs[x]
-        self.touch("wst", x, "w")
-        self.touch("stops", proc.pgrp, "w")
-        self.effect.quiesce.add(x)
-        proc.state, proc.stop_code, proc.continued = "stopped", SIGSTOP, False
-        self.effect.observe.append((proc.parent, x, "stopped"))
-
-    def _continue(self, x: int, cause: int) -> None:
-        proc = self.procs[x]
-        self.touch("wst", x, "w")
-        self.touch("stops", proc.pgrp, "w")
-        proc.state, proc.stop_code, proc.continued = "run", 0, True
-        self.effect.continued.append((x, cause))
-        if proc.pending:
-            self.queue.append((x, min(proc.pending), cause))
-            proc.pending = frozenset()

@@ -31,8 +31,8 @@ MS_REC, MS_PRIVATE = 0x4000, 0x40000
 CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_NAME, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 2, 16, 36, 37
 ACTORS = 64
-#: done, result, how many numbers (-1: bytes), room for five numbers
-RECORD = struct.Struct("<qqq72s")
+#: done, result, how many numbers (-1: bytes), room for 32 signals of four numbers
+RECORD = struct.Struct("<qqq1024s")
 HEAD = 8 * (ACTORS + 1)
 MACHINE = os.uname().machine
 _CLONE = {"x86_64": 56, "aarch64": 220, "armv7l": 120, "i686": 120}
@@ -49,6 +49,71 @@ def _check(result: int) -> int:
     return result
 
 
+class Waited:
+    """What waitid() tells."""
+
+    def __init__(self, si_pid: int, si_uid: int, si_signo: int, si_status: int, si_code: int) -> None:
+        self.si_pid, self.si_uid, self.si_signo = si_pid, si_uid, si_signo
+        self.si_status, self.si_code = si_status, si_code
+
+
+class Sigaction(ctypes.Structure):
+    """struct sigaction of the C library."""
+
+    _fields_ = (("handler", ctypes.c_void_p), ("mask", ctypes.c_uint64 * 16), ("flags", ctypes.c_int),
+                ("restorer", ctypes.c_void_p))
+
+
+class Notes:
+    """A page of memory that a handler notes its arguments and the process in, and the handler.
+
+    On x86-64 the handler is a few instructions, as it may come between any two of the interpreter's; elsewhere it is
+    Python, which only programs stand whose signals come inside of system calls.
+    """
+
+    ROOM = 120
+    CODE = (
+        b"\x48\xb8%s"                            # mov    $page, %%rax
+        b"\xb9\x01\x00\x00\x00"                  # mov    $1, %%ecx
+        b"\xf0\x48\x0f\xc1\x08"                  # lock xadd %%rcx, (%%rax): how many there are
+        b"\x48\x83\xf9\x78\x73\x29"              # cmp    $120, %%rcx; jae the end
+        b"\x48\xc1\xe1\x05"                      # shl    $5, %%rcx
+        b"\x48\x8d\x44\x08\x40"                  # lea    64(%%rax, %%rcx), %%rax
+        b"\x89\x38"                              # mov    %%edi, (%%rax): the signal
+        b"\x8b\x4e\x08\x89\x48\x04"              # si_code
+        b"\x8b\x4e\x10\x89\x48\x08"              # si_pid
+        b"\x8b\x4e\x18\x89\x48\x0c"              # si_value or si_status
+        b"\x48\x89\xc2\xb8\x27\x00\x00\x00"      # mov    %%rax, %%rdx; mov $39, %%eax
+        b"\x0f\x05\x89\x42\x10\xc3"              # syscall: getpid(); mov %%eax, 16(%%rdx); ret
+    )
+
+    def __init__(self) -> None:
+        self.page = mmap.mmap(-1, 8192, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+                              mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(self.page))
+        if MACHINE == "x86_64":
+            code = self.CODE % struct.pack("<Q", base)
+            self.page[4096 : 4096 + len(code)] = code
+            self.handler = base + 4096
+        else:
+            self.python = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._note)
+            self.handler = ctypes.cast(self.python, ctypes.c_void_p).value or 0
+
+    def _note(self, sig: int, info: int, context: int) -> None:
+        del context
+        count = int.from_bytes(self.page[:8], "little")
+        told = (ctypes.c_int * 8).from_address(info)
+        struct.pack_into("<5i", self.page, 64 + 32 * count, sig, told[2], told[4], told[6], os.getpid())
+        self.page[:8] = (count + 1).to_bytes(8, "little")
+
+    def take(self) -> tuple[int, ...]:
+        """Return what this process has noted, and forget it; a child's copy has what its parent noted, too."""
+        count = min(int.from_bytes(self.page[:8], "little"), self.ROOM)
+        found = [struct.unpack_from("<5i", self.page, 64 + 32 * at) for at in range(count)]
+        self.page[:8] = bytes(8)
+        return tuple(n for entry in found if entry[4] == os.getpid() for n in entry[:4])
+
+
 class HostSys:
     """The C library of this host with the names that programs use."""
 
@@ -58,16 +123,58 @@ class HostSys:
     getsid = staticmethod(os.getsid)
     setpgid = staticmethod(os.setpgid)
     kill = staticmethod(os.kill)
-    waitpid = staticmethod(os.waitpid)
-    waitid = staticmethod(os.waitid)
     umask = staticmethod(os.umask)
     open = staticmethod(os.open)
     execve = staticmethod(os.execve)
     setuid = staticmethod(os.setuid)
     close = staticmethod(os.close)
-    read = staticmethod(os.read)
     write = staticmethod(os.write)
     signal = staticmethod(signal.signal)
+
+    # Calls that signals interrupt are made without what Python adds: it would make them again.
+
+    def read(self, fd: int, size: int) -> bytes:
+        """Read."""
+        buffer = ctypes.create_string_buffer(size)
+        count = _check(libc.read(fd, buffer, ctypes.c_size_t(size)))
+        return buffer.raw[:count]
+
+    def waitpid(self, pid: int, options: int) -> tuple[int, int]:
+        """Wait for a child."""
+        status = ctypes.c_int(0)
+        return _check(libc.waitpid(pid, ctypes.byref(status), options)), status.value
+
+    def waitid(self, kind: int, ident: int, options: int) -> Waited | None:
+        """Wait for a child, and tell more."""
+        info = (ctypes.c_int * 32)()
+        _check(libc.waitid(kind, ident, info, options))
+        return Waited(info[4], info[5], info[0], info[6], info[2]) if info[4] else None
+
+    def sigaction(self, sig: int, handler: int, flags: int, mask: int) -> None:
+        """Set what a signal does; `handler` is an address."""
+        action = Sigaction(handler, (ctypes.c_uint64 * 16)(mask), flags, None)
+        _check(libc.sigaction(sig, ctypes.byref(action), None))
+
+    def sigprocmask(self, how: int, mask: int) -> int:
+        """Change the set of blocked signals; return the set before."""
+        new, old = (ctypes.c_uint64 * 16)(mask), (ctypes.c_uint64 * 16)()
+        _check(libc.sigprocmask(how, new, old))
+        return int(old[0])
+
+    def sigpending(self) -> int:
+        """Return the blocked signals that are pending."""
+        found = (ctypes.c_uint64 * 16)()
+        _check(libc.sigpending(found))
+        return int(found[0])
+
+    def sigsuspend(self, mask: int) -> None:
+        """Wait for a signal with another set of blocked ones."""
+        _check(libc.sigsuspend((ctypes.c_uint64 * 16)(mask)))
+
+    def tgkill(self, tgid: int, tid: int, sig: int) -> None:
+        """Send a signal to a thread."""
+        number = {"x86_64": 234, "aarch64": 131, "armv7l": 268, "i686": 270}[MACHINE]
+        _check(libc.syscall(ctypes.c_long(number), tgid, tid, sig))
 
     def gettid(self) -> int:
         """Return the id of the task."""
@@ -109,7 +216,16 @@ class HostSys:
 
 
 class HostLife:
-    """Births on this host: clone() as it is, without what the C library does around fork()."""
+    """Births on this host: clone() as it is, without what the C library does around fork(); signals."""
+
+    def __init__(self) -> None:
+        self.notes = Notes()
+        self.patience = 4_000
+
+    def pause(self, sys: Any) -> None:
+        """See `interp.Life`."""
+        del sys
+        time.sleep(0.0001)
 
     def fork(self, sys: Any, run: interp.Run, child: int, flags: int, how: str) -> tuple[int, int]:
         """See `interp.Life`; however the model does it, here is one way."""
@@ -131,6 +247,32 @@ class HostLife:
         if not pid:
             os._exit(121)
         return pid
+
+    def handler(self, sys: Any) -> int:
+        """See `interp.Life`."""
+        del sys
+        return self.notes.handler
+
+    def caught(self, sys: Any) -> tuple[int, ...]:
+        """See `interp.Life`."""
+        del sys
+        return self.notes.take()
+
+    def sigwait(self, sys: Any, mask: int, timeout: int | None) -> tuple[int, int, int, int]:
+        """See `interp.Life`."""
+        del sys
+        info = (ctypes.c_int * 32)()
+        set_ = (ctypes.c_uint64 * 16)(mask)
+        time_ = None if timeout is None else (ctypes.c_long * 2)(*divmod(timeout, 10**9))
+        # Not by the C library, which shows SI_TKILL as SI_USER.
+        number = ctypes.c_long({"x86_64": 128, "aarch64": 137}.get(MACHINE, 177))
+        _check(libc.syscall(number, set_, info, time_, ctypes.c_size_t(8)))
+        return info[0], info[2], info[4], info[6]
+
+    def sigqueue(self, sys: Any, pid: int, sig: int, value: int) -> None:
+        """See `interp.Life`."""
+        del sys
+        _check(libc.sigqueue(pid, sig, ctypes.c_void_p(value)))
 
     def _clone(self, flags: int, parent_tid: ctypes.c_int) -> int:
         zero = ctypes.c_ulong(0)
@@ -156,11 +298,16 @@ class SharedBoard:
         at = self.base + 8 * actor
         self.memory[at : at + 8] = pid.to_bytes(8, "little")
 
+    def has(self, serial: int) -> bool:
+        """See `interp.Board`."""
+        return self.memory[self.base + HEAD + RECORD.size * serial] != 0
+
     def put(self, serial: int, ret: int, more: tuple[int, ...] | bytes = ()) -> None:
         """See `interp.Board`."""
         if isinstance(more, bytes):
             count, data = -1 - len(more), more
         else:
+            more = more[:128]
             count, data = len(more), struct.pack(f"<{len(more)}q", *more)
         RECORD.pack_into(self.memory, self.base + HEAD + RECORD.size * serial, 1, ret, count, data)
 

@@ -14,6 +14,7 @@ function, with no log at all: how the shell forks.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import traceback
 from collections.abc import Callable
@@ -233,6 +234,8 @@ class UserContext:
             )
         self._at += 1
         self._replay_handlers()
+        if self.frames and self._at >= self._end:
+            self._handle()  # of signals that came before the child's first instruction
         return ret, value
 
     def _replay_handlers(self) -> None:
@@ -309,7 +312,8 @@ class UserContext:
             tb = tb.tb_next
         lines = traceback.format_exception(type(error), error, tb)
         text = "".join(lines).encode()
-        self._call("write", 2, text, len(text))
+        with contextlib.suppress(OSError):          # closed, or a terminal that hung up
+            self._call("write", 2, text, len(text))
 
 
 def gate(cur: machine.Machine) -> Callable[[int, tuple[Any, ...]], int]:
@@ -380,7 +384,8 @@ def user_mode() -> NoReturn:
         context: UserContext = machine.cur.cpu.curr.journal
         try:
             try:
-                if context.frames:
+                # The child of a fork has first to come to where it returns.
+                if context.frames and context._at >= context._end:
                     context._handle()
                 status = context._start()
             except Exception as error:

@@ -58,7 +58,7 @@ def preempt_enable() -> None:
     cpu = m.cpu
     assert cpu.preempt_count & PREEMPT_MASK, "preempt_enable() without preempt_disable()"
     cpu.preempt_count -= 1
-    need = cpu.curr.thread_info.flags & m.tif_need_resched
+    need = m.chooses or cpu.curr.thread_info.flags & m.tif_need_resched
     if need and m.kernel_preempt and not cpu.preempt_count and not cpu.irqs_off:
         m.preempt_schedule()
 

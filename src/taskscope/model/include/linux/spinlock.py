@@ -47,7 +47,7 @@ def raw_spin_unlock(lock: Spinlock) -> None:
         assert lock.owner is cpu, f"{lock.name} is not held here"
         lock.owner = None
     cpu.preempt_count -= 1
-    need = cpu.curr.thread_info.flags & m.tif_need_resched
+    need = m.chooses or cpu.curr.thread_info.flags & m.tif_need_resched
     if need and m.kernel_preempt and not cpu.preempt_count and not cpu.irqs_off:
         m.preempt_schedule()
 
@@ -91,7 +91,8 @@ def raw_spin_unlock_irqrestore(lock: Spinlock, flags: bool) -> None:
         lock.owner = None
     cpu.preempt_count -= 1
     cpu.irqs_off = flags
-    if not flags and m.kernel_preempt and not cpu.preempt_count and cpu.curr.thread_info.flags & m.tif_need_resched:
+    need = m.chooses or cpu.curr.thread_info.flags & m.tif_need_resched
+    if need and not flags and m.kernel_preempt and not cpu.preempt_count:
         m.preempt_schedule()
 
 
@@ -121,6 +122,6 @@ def read_unlock(lock: Spinlock) -> None:
     m = machine.cur
     cpu = m.cpu
     cpu.preempt_count -= 1
-    need = cpu.curr.thread_info.flags & m.tif_need_resched
+    need = m.chooses or cpu.curr.thread_info.flags & m.tif_need_resched
     if need and m.kernel_preempt and not cpu.preempt_count and not cpu.irqs_off:
         m.preempt_schedule()

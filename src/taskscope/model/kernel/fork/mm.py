@@ -82,6 +82,9 @@ def mmput(mm: MmStruct) -> None:
 
 def exit_mmap(mm: MmStruct) -> None:
     """Unmap everything (mm/mmap.c)."""
+    m = machine.cur
+    if m.chooses:
+        m.interrupt_here()                                  # unmap_vmas() takes long
     memory.unmap_vmas(mm)
     mm.words = {}
     mm.total_vm = 0

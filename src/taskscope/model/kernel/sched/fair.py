@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import Final
 
-from taskscope.model import machine
+from taskscope.model import machine, schedule
 from taskscope.model.include.linux.sched import (
     SCHED_BATCH,
     SCHED_IDLE,
@@ -342,6 +342,8 @@ def pick_next_entity(cfs_rq: CfsRq, curr: SchedEntity | None) -> SchedEntity:
     # Someone really wants this to run. If it's not unfair, run it.
     if cfs_rq.next is not None and wakeup_preempt_entity(cfs_rq.next, left) < 1:
         se = cfs_rq.next
+    if timeline and machine.cur.chooses:
+        se = schedule.choose_entity(cfs_rq, curr, se, left)
     if cfs_rq.last is se or cfs_rq.next is se:
         clear_buddies(cfs_rq, se)
     return se
@@ -443,7 +445,12 @@ def check_preempt_wakeup(rq: Rq, p: Task, wake_flags: int) -> None:
     if p.policy != SCHED_NORMAL:
         return
     update_curr(rq)
-    if wakeup_preempt_entity(se, pse) != 1:
+    preempts = wakeup_preempt_entity(se, pse) == 1
+    m = machine.cur
+    if m.chooses and abs(se.vruntime - pse.vruntime) <= m.sysctl_sched_latency:
+        who = (p, curr) if preempts else (curr, p)
+        preempts ^= m.choose(2, schedule.PREEMPTION, who) == 1
+    if not preempts:
         return
     core.resched_curr(rq)
     # Only set the backward buddy when the current task is still on the rq. This can happen when a wakeup gets

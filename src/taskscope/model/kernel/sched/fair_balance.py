@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskscope.model import costs, machine
+from taskscope.model import costs, machine, schedule
 from taskscope.model.include.linux.interrupt import SCHED_SOFTIRQ
 from taskscope.model.include.linux.sched import TASK_ON_RQ_MIGRATING, TASK_ON_RQ_QUEUED, Task
 from taskscope.model.kernel import smp, softirq
@@ -55,7 +55,7 @@ def find_idlest_cpu(p: Task, cpu: int) -> int:
         return cpu
     if cpu in candidates:
         return cpu
-    return candidates[m.choose(len(candidates), "idlest cpu")] if len(candidates) > 1 else best
+    return candidates[m.choose(len(candidates), schedule.IDLEST)] if len(candidates) > 1 else best
 
 
 def wake_affine(p: Task, this_cpu: int, prev_cpu: int, sync: int) -> int:
@@ -87,6 +87,8 @@ def select_idle_sibling(p: Task, prev: int, target: int) -> int:
     allowed = m.cpu_active_mask & p.cpus_allowed
     llc = m.cpus[target].llc_id
     n = m.nr_cpus
+    if m.chooses:
+        return schedule.choose_idle(allowed, llc, target)
     for step in range(1, n):
         cpu = m.cpus[(target + step) % n]
         if cpu.llc_id == llc and allowed >> cpu.id & 1 and core.idle_cpu(cpu.id):

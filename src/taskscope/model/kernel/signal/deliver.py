@@ -316,6 +316,8 @@ def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
     # The saved mask stands in the frame, and sigreturn brings it back.
     action.set_restore_sigmask(False)
     current = machine.cur.cpu.curr
+    # The saved mask is in the handler's frame: clear_restore_sigmask().
+    current.thread_info.flags &= ~machine.cur.tif.RESTORE_SIGMASK
     blocked = current.blocked | ksig.ka.sa_mask
     if not ksig.ka.sa_flags & SA_NODEFER:
         blocked |= 1 << (ksig.sig - 1)

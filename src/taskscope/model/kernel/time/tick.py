@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from taskscope.model import machine
+from taskscope.model import machine, schedule
 
 if TYPE_CHECKING:
     from taskscope.model.machine import Cpu
@@ -30,4 +30,6 @@ def tick_program_event(cpu: Cpu, expires: int) -> None:
         m.cancel(base.event)
         base.event = None
     if expires != KTIME_MAX:
+        if m.chooses:
+            expires += schedule.TIMERS[m.choose(len(schedule.TIMERS), schedule.TIMER)]
         base.event = m.at(expires, clockevent_fire, cpu)

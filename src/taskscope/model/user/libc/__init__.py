@@ -7,6 +7,7 @@ Times are in seconds where the C library has seconds and in integer ns where its
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn
 
@@ -179,13 +180,16 @@ class Sys(Wait, Signals, Time, Sched, Ptrace, Memory, Modules, Files, Ids, Threa
         raise AssertionError("abort() returned")
 
     def _finish(self, status: int) -> None:
-        self.fflush()
+        # Nobody is left to be told that it could not be written.
+        with contextlib.suppress(OSError):
+            self.fflush()
         if self._thread and self._descriptor is not None:
             self._ended(status)
         super()._finish(status)
 
     def _crashed(self, error: Exception) -> None:
-        self.fflush()
+        with contextlib.suppress(OSError):
+            self.fflush()
         super()._crashed(error)
 
     # ---- asking the kernel -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from taskscope.model import machine
+from taskscope.model import machine, schedule
 from taskscope.model.include.linux.uaccess import Word
 from taskscope.model.user.python import LOG_MAX, UserContext
 
@@ -58,8 +58,8 @@ class Atomics(UserContext):
         if self._at < self._end:
             return self._recall(name)[1]
         m = machine.cur
-        if m.delays and m.choose(8, "delay between two instructions") == 1:
-            left = 5_000 << 2 * m.choose(5, "length of the delay")
+        if m.chooses:
+            left = schedule.INSTRUCTIONS[m.choose(len(schedule.INSTRUCTIONS), schedule.INSTRUCTION, (m.cpu.curr,))]
             while left > 0:
                 left = machine.cur.run_for(left, self.frames)
                 if self.frames:

@@ -70,7 +70,7 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
         # ret_fast_syscall
         cpu = m.cpu
         events = m._events
-        if (events and events[0][0] <= m.now) or cpu.pending or m.delays:
+        if (events and events[0][0] <= m.now) or cpu.pending or m.chooses:
             m.catch_up()
             cpu = m.cpu
         if info.flags & m.work_mask:

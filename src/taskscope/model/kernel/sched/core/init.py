@@ -116,6 +116,8 @@ def sched_init_smp() -> None:
     m = machine.cur
     m.sched_domains = m.cpu_active_mask.bit_count() > 1
     fair.sched_init_granularity()
+    # From here on several orders of things are possible.
+    m.chooses = m.schedule is not None
 
 
 def set_cpu_online(cpu: int, online: bool) -> None:

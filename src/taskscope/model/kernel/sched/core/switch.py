@@ -285,6 +285,11 @@ def preempt_schedule() -> None:
     m = machine.cur
     if m.cpu.preempt_count or m.cpu.irqs_off:
         return
+    if m.chooses:
+        # An interrupt may come at any moment here, and preempt the task by itself.
+        m.interrupt_here()
+        if not m.cpu.curr.thread_info.flags & m.tif_need_resched:
+            return
     while True:                                             # preempt_schedule_common()
         m.cpu.preempt_count += 1
         __schedule(True)
