@@ -318,7 +318,11 @@ class Builder:
         _join(self.clock[parent], self.clock[actor])
 
     def _vanished(self, parent: int, x: int) -> None:
-        """Let the parent of a process that releases itself wait until it has: the call blocks, and finds nobody."""
+        """Let the parent of a process that releases itself wait until it has: then the call finds nobody.
+
+        The call alone would not wait if the process becomes a child by another's death that is still to come.
+        """
+        self.scripts[parent].append([-1, "gone", x])
         self.scripts[parent].append([len(self.expected), "waitid", P_PID, f"@{x}", WEXITED | WNOWAIT | WALL])
         self.expected.append("ECHILD")
         _join(self.clock[parent], self.clock[x])

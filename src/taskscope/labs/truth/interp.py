@@ -99,6 +99,8 @@ def play(sys: Any, run: Run, actor: int) -> None:
         elif name == "await":
             while item[2] not in come:
                 come.update(_read(sys, mine))
+        elif name == "gone":
+            gone(sys, run, item[2])
         elif name == "settle":
             settle(sys, run)
         elif name == "end":
@@ -120,6 +122,15 @@ def live(sys: Any, run: Run, actor: int) -> None:
     play(sys, run, actor)
     while True:
         _read(sys, run.pipes[actor][0])
+
+
+def gone(sys: Any, run: Run, actor: int) -> None:
+    """Wait until an actor that releases itself has done so."""
+    for _ in range(run.life.patience):
+        pid = run.board.pid_of(actor)
+        if pid and _state(sys, pid) == b"X":
+            return
+        run.life.pause(sys)
 
 
 def settle(sys: Any, run: Run) -> None:

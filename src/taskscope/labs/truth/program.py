@@ -25,8 +25,9 @@ Transcript = list[str | None]
 PID_RESULTS: Final = frozenset({"fork", "getpid", "getppid", "gettid", "getpgid", "getsid", "setsid", "wait4"})
 #: operations that tell of signals: signal, code, sender, value of each
 SIGINFO_RESULTS: Final = frozenset({"caught", "sigwait"})
-#: between processes of a program: "tok" writes a token into another's pipe, "await" blocks until one has come
-FENCES: Final = frozenset({"tok", "await"})
+#: between processes of a program: "tok" writes a token into another's pipe, "await" blocks until one has come, "gone"
+#: until a process that releases itself has done so
+FENCES: Final = frozenset({"tok", "await", "gone"})
 
 
 class Program(NamedTuple):
