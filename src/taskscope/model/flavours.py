@@ -56,6 +56,21 @@ class Switches:
     syscall_work: bool = False
     #: signal_struct.exec_update_lock, clone3() and pidfds exist (v5.3)
     clone3: bool = False
+    #: a core dump is a group exit from its begin (signal->core_state, v5.17), and threads wait for it at the top of
+    #: do_exit() (v5.16), not in exit_mm()
+    coredump_is_group_exit: bool = False
+    #: SIGKILL needs no queue entry, whoever sends it (v4.20: the kernel only, SEND_SIG_FORCED)
+    sigkill_is_special: bool = False
+    #: signals to a process that dies are dropped (9a95f78eab70, "signal: Drop signals received after a fatal signal has
+    #: been processed", v6.2)
+    dying_drops_signals: bool = False
+    #: sigaction(2) forgets bits of sa_flags that mean nothing (23acdc76f179, v5.11)
+    sa_flags_cleared: bool = False
+    #: a POSIX timer's pending signal goes with the setting that sent it, and an ignored timer rests until the signal is
+    #: no longer ignored (v6.13: "posix-timers: Cure the SIG_IGN mess")
+    timer_signals_checked: bool = False
+    #: pidfd_send_signal() takes PIDFD_SIGNAL_* flags (v6.9), and PIDFD_SELF (v6.14)
+    pidfd_signal_flags: bool = False
     #: task_struct.state is called __state (v5.14: 2f064a59a11f, "sched: Change task_struct::state")
     state_is_dunder: bool = False
 
@@ -91,12 +106,15 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
     Flavour("6.1-x86_64", "6.1.0-56-cloud-amd64", (6, 1), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(zap_always=True, last_thread_decides=True, rcu_user_reference=True, vmap_stack=True,
-                     thread_info_in_task=True, syscall_work=True, clone3=True, state_is_dunder=True)),
+                     thread_info_in_task=True, syscall_work=True, clone3=True, state_is_dunder=True,
+                     coredump_is_group_exit=True, sigkill_is_special=True, sa_flags_cleared=True)),
     Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,
                      vmap_stack=True, thread_info_in_task=True, sched_prepare_exec=True, syscall_work=True, clone3=True,
-                     state_is_dunder=True)),
+                     state_is_dunder=True, coredump_is_group_exit=True, sigkill_is_special=True,
+                     dying_drops_signals=True, sa_flags_cleared=True, timer_signals_checked=True,
+                     pidfd_signal_flags=True)),
 )}
 DEFAULT: Final = "4.19-arm"
 

@@ -7,12 +7,18 @@ A CPU's queue is ordered by expiry (a red-black tree in C); its clock event devi
 from __future__ import annotations
 
 import heapq
-from errno import EFAULT, EINVAL
+from errno import EFAULT, EINTR, EINVAL
 from typing import TYPE_CHECKING, Any, Final
 
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND
-from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_ABS, HRTIMER_MODE_REL, HRTIMER_NORESTART, Hrtimer
+from taskscope.model.include.linux.hrtimer import (
+    CLOCK_MONOTONIC,
+    HRTIMER_MODE_ABS,
+    HRTIMER_MODE_REL,
+    HRTIMER_NORESTART,
+    Hrtimer,
+)
 from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE, TASK_RUNNING, Task, rt_task
 from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.uaccess import put_user
@@ -245,6 +251,33 @@ def do_nanosleep(t: HrtimerSleeper, mode: int) -> int:
         if put_user(divmod(rem, NSEC_PER_SEC), restart.rmtp):  # nanosleep_copyout()
             return -EFAULT
     return -ERESTART_RESTARTBLOCK
+
+
+def schedule_hrtimeout_range(expires: int | None, delta: int, mode: int) -> int:
+    """Sleep until somebody wakes us or a time is over; the caller has set the task's state.
+
+    :param expires: ns, relative or absolute as `mode` says; None for no limit
+    :param delta: how many ns later is late enough
+    :return: 0 if the time is over, else -EINTR
+    """
+    current = machine.cur.cpu.curr
+    # Optimize when a zero timeout value is given.  It does not matter whether this is an absolute or a relative time.
+    if expires == 0:
+        current.state = TASK_RUNNING
+        return 0
+    # A NULL parameter means "infinite"
+    if expires is None:
+        core.schedule()
+        return -EINTR
+    t = HrtimerSleeper(current)
+    hrtimer_init(t.timer, CLOCK_MONOTONIC, mode)
+    hrtimer_init_sleeper(t, current)
+    hrtimer_start_range_ns(t.timer, expires, delta, mode)
+    if t.task is not None:
+        core.schedule()
+    hrtimer_cancel(t.timer)
+    current.state = TASK_RUNNING
+    return 0 if t.task is None else -EINTR
 
 
 class RestartBlock:
