@@ -1,8 +1,8 @@
-"""Hold the executable kernel against this host's kernel: random programs of processes, transcripts compared.
+"""Hold the executable kernel against this host's kernel: random programs or rules, transcripts compared.
 
-Each program runs on the host in a PID namespace (without root: a user namespace around it, or under a subreaper) and on
-the model under many schedules with its invariants checked; every transcript must be the one that the reference expects.
-What differs is shrunk and printed.  Exit code 0: nothing differs, 1: something does.
+Each random program runs on the host in a PID namespace (without root: a user namespace around it, or under a subreaper)
+and on the model under many schedules with its invariants checked; every transcript must be the one that the reference
+expects.  What differs is shrunk and printed.  Exit code 0: nothing differs, 1: something does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from taskscope.labs.truth.program import Program, Transcript
 EXAMPLES = """examples:
   tools/truth.py --count 10000             10,000 programs, on the host and under 20 schedules of the model
   tools/truth.py --first 4711 --count 1 --show    one program with its transcripts
-  tools/truth.py --on host --count 2000    the generator and the reference against the host alone"""
+  tools/truth.py --on host --count 2000    the generator and the reference against the host alone
+  tools/truth.py --rules                   all conformance rules, on the host and on every flavour of the model
+  tools/truth.py --rules wait exec.keeps_pid --show   some of them, with what they say"""
 #: programs of one piece of work
 PIECE = 40
 
@@ -121,6 +123,25 @@ def show(seeds: Sequence[str], plan: Plan) -> None:
             host.close()
 
 
+def hold_rules(names: Sequence[str], schedules: int, *, show: bool) -> int:
+    """Compare rules; return the exit code."""
+    from taskscope.labs.truth import rules as rules_
+    from taskscope.labs.truth.rules import compare as sides
+    from taskscope.labs.truth.rules import host
+
+    found = rules_.load(names)
+    start = time.monotonic()
+    if show:
+        for name, lines in host.run(found).items():
+            print(name, *lines, sep="\n    ")
+    wrong = sides.check(found, range(schedules))
+    print(*wrong, sep="\n\n")
+    bad = len({one.rule.name for one in wrong})
+    seconds = time.monotonic() - start
+    print(f"{len(found)} rules on the host and on the model ({schedules} schedules): {bad} differ; {seconds:.1f} s")
+    return 1 if wrong else 0
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0], epilog=EXAMPLES,
@@ -135,7 +156,11 @@ def main() -> int:
     parser.add_argument("--cpus", type=int, default=2, help="of the model (2)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that work")
     parser.add_argument("--show", action="store_true", help="print the programs and all their transcripts")
+    parser.add_argument("--rules", nargs="*", metavar="RULE",
+                        help="play conformance rules instead: all, those of a group, or single ones")
     args = parser.parse_args()
+    if args.rules is not None:
+        return hold_rules(args.rules, args.schedules, show=args.show)
     mode = args.mode or best_mode()
     root = args.on == "model" or (os.getuid() == 0 and mode == "pid")
     each = min(args.each or args.schedules, args.schedules)

@@ -7,6 +7,7 @@ import random
 import pytest
 
 import taskscope
+from taskscope.model import machine
 from taskscope.model.user import python
 
 
@@ -163,6 +164,28 @@ def handling(sys, argv):
 def test_handlers_are_replayed(ran):
     """A signal handler that ran before a fork() runs again in the child's replay, and prints nothing twice."""
     assert ran(handling) == (0, "handler 10\nchild has seen [10]\nparent has seen [10]\n")
+
+
+def fork_made_again(sys, argv):
+    """Fork as if a signal had come in just then: -ERESTARTNOINTR, a handler's frame, and the call once more."""
+    gate = sys._gate
+
+    def interrupted(nr, args):
+        sys._gate = gate
+        machine.cur.cpu.curr.sigframes = (0,)
+        sys.frames.append((lambda sys, sig, info: sys.getppid(), 10, None))
+        return -513
+
+    sys._gate = interrupted
+    if sys.fork() == 0:
+        return 3
+    _, status = sys.wait()
+    return sys.WEXITSTATUS(status)
+
+
+def test_a_fork_is_made_again_after_a_handler(ran):
+    """A fork that a signal handler came before is remembered as the fork, not as the handler's last call."""
+    assert ran(fork_made_again)[0] == 3
 
 
 def crashing(sys, argv):

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 #: how many results of system calls a task remembers for a fork()
 LOG_MAX: Final = 1 << 16
 _HANDLER: Final = "<signal handler>"
+#: by call: what is remembered of one that returned 0
+_NOTHING: Final[dict[str, tuple[str, int, Any]]] = {}
 _ATOMS: Final = frozenset({int, str, bytes, float, bool, type(None), FunctionType})
 _CLONE_VM: Final = int(CloneFlag.CLONE_VM)
 _CLONE_THREAD: Final = int(CloneFlag.CLONE_THREAD)
@@ -166,10 +168,29 @@ class UserContext:
         if self._at < self._end:
             ret, value = self._recall(name)
         else:
-            ret = self._enter(name, args)
-            value = None if out is None else out.value
+            self._calling = name
+            try:
+                # ENOSYS: this architecture has no such call
+                ret = self._gate(nr, args) if (nr := self._nr.get(name)) is not None else -38
+            except GreenletExit:
+                # The task is dead and its stack is dropped: what a program does in `finally:` must not enter the
+                # kernel.
+                self._gate = _gone
+                raise
+            if machine.cur.cpu.curr.journal is not self:
+                self._gate = _replaced  # nor may what a replaced program does in `finally:`
+                raise _Unwind
+            if -516 <= ret <= -512:
+                ret = self._again(name, nr, args)
             log = self._log
-            log.append((name, ret, value))
+            if out is not None:
+                value = out.value
+                log.append((name, ret, value))
+            elif ret:
+                log.append((name, ret, None))
+            else:
+                # One tuple for all: what a task writes when it makes its usual calls stays in the cache.
+                log.append(_NOTHING.get(name) or _NOTHING.setdefault(name, (name, 0, None)))
             if len(log) > LOG_MAX:
                 log.clear()
                 self._overflown = True
@@ -179,27 +200,22 @@ class UserContext:
             raise OSError(-ret, errno_message(-ret) or "unknown error")
         return ret if out is None else (ret, value)
 
-    def _enter(self, name: str, args: tuple[Any, ...]) -> int:
-        self._calling = name
-        nr = self._nr.get(name)
-        if nr is None:
-            return -38  # ENOSYS: this architecture has no such call
+    def _again(self, name: str, nr: Any, args: tuple[Any, ...]) -> int:
+        # The program counter stands on the call again.
         while True:
+            if self.frames:
+                self._handle()
+            self._calling = name  # a handler has made other calls
             try:
                 ret = self._gate(nr, args)
             except GreenletExit:
-                # The task is dead and its stack is dropped: what a program does in `finally:` must not enter the
-                # kernel.
                 self._gate = _gone
                 raise
             if machine.cur.cpu.curr.journal is not self:
-                self._gate = _replaced  # nor may what a replaced program does in `finally:`
+                self._gate = _replaced
                 raise _Unwind
-            if -516 <= ret <= -512:  # the program counter stands on the call again
-                if self.frames:
-                    self._handle()
-                continue
-            return ret
+            if not -516 <= ret <= -512:
+                return ret
 
     def _recall(self, name: str) -> tuple[int, Any]:
         self._replay_handlers()

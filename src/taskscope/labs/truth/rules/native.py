@@ -1,0 +1,428 @@
+"""The C library of this host with the names and the results of `taskscope.model.user.libc.Sys`, for rules.
+
+Everything is a raw system call, so that nothing of Python comes between: no restarting after EINTR (PEP 475), no
+signal handlers that run later.  A call without a method here is made by its name with the numbers and bytes that it is
+given (``sys.setpgid(0, 0)``); one that writes through a pointer needs a method.
+
+Signal handlers run as the kernel calls them, by a callback of ctypes.  That is sound when a signal comes while the
+process is inside a system call, which is where the fences of a rule put it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ctypes
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+from taskscope.abi.syscalls import call_of_name
+from taskscope.labs.truth.rules.transcript import Saying
+
+#: where a rule's processes write what they say; kept over exec
+LOG: Final = 900
+MACHINE: Final = os.uname().machine
+_SIGCHLD: Final = 17
+_CLONE_VM, _CLONE_VFORK = 0x100, 0x4000
+_SA_SIGINFO, _SA_RESTORER = 4, 0x0400_0000
+_SET: Final = ctypes.c_uint64
+
+libc: Final = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+# The same with the interpreter's lock held: a child of clone() has the lock of the thread that called.
+_held: Final = ctypes.PyDLL(None, use_errno=True)
+_held.syscall.restype = ctypes.c_long
+_Handler: Final = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class _Sigaction(ctypes.Structure):
+    """struct sigaction of the C library."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p), ("mask", ctypes.c_uint64 * 16), ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+class WaitResult(NamedTuple):
+    """What waitid() tells about a child."""
+
+    si_pid: int
+    si_uid: int
+    si_signo: int
+    si_status: int
+    si_code: int
+
+
+class Info:
+    """siginfo_t, with the names of its unions; which of them mean something the signal and si_code say."""
+
+    def __init__(self, data: bytes) -> None:
+        at = partial(_int, data)
+        self.si_signo, self.si_errno, self.si_code = at(0), at(4), at(8)
+        self.si_pid = self.si_timerid = self.si_band = at(16)
+        self.si_uid = self.si_overrun = self.si_fd = at(20)
+        self.si_status = self.si_value = at(24)
+        self.si_addr = int.from_bytes(data[16:24], "little")
+
+
+def _int(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little", signed=True)
+
+
+class Word:
+    """A word in the memory of the process."""
+
+    def __init__(self) -> None:
+        self.number = ctypes.c_int(0)
+
+    def get(self) -> int:
+        """Load."""
+        return self.number.value
+
+    def put(self, value: int) -> None:
+        """Store."""
+        self.number.value = value
+
+
+def _number(name: str) -> int:
+    call = call_of_name(MACHINE, name)
+    if call is None:
+        raise AttributeError(f"{MACHINE} has no system call {name}")
+    return call.number
+
+
+def _argument(value: Any) -> Any:
+    if value is None:
+        return ctypes.c_void_p(0)
+    if isinstance(value, int):
+        return ctypes.c_long(value)
+    if isinstance(value, str):
+        return ctypes.c_char_p(os.fsencode(value))
+    if isinstance(value, bytes):
+        return ctypes.c_char_p(value)
+    if isinstance(value, Word):
+        return ctypes.byref(value.number)
+    return value
+
+
+def syscall(name: str, *args: Any, held: bool = False) -> int:
+    """Make a system call.
+
+    :param args: numbers, text, bytes, a `Word`, None for NULL, or what ctypes takes as it is
+    :raises OSError: it failed
+    """
+    filled = [_argument(arg) for arg in args] + [ctypes.c_long(0)] * (6 - len(args))
+    result = int((_held if held else libc).syscall(ctypes.c_long(_number(name)), *filled))
+    if result == -1:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+class Log(Saying):
+    """`say` on the host."""
+
+    def put(self, line: str) -> None:
+        """See `Saying`."""
+        os.write(LOG, line.encode() + b"\n")
+
+
+class Native:
+    """The C library of a process on this host."""
+
+    SIG_DFL, SIG_IGN = 0, 1
+    _call = staticmethod(syscall)
+    WIFEXITED, WEXITSTATUS = staticmethod(os.WIFEXITED), staticmethod(os.WEXITSTATUS)
+    WIFSIGNALED, WTERMSIG, WCOREDUMP = (
+        staticmethod(os.WIFSIGNALED), staticmethod(os.WTERMSIG), staticmethod(os.WCOREDUMP))
+    WIFSTOPPED, WSTOPSIG = staticmethod(os.WIFSTOPPED), staticmethod(os.WSTOPSIG)
+    WIFCONTINUED = staticmethod(os.WIFCONTINUED)
+
+    #: what stands before the name and the arguments of a function of `kit.execute`
+    launch: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.environ: dict[str, str] = {}
+        #: what each signal calls; callbacks are kept for ever, as a handler may be running
+        self._handlers: dict[int, Callable[..., Any]] = {}
+        self._callbacks: dict[int, Any] = {}
+        self._flags: dict[int, int] = {}
+        self._words: dict[int, Word] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        """Return a system call by its name."""
+        _number(name)
+        return partial(syscall, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Native:
+        """It is the process's."""
+        return self
+
+    # ---- birth and death -------------------------------------------------------------------------------
+
+    def clone_flags(self, flags: int, parent_tid: Any = None, child_tid: Any = None) -> int:
+        """Clone with a copy of the stack: 0 in the child."""
+        if flags & _CLONE_VM:
+            raise NotImplementedError(f"clone({flags:#x}) on the host: Python cannot share its memory")
+        return syscall("clone", flags, None, parent_tid, child_tid, None, held=True)
+
+    def refused(self, flags: int) -> int:
+        """Clone with flags that must be refused.
+
+        :raises OSError: they were
+        """
+        pid = syscall("clone", flags, None, None, None, None, held=True)
+        if pid == 0:
+            self._exit(99)
+        return pid
+
+    def fork(self) -> int:
+        """Create a child: 0 in the child."""
+        return self.clone_flags(_SIGCHLD)
+
+    def vfork(self) -> int:
+        """Create a child and sleep until it execs or exits; it has memory of its own here."""
+        return self.clone_flags(_CLONE_VFORK | _SIGCHLD)
+
+    def clone(
+        self, fn: Callable[..., Any], *args: Any, flags: int = _SIGCHLD, parent_tid: Any = None, child_tid: Any = None
+    ) -> int:
+        """Create a child that runs ``fn(sys, *args)``; return its pid."""
+        pid = self.clone_flags(flags, parent_tid, child_tid)
+        if pid == 0:
+            self.run(fn, args)
+        return pid
+
+    def run(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> NoReturn:
+        """Be a process that ends with what ``fn(sys, *args)`` returns."""
+        code = 1
+        try:
+            result = fn(self, *args)
+            code = result if isinstance(result, int) else 0
+        except BaseException:       # nothing of the parent may run here
+            os.write(2, traceback.format_exc().encode())
+        self._exit(code)
+
+    def pthread_create(self, fn: Callable[..., Any], *args: Any) -> int:
+        """Start a thread that runs ``fn(sys, *args)``; return its tid."""
+        told, tids = _thread.allocate_lock(), list[int]()
+        told.acquire()
+
+        def begin() -> None:
+            tids.append(self.gettid())
+            told.release()
+            try:
+                fn(self, *args)
+            except BaseException:
+                os.write(2, traceback.format_exc().encode())
+
+        _thread.start_new_thread(begin, ())
+        told.acquire()
+        return tids[0]
+
+    def pthread_exit(self, code: int = 0) -> NoReturn:
+        """End this thread only."""
+        syscall("exit", code)
+        raise AssertionError("exit() returned")
+
+    def _exit(self, code: int) -> NoReturn:
+        syscall("exit_group", code)
+        raise AssertionError("exit_group() returned")
+
+    exit = _exit
+
+    def execve(self, path: str, argv: Iterable[str], envp: Mapping[str, str] | None = None) -> NoReturn:
+        """Replace the program."""
+        words = [word.encode() for word in argv]
+        texts = [f"{key}={value}".encode() for key, value in (self.environ if envp is None else envp).items()]
+        syscall("execve", path, (ctypes.c_char_p * (len(words) + 1))(*words, None),
+                (ctypes.c_char_p * (len(texts) + 1))(*texts, None))
+        raise AssertionError("execve() returned")
+
+    def execv(self, path: str, argv: Iterable[str]) -> NoReturn:
+        """Replace the program, with the same environment."""
+        self.execve(path, argv)
+
+    # ---- the ends of children --------------------------------------------------------------------------
+
+    def waitpid(self, pid: int, options: int = 0) -> tuple[int, int]:
+        """Wait for a child; return (pid, status)."""
+        word = ctypes.c_int(0)
+        got = syscall("wait4", pid, ctypes.byref(word), options, None)
+        return got, word.value
+
+    def wait(self) -> tuple[int, int]:
+        """Wait for any child."""
+        return self.waitpid(-1)
+
+    def waitid(self, kind: int, ident: int, options: int) -> WaitResult | None:
+        """Wait for a child to change state; None if WNOHANG was given and none has."""
+        data = ctypes.create_string_buffer(128)
+        syscall("waitid", kind, ident, data, options, None)
+        info = Info(data.raw)
+        if not info.si_pid:
+            return None
+        return WaitResult(info.si_pid, info.si_uid, info.si_signo, info.si_status, info.si_code)
+
+    # ---- signals ---------------------------------------------------------------------------------------
+
+    def killpg(self, group: int, sig: int) -> None:
+        """Send a signal to a process group."""
+        syscall("kill", -group, sig)
+
+    def raise_(self, sig: int) -> None:
+        """Send a signal to the calling thread."""
+        syscall("tgkill", os.getpid(), self.gettid(), sig)
+
+    def sigaction(self, sig: int, handler: Any = None, flags: int = 0, mask: int = 0) -> tuple[Any, int, int]:
+        """Set what a signal does, unless `handler` is None; return the (handler, flags, mask) before.
+
+        :param handler: SIG_DFL, SIG_IGN or ``fn(sys, sig, info)``
+        """
+        new, old = _Sigaction(), _Sigaction()
+        before, had = self._handlers.get(sig), self._flags.get(sig, 0)
+        if handler is not None:
+            new.mask[0] = mask
+            new.flags = flags
+            if callable(handler):
+                new.flags |= _SA_SIGINFO
+                new.handler = ctypes.cast(self._callback(sig), ctypes.c_void_p).value
+            else:
+                new.handler = handler
+        if libc.sigaction(sig, ctypes.byref(new) if handler is not None else None, ctypes.byref(old)):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+        if handler is not None:
+            self._flags[sig] = flags
+            if callable(handler):
+                self._handlers[sig] = handler
+        was = old.handler or 0
+        flagged = (old.flags & 0xFFFF_FFFF) & ~_SA_RESTORER
+        if was > 1 and not had & _SA_SIGINFO:
+            flagged &= ~_SA_SIGINFO
+        return (before if was > 1 else was), flagged, int(old.mask[0])
+
+    def _callback(self, sig: int) -> Any:
+        found = self._callbacks.get(sig)
+        if found is None:
+
+            def call(number: int, info: int, context: int) -> None:
+                del context
+                told = Info(ctypes.string_at(info, 128))
+                # The interrupted call's errno is its own.
+                error = ctypes.get_errno()
+                self._handlers[number](self, number, told)
+                ctypes.set_errno(error)
+
+            found = self._callbacks[sig] = _Handler(call)
+        return found
+
+    def signal(self, sig: int, handler: Any) -> Any:
+        """Set what a signal does, restarting calls; return the handler before."""
+        return self.sigaction(sig, handler, 0x10000000)[0]
+
+    def sigprocmask(self, how: int, mask: int | None) -> int:
+        """Change the set of blocked signals; return the set before."""
+        old = _SET(0)
+        syscall("rt_sigprocmask", how, None if mask is None else ctypes.byref(_SET(mask)), ctypes.byref(old), 8)
+        return old.value
+
+    def sigpending(self) -> int:
+        """Return the set of signals that are blocked and pending."""
+        found = _SET(0)
+        syscall("rt_sigpending", ctypes.byref(found), 8)
+        return found.value
+
+    def sigsuspend(self, mask: int) -> None:
+        """Wait for a signal with another set of blocked ones."""
+        syscall("rt_sigsuspend", ctypes.byref(_SET(mask)), 8)
+
+    # ---- descriptors -----------------------------------------------------------------------------------
+
+    def pipe(self) -> tuple[int, int]:
+        """Make a pipe."""
+        return self.pipe2(0)
+
+    def pipe2(self, flags: int) -> tuple[int, int]:
+        """Make a pipe."""
+        ends = (ctypes.c_int * 2)()
+        syscall("pipe2", ends, flags)
+        return ends[0], ends[1]
+
+    def open(self, path: str, flags: int = 0, mode: int = 0o666) -> int:
+        """Open a file."""
+        return syscall("openat", -100, path, flags, mode)
+
+    def read(self, fd: int, n: int) -> bytes:
+        """Read up to n bytes."""
+        buffer = ctypes.create_string_buffer(n or 1)
+        got = syscall("read", fd, buffer, n)
+        return buffer.raw[:got]
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write; return how many bytes were taken."""
+        return syscall("write", fd, data, len(data))
+
+    def slurp(self, path: str) -> bytes:
+        """Read a whole file."""
+        fd = self.open(path)
+        parts = []
+        while part := self.read(fd, 65536):
+            parts.append(part)
+        self.close(fd)
+        return b"".join(parts)
+
+    def stat(self, path: str) -> Any:
+        """Return a file's attributes."""
+        return Path(path).stat()
+
+    def fstat(self, fd: int) -> Any:
+        """Return an open file's attributes."""
+        return os.fstat(fd)
+
+    def getcwd(self) -> str:
+        """Return the working directory."""
+        return str(Path.cwd())
+
+    # ---- ids, names, time ------------------------------------------------------------------------------
+
+    def getpgrp(self) -> int:
+        """Return the caller's process group."""
+        return syscall("getpgid", 0)
+
+    def getpriority(self, which: int, who: int) -> int:
+        """Return a nice value."""
+        return 20 - syscall("getpriority", which, who)
+
+    def prctl(self, option: int, *args: Any) -> int:
+        """Ask for one of the PR_* operations."""
+        return syscall("prctl", option, *args)
+
+    def prctl_get(self, option: int) -> Any:
+        """Return what prctl(2) writes through its second argument: the name for PR_GET_NAME, else a number."""
+        if option == 16:
+            name = ctypes.create_string_buffer(16)
+            syscall("prctl", option, name)
+            return name.value.decode()
+        number = ctypes.c_int(0)
+        syscall("prctl", option, ctypes.byref(number))
+        return number.value
+
+    def word(self, n: int) -> Word:
+        """See `kit.word`."""
+        return self._words.setdefault(n, Word())
+
+    def nanosleep(self, ns: int) -> None:
+        """Sleep so many ns."""
+        syscall("nanosleep", ctypes.byref((ctypes.c_long * 2)(*divmod(ns, 1_000_000_000))), None)
+
+    def run_for(self, ns: int) -> None:
+        """Compute for so many ns."""
+        end = time.monotonic_ns() + ns
+        while time.monotonic_ns() < end:
+            pass

@@ -1,0 +1,71 @@
+"""Conformance rules: the model, under several schedules and in every flavour, says what this host's kernel says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from taskscope.labs.truth import rules
+from taskscope.labs.truth.rules import compare, host, model
+
+ALL = rules.load()
+
+
+@pytest.mark.parametrize("group", [name for name in rules.GROUPS if rules.group(name)])
+def test_the_model_holds_the_rules_of_the_host(group: str) -> None:
+    """Every rule of a file has on the model, under four schedules and in each flavour, the host's transcript."""
+    if not host.runs_here():
+        pytest.skip("rules need a PID namespace on the host")
+    found = compare.check(rules.group(group))
+    assert not found, "\n\n".join(map(str, found))
+
+
+def test_each_rule_is_a_sentence_of_its_own() -> None:
+    """A rule is told in one sentence, and no two are the same."""
+    texts = [rule.text for rule in ALL]
+    assert len(set(texts)) == len(texts)
+    for rule in ALL:
+        assert rule.text.endswith("."), rule.name
+        assert len({rule.name for rule in ALL}) == len(ALL)
+
+
+def test_pids_have_names_by_order_of_birth() -> None:
+    """A transcript names processes by order of birth, and lists are written with commas."""
+    found = model.run(rules.load(["selftest.speaks"]))
+    assert found == {"selftest.speaks": ["@1 -@1 @0 init 0 1,two none"]}
+
+
+def test_on_the_model_what_goes_wrong_is_told_and_the_next_rule_is_played() -> None:
+    """On the model a hang is named with who hangs where, an exception with its last line; other rules go on."""
+    found = model.run(rules.load(["selftest"]), leaks=True)
+    assert found["selftest.hangs"] == [
+        "before", "hangs: not at its end after 20 s", "@0 state 0x1 in system call pause"]
+    assert found["selftest.fails"] == ["before", "ended 0x0100", "stderr: OSError: [Errno 22] Invalid argument"]
+    assert found["selftest.leaves"] == ["asleep"]
+    assert found["selftest.forks"] == ["once", "child", "parent"]
+
+
+@pytest.mark.skipif(not host.runs_here(), reason="rules need a PID namespace on the host")
+def test_on_the_host_what_goes_wrong_is_told_and_the_next_rule_is_played() -> None:
+    """On the host a hang is ended after its time and named, and what a rule leaves is gone before the next."""
+    found = host.run(rules.load(["selftest"]), seconds=0.3)
+    assert found["selftest.hangs"][:2] == ["before", "hangs: not at its end after 0.3 s"]
+    assert found["selftest.hangs"][2].startswith("@0 S in system call ")
+    assert found["selftest.fails"] == ["before", "ended 0x0100", "stderr: OSError: [Errno 22] Invalid argument"]
+    assert found["selftest.leaves"] == ["asleep"]
+    assert found["selftest.forks"] == ["once", "child", "parent"]
+    assert found["selftest.speaks"] == ["@1 -@1 @0 init 0 1,two none"]
+
+
+def test_a_difference_is_found_and_shown() -> None:
+    """A transcript that is not the host's is a divergence, and so is an equal one that is said to differ."""
+    rule = rules.load(["selftest.forks"])[0]
+    said = {rule.name: ["once", "child", "parent"]}
+    assert not list(compare.differing([rule], said, said, "here", "4.19-arm"))
+    found = list(compare.differing([rule], said, {rule.name: ["once", "parent", "child"]}, "here", "4.19-arm"))
+    assert "+parent" in found[0].text
+    noted = dataclasses.replace(rule, differs={"4.19-arm": "some commit"})
+    assert "should not be: some commit" in next(compare.differing([noted], said, said, "here", "4.19-arm")).text
+    assert not list(compare.differing([noted], said, {rule.name: []}, "here", "4.19-arm"))
+    assert [one.rule for one in compare.broken([rule], {rule.name: []}, "here")] == [rule]
