@@ -61,8 +61,8 @@ class Switches:
     coredump_is_group_exit: bool = False
     #: SIGKILL needs no queue entry, whoever sends it (v4.20: the kernel only, SEND_SIG_FORCED)
     sigkill_is_special: bool = False
-    #: signals to a process that dies are dropped (9a95f78eab70, "signal: Drop signals received after a fatal signal has
-    #: been processed", v6.2)
+    #: signals to a process that dies are dropped ("signal: Drop signals received after a fatal signal has been
+    #: processed"; of one series with what last_thread_decides and zap_always name)
     dying_drops_signals: bool = False
     #: sigaction(2) forgets bits of sa_flags that mean nothing (23acdc76f179, v5.11)
     sa_flags_cleared: bool = False
@@ -107,7 +107,8 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(zap_always=True, last_thread_decides=True, rcu_user_reference=True, vmap_stack=True,
                      thread_info_in_task=True, syscall_work=True, clone3=True, state_is_dunder=True,
-                     coredump_is_group_exit=True, sigkill_is_special=True, sa_flags_cleared=True)),
+                     coredump_is_group_exit=True, sigkill_is_special=True, dying_drops_signals=True,
+                     sa_flags_cleared=True)),
     Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,

@@ -143,7 +143,7 @@ def init_task() -> Task:
         "atomic_flags",
     ):
         setattr(tsk, slot, 0)
-    tsk.in_execve = tsk.in_iowait = False
+    tsk.in_execve = tsk.in_iowait = tsk.restore_sigmask = False
     tsk.sas_ss_sp = (0, 0, 0)
     tsk.sigframes = ()
     tsk.restart_block = None

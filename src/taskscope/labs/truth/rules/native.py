@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from taskscope.abi.syscalls import call_of_name
+from taskscope.labs.truth.rules.native_signals import NativeSignals
 from taskscope.labs.truth.rules.transcript import Saying
 
 #: where a rule's processes write what they say; kept over exec
@@ -64,7 +65,7 @@ class Info:
     def __init__(self, data: bytes) -> None:
         at = partial(_int, data)
         self.si_signo, self.si_errno, self.si_code = at(0), at(4), at(8)
-        self.si_pid = self.si_timerid = self.si_band = at(16)
+        self.si_pid = self.si_tid = self.si_band = at(16)
         self.si_uid = self.si_overrun = self.si_fd = at(20)
         self.si_status = self.si_value = at(24)
         self.si_addr = int.from_bytes(data[16:24], "little")
@@ -132,7 +133,7 @@ class Log(Saying):
         os.write(LOG, line.encode() + b"\n")
 
 
-class Native:
+class Native(NativeSignals):
     """The C library of a process on this host."""
 
     SIG_DFL, SIG_IGN = 0, 1
@@ -303,7 +304,7 @@ class Native:
                 self._handlers[sig] = handler
         was = old.handler or 0
         flagged = (old.flags & 0xFFFF_FFFF) & ~_SA_RESTORER
-        if was > 1 and not had & _SA_SIGINFO:
+        if not had & _SA_SIGINFO:
             flagged &= ~_SA_SIGINFO
         return (before if was > 1 else was), flagged, int(old.mask[0])
 

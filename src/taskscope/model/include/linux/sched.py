@@ -213,6 +213,7 @@ class Task(_Switched):
         "real_blocked",
         "real_parent",
         "restart_block",
+        "restore_sigmask",
         "rt",
         "rt_priority",
         "sas_ss_sp",
@@ -311,6 +312,7 @@ class Task(_Switched):
     blocked: int                        # signal sets are integers, bit n-1 is signal n
     real_blocked: int
     saved_sigmask: int
+    restore_sigmask: bool               # current only; where the architecture has no TIF_RESTORE_SIGMASK
     pending: SigPending
     jobctl: int
 

@@ -85,19 +85,33 @@ def sigprocmask(how: int, new: int) -> int:
     return 0
 
 
-def sigmask_to_save() -> int:
-    """Return the mask that a handler's end is to restore."""
+def set_restore_sigmask() -> None:
+    """Have the mask put back on the way to user space (include/linux/sched/signal.h)."""
     m = machine.cur
     current = m.cpu.curr
-    return current.saved_sigmask if current.thread_info.flags & m.tif.RESTORE_SIGMASK else current.blocked
+    current.restore_sigmask = True
+    current.thread_info.flags |= m.tif.RESTORE_SIGMASK
+
+
+def clear_restore_sigmask() -> None:
+    """Forget about that: a handler's frame holds the mask."""
+    m = machine.cur
+    current = m.cpu.curr
+    current.restore_sigmask = False
+    current.thread_info.flags &= ~m.tif.RESTORE_SIGMASK
+
+
+def sigmask_to_save() -> int:
+    """Return the mask that a handler's end is to restore."""
+    current = machine.cur.cpu.curr
+    return current.saved_sigmask if current.restore_sigmask else current.blocked
 
 
 def restore_saved_sigmask() -> None:
     """Put the mask back that a call like sigsuspend() had replaced, as no handler ran."""
-    m = machine.cur
-    current = m.cpu.curr
-    if current.thread_info.flags & m.tif.RESTORE_SIGMASK:
-        current.thread_info.flags &= ~m.tif.RESTORE_SIGMASK
+    current = machine.cur.cpu.curr
+    if current.restore_sigmask:
+        clear_restore_sigmask()
         __set_current_blocked(current.saved_sigmask)
 
 
@@ -307,15 +321,13 @@ def sys_pause() -> int:
 
 def sigsuspend(set_: int) -> int:
     """Wait for a signal with another mask."""
-    m = machine.cur
-    current = m.cpu.curr
+    current = machine.cur.cpu.curr
     current.saved_sigmask = current.blocked
     set_current_blocked(set_)
     while not signal_pending(current):
         set_current_state(TASK_INTERRUPTIBLE)
         sched_core.schedule()
-    # set_restore_sigmask()
-    current.thread_info.flags |= m.tif.RESTORE_SIGMASK
+    set_restore_sigmask()
     return -ERESTARTNOHAND
 
 

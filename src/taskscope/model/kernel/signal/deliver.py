@@ -343,14 +343,13 @@ def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
     import taskscope.model.kernel.signal.action as action
 
     del stepping
-    m = machine.cur
-    current = m.cpu.curr
+    current = machine.cur.cpu.curr
     if failed:
         send.force_sigsegv(ksig.sig, current)
         return
     # A signal was successfully delivered, and the saved sigmask was stored on the signal frame, and will be restored by
     # sigreturn.  So we can simply clear the restore sigmask flag.
-    current.thread_info.flags &= ~m.tif.RESTORE_SIGMASK
+    action.clear_restore_sigmask()
     blocked = current.blocked | ksig.ka.sa_mask
     if not ksig.ka.sa_flags & SA_NODEFER:
         blocked |= 1 << (ksig.sig - 1)

@@ -270,7 +270,7 @@ def prepare_signal(sig: int, p: Task, force: bool) -> bool:
         switches = machine.cur.flavour.switches
         if signal.coredump is not None and (switches.coredump_is_group_exit or not signal.flags & SIGNAL_GROUP_EXIT):
             return sig == SIGKILL
-        # The process is in the middle of dying, nothing to do; since v6.2 drop the signal.
+        # The process is in the middle of dying, nothing to do; later kernels drop the signal.
         if switches.dying_drops_signals:
             return False
     elif sig_kernel_stop(sig):

@@ -292,6 +292,12 @@ class RestartBlock:
         self.rmtp = rmtp
 
 
+def do_no_restart_syscall(restart: RestartBlock) -> int:
+    """Refuse restart_syscall(), as there is nothing to go on with (kernel/signal.c)."""
+    del restart
+    return -EINTR
+
+
 def hrtimer_nanosleep_restart(restart: RestartBlock) -> int:
     """Go on with a nanosleep that a signal without a handler interrupted, up to the same end."""
     t = HrtimerSleeper(machine.cur.cpu.curr)
@@ -313,7 +319,7 @@ def hrtimer_nanosleep(rqtp: int, mode: int, clockid: int, rmtp: Any = None) -> i
     hrtimer_init(t.timer, clockid, mode)
     t.timer.softexpires = rqtp + (m.now if mode == HRTIMER_MODE_REL else 0)
     t.timer.expires = t.timer.softexpires + slack
-    current.restart_block = RestartBlock(hrtimer_nanosleep_restart, clockid, t.timer.expires, None)
+    current.restart_block = RestartBlock(do_no_restart_syscall, clockid, t.timer.expires, None)
     if mode == HRTIMER_MODE_REL:
         current.restart_block.rmtp = rmtp
     ret = do_nanosleep(t, HRTIMER_MODE_ABS)
@@ -322,6 +328,7 @@ def hrtimer_nanosleep(rqtp: int, mode: int, clockid: int, rmtp: Any = None) -> i
     # Absolute timers do not update the rmtp value and restart: they just sleep again, with the same arguments.
     if mode == HRTIMER_MODE_ABS:
         return -ERESTARTNOHAND
+    current.restart_block.fn = hrtimer_nanosleep_restart
     current.restart_block.expires = t.timer.expires
     return ret
 
