@@ -25,7 +25,7 @@ from taskscope.errors import UsageError
 #: the files of rules; one that is not there yet is empty
 GROUPS: Final = (
     "wait", "waitid", "fork", "exec", "exit", "signals_queue", "signals_action", "signals_send",
-    "signals_wait", "restart", "stop_cont", "jobcontrol", "groups",
+    "signals_wait", "restart", "stopping", "jobcontrol", "groups",
     "prctl", "pipes", "files", "sched", "ids", "namespaces", "futex", "threads", "ptrace", "timers",
 )
 #: rules that go wrong on purpose, to see that this is told; not one of the groups
