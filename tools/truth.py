@@ -32,6 +32,7 @@ EXAMPLES = """examples:
   tools/truth.py --first 4711 --count 1 --show    one program with its transcripts
   tools/truth.py --on host --count 2000    the generator and the reference against the host alone
   tools/truth.py --rules                   all conformance rules, on the host and on every flavour of the model
+  tools/truth.py --rules --mutants         kernels with one line changed: is each noticed by its rule?
   tools/truth.py --rules wait exec.keeps_pid --show   some of them, with what they say"""
 #: programs of one piece of work
 PIECE = 40
@@ -142,6 +143,20 @@ def hold_rules(names: Sequence[str], schedules: int, *, show: bool) -> int:
     return 1 if wrong else 0
 
 
+def change_kernels(names: Sequence[str]) -> int:
+    """Play rules on kernels with one line changed; return the exit code."""
+    from taskscope.labs.truth.rules import mutants
+
+    start = time.monotonic()
+    todo = [change for change in mutants.CHANGES
+            if not names or change.rule in names or change.rule.partition(".")[0] in names]
+    missed = [change for change in todo if not mutants.noticed(change)]
+    for change in missed:
+        print(f"{change.rule} does not notice: {change.mutant.function}: {change.mutant.old} -> {change.mutant.new}")
+    print(f"{len(todo)} changed kernels: {len(missed)} not noticed; {time.monotonic() - start:.1f} s")
+    return 1 if missed else 0
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0], epilog=EXAMPLES,
@@ -158,7 +173,11 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="print the programs and all their transcripts")
     parser.add_argument("--rules", nargs="*", metavar="RULE",
                         help="play conformance rules instead: all, those of a group, or single ones")
+    parser.add_argument("--mutants", action="store_true",
+                        help="with --rules: change one line of the kernel at a time; a rule must notice")
     args = parser.parse_args()
+    if args.rules is not None and args.mutants:
+        return change_kernels(args.rules)
     if args.rules is not None:
         return hold_rules(args.rules, args.schedules, show=args.show)
     mode = args.mode or best_mode()

@@ -241,9 +241,13 @@ class UserContext:
 
     def _handle(self) -> None:
         while self.frames:
-            frame = self.frames.pop()
-            self._log.append((_HANDLER, 0, frame))
-            self._run_handler(*frame)
+            # The kernel may have put several on the stack: the last runs first, and the one below it when that
+            # returns, not when it makes its first call.
+            due = self.frames[::-1]
+            self.frames.clear()
+            for frame in due:
+                self._log.append((_HANDLER, 0, frame))
+                self._run_handler(*frame)
 
     def _run_handler(self, handler: Any, sig: int, info: Any) -> None:
         if isinstance(handler, UserFunction):

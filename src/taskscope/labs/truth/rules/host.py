@@ -30,6 +30,11 @@ def runs_here() -> bool:
     return best_mode() != "sub"
 
 
+def is_root() -> bool:
+    """Tell whether rules run as root of the host."""
+    return best_mode() == "pid"
+
+
 def run(rules: Sequence[Rule], seconds: float = SECONDS) -> dict[str, Transcript]:
     """Return the transcripts of rules on this host, by their names.
 

@@ -81,7 +81,10 @@ def until(sys: Any, holds: Callable[..., bool], *args: Any) -> None:
     for _ in range(LOOKS):
         if holds(sys, *args):
             return
-        sys.nanosleep(NAP)
+        try:
+            sys.nanosleep(NAP)
+        except OSError:     # a handler has run
+            continue
     raise TimeoutError(f"{holds.__name__}{args}")
 
 
@@ -139,11 +142,71 @@ def ends(sys: Any, code: int) -> None:
     sys.exit(code)
 
 
+def raw(sys: Any, name: str, *args: Any) -> Any:
+    """Make a system call with arguments as they are, such as a NULL or bad pointer; the result, or the error's name."""
+    return attempt(sys._call, name, *args)
+
+
+def started(sys: Any, *args: Any, flags: int = 17) -> int:
+    """Make a child that runs ``fn(sys, …)``, by default `sleeper`; return its pid when it sleeps."""
+    pid = sys.clone(*(args or (sleeper,)), flags=flags)
+    asleep(sys, pid)
+    return int(pid)
+
+
+def stop(sys: Any, pid: int, signal: int = 19) -> None:
+    """Stop a process that sleeps; return when it has stopped."""
+    sys.kill(pid, signal)
+    comes_to(sys, pid, "T")
+
+
+def kill(sys: Any, pid: int, signal: int = 9) -> None:
+    """Kill a child; return when it is a zombie."""
+    sys.kill(pid, signal)
+    comes_to(sys, pid, "Z")
+
+
+def after(sys: Any, gate: Gate, code: int) -> None:
+    """Be a child that ends with an exit code once a gate is open."""
+    gate.wait(sys)
+    sys.exit(code)
+
+
 def dead(sys: Any, code: int = 0, flags: int = 17) -> int:
     """Make a child and let it end; return its pid when it is a zombie."""
     pid = sys.clone(ends, code, flags=flags)
     comes_to(sys, pid, "Z")
     return int(pid)
+
+
+def parent_of(sys: Any, pid: int) -> int:
+    """Return a process's parent, as /proc tells it."""
+    return int(stat(sys, pid)[3])
+
+
+def _tells_child(sys: Any, fd: int) -> None:
+    sys.write(fd, str(sys.clone(sleeper)).encode())
+    sleeper(sys)
+
+
+def family(sys: Any) -> tuple[int, int]:
+    """Make a child with a child; return both when they sleep."""
+    told = Gate(sys)
+    child = sys.clone(_tells_child, told.write)
+    grandchild = int(sys.read(told.read, 16))
+    told.close(sys)
+    asleep(sys, child)
+    asleep(sys, grandchild)
+    return int(child), grandchild
+
+
+def _no_thread(sys: Any, tid: int) -> bool:
+    return bool(attempt(sys.tgkill, sys.getpid(), tid, 0) == "ESRCH")
+
+
+def thread_ends(sys: Any, tid: int) -> None:
+    """Look until the caller's process has no such thread."""
+    until(sys, _no_thread, tid)
 
 
 def sig(*numbers: int) -> int:

@@ -3,9 +3,6 @@
 Everything is a raw system call, so that nothing of Python comes between: no restarting after EINTR (PEP 475), no
 signal handlers that run later.  A call without a method here is made by its name with the numbers and bytes that it is
 given (``sys.setpgid(0, 0)``); one that writes through a pointer needs a method.
-
-Signal handlers run as the kernel calls them, by a callback of ctypes.  That is sound when a signal comes while the
-process is inside a system call, which is where the fences of a rule put it.
 """
 
 from __future__ import annotations
@@ -20,33 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from taskscope.abi.syscalls import call_of_name
+from taskscope.labs.truth.rules.native_call import Word, number_of, syscall
+from taskscope.labs.truth.rules.native_sigaction import Info, Signals
 from taskscope.labs.truth.rules.native_signals import NativeSignals
 from taskscope.labs.truth.rules.transcript import Saying
 
 #: where a rule's processes write what they say; kept over exec
 LOG: Final = 900
-MACHINE: Final = os.uname().machine
 _SIGCHLD: Final = 17
 _CLONE_VM, _CLONE_VFORK = 0x100, 0x4000
-_SA_SIGINFO, _SA_RESTORER = 4, 0x0400_0000
-_SET: Final = ctypes.c_uint64
-
-libc: Final = ctypes.CDLL(None, use_errno=True)
-libc.syscall.restype = ctypes.c_long
-# The same with the interpreter's lock held: a child of clone() has the lock of the thread that called.
-_held: Final = ctypes.PyDLL(None, use_errno=True)
-_held.syscall.restype = ctypes.c_long
-_Handler: Final = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-
-
-class _Sigaction(ctypes.Structure):
-    """struct sigaction of the C library."""
-
-    _fields_ = (
-        ("handler", ctypes.c_void_p), ("mask", ctypes.c_uint64 * 16), ("flags", ctypes.c_int),
-        ("restorer", ctypes.c_void_p),
-    )
 
 
 class WaitResult(NamedTuple):
@@ -59,72 +38,6 @@ class WaitResult(NamedTuple):
     si_code: int
 
 
-class Info:
-    """siginfo_t, with the names of its unions; which of them mean something the signal and si_code say."""
-
-    def __init__(self, data: bytes) -> None:
-        at = partial(_int, data)
-        self.si_signo, self.si_errno, self.si_code = at(0), at(4), at(8)
-        self.si_pid = self.si_tid = self.si_band = at(16)
-        self.si_uid = self.si_overrun = self.si_fd = at(20)
-        self.si_status = self.si_value = at(24)
-        self.si_addr = int.from_bytes(data[16:24], "little")
-
-
-def _int(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 4], "little", signed=True)
-
-
-class Word:
-    """A word in the memory of the process."""
-
-    def __init__(self) -> None:
-        self.number = ctypes.c_int(0)
-
-    def get(self) -> int:
-        """Load."""
-        return self.number.value
-
-    def put(self, value: int) -> None:
-        """Store."""
-        self.number.value = value
-
-
-def _number(name: str) -> int:
-    call = call_of_name(MACHINE, name)
-    if call is None:
-        raise AttributeError(f"{MACHINE} has no system call {name}")
-    return call.number
-
-
-def _argument(value: Any) -> Any:
-    if value is None:
-        return ctypes.c_void_p(0)
-    if isinstance(value, int):
-        return ctypes.c_long(value)
-    if isinstance(value, str):
-        return ctypes.c_char_p(os.fsencode(value))
-    if isinstance(value, bytes):
-        return ctypes.c_char_p(value)
-    if isinstance(value, Word):
-        return ctypes.byref(value.number)
-    return value
-
-
-def syscall(name: str, *args: Any, held: bool = False) -> int:
-    """Make a system call.
-
-    :param args: numbers, text, bytes, a `Word`, None for NULL, or what ctypes takes as it is
-    :raises OSError: it failed
-    """
-    filled = [_argument(arg) for arg in args] + [ctypes.c_long(0)] * (6 - len(args))
-    result = int((_held if held else libc).syscall(ctypes.c_long(_number(name)), *filled))
-    if result == -1:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
-
-
 class Log(Saying):
     """`say` on the host."""
 
@@ -133,10 +46,9 @@ class Log(Saying):
         os.write(LOG, line.encode() + b"\n")
 
 
-class Native(NativeSignals):
+class Native(NativeSignals, Signals):
     """The C library of a process on this host."""
 
-    SIG_DFL, SIG_IGN = 0, 1
     _call = staticmethod(syscall)
     WIFEXITED, WEXITSTATUS = staticmethod(os.WIFEXITED), staticmethod(os.WEXITSTATUS)
     WIFSIGNALED, WTERMSIG, WCOREDUMP = (
@@ -148,16 +60,13 @@ class Native(NativeSignals):
     launch: tuple[str, ...] = ()
 
     def __init__(self) -> None:
+        super().__init__()
         self.environ: dict[str, str] = {}
-        #: what each signal calls; callbacks are kept for ever, as a handler may be running
-        self._handlers: dict[int, Callable[..., Any]] = {}
-        self._callbacks: dict[int, Any] = {}
-        self._flags: dict[int, int] = {}
         self._words: dict[int, Word] = {}
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         """Return a system call by its name."""
-        _number(name)
+        number_of(name)
         return partial(syscall, name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Native:
@@ -270,79 +179,6 @@ class Native(NativeSignals):
             return None
         return WaitResult(info.si_pid, info.si_uid, info.si_signo, info.si_status, info.si_code)
 
-    # ---- signals ---------------------------------------------------------------------------------------
-
-    def killpg(self, group: int, sig: int) -> None:
-        """Send a signal to a process group."""
-        syscall("kill", -group, sig)
-
-    def raise_(self, sig: int) -> None:
-        """Send a signal to the calling thread."""
-        syscall("tgkill", os.getpid(), self.gettid(), sig)
-
-    def sigaction(self, sig: int, handler: Any = None, flags: int = 0, mask: int = 0) -> tuple[Any, int, int]:
-        """Set what a signal does, unless `handler` is None; return the (handler, flags, mask) before.
-
-        :param handler: SIG_DFL, SIG_IGN or ``fn(sys, sig, info)``
-        """
-        new, old = _Sigaction(), _Sigaction()
-        before, had = self._handlers.get(sig), self._flags.get(sig, 0)
-        if handler is not None:
-            new.mask[0] = mask
-            new.flags = flags
-            if callable(handler):
-                new.flags |= _SA_SIGINFO
-                new.handler = ctypes.cast(self._callback(sig), ctypes.c_void_p).value
-            else:
-                new.handler = handler
-        if libc.sigaction(sig, ctypes.byref(new) if handler is not None else None, ctypes.byref(old)):
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error))
-        if handler is not None:
-            self._flags[sig] = flags
-            if callable(handler):
-                self._handlers[sig] = handler
-        was = old.handler or 0
-        flagged = (old.flags & 0xFFFF_FFFF) & ~_SA_RESTORER
-        if not had & _SA_SIGINFO:
-            flagged &= ~_SA_SIGINFO
-        return (before if was > 1 else was), flagged, int(old.mask[0])
-
-    def _callback(self, sig: int) -> Any:
-        found = self._callbacks.get(sig)
-        if found is None:
-
-            def call(number: int, info: int, context: int) -> None:
-                del context
-                told = Info(ctypes.string_at(info, 128))
-                # The interrupted call's errno is its own.
-                error = ctypes.get_errno()
-                self._handlers[number](self, number, told)
-                ctypes.set_errno(error)
-
-            found = self._callbacks[sig] = _Handler(call)
-        return found
-
-    def signal(self, sig: int, handler: Any) -> Any:
-        """Set what a signal does, restarting calls; return the handler before."""
-        return self.sigaction(sig, handler, 0x10000000)[0]
-
-    def sigprocmask(self, how: int, mask: int | None) -> int:
-        """Change the set of blocked signals; return the set before."""
-        old = _SET(0)
-        syscall("rt_sigprocmask", how, None if mask is None else ctypes.byref(_SET(mask)), ctypes.byref(old), 8)
-        return old.value
-
-    def sigpending(self) -> int:
-        """Return the set of signals that are blocked and pending."""
-        found = _SET(0)
-        syscall("rt_sigpending", ctypes.byref(found), 8)
-        return found.value
-
-    def sigsuspend(self, mask: int) -> None:
-        """Wait for a signal with another set of blocked ones."""
-        syscall("rt_sigsuspend", ctypes.byref(_SET(mask)), 8)
-
     # ---- descriptors -----------------------------------------------------------------------------------
 
     def pipe(self) -> tuple[int, int]:
@@ -377,6 +213,10 @@ class Native(NativeSignals):
             parts.append(part)
         self.close(fd)
         return b"".join(parts)
+
+    def listdir(self, path: str) -> list[str]:
+        """Return the names in a directory."""
+        return [entry.name for entry in Path(path).iterdir()]
 
     def stat(self, path: str) -> Any:
         """Return a file's attributes."""
@@ -413,6 +253,16 @@ class Native(NativeSignals):
         number = ctypes.c_int(0)
         syscall("prctl", option, ctypes.byref(number))
         return number.value
+
+    def getrlimit(self, resource: int) -> tuple[int, int]:
+        """Return (soft, hard)."""
+        both = (ctypes.c_uint64 * 2)()
+        syscall("prlimit64", 0, resource, None, both)
+        return both[0], both[1]
+
+    def setrlimit(self, resource: int, limits: tuple[int, int]) -> None:
+        """Set (soft, hard)."""
+        syscall("prlimit64", 0, resource, (ctypes.c_uint64 * 2)(*limits), None)
 
     def word(self, n: int) -> Word:
         """See `kit.word`."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Callable
 from typing import Any, Final
+
+from taskscope.labs.truth.rules.native_call import syscall
+from taskscope.labs.truth.rules.native_sigaction import Info
 
 _SET: Final = ctypes.c_uint64
 _TIMESPEC: Final = ctypes.c_long * 2
@@ -61,20 +63,13 @@ class Termios(ctypes.Structure):
 class NativeSignals:
     """What `native.Native` has of <signal.h>, <time.h> and <termios.h>."""
 
-    _call: Callable[..., int]
-
-    #: alternate stacks by the address that a rule gave
-    _stacks: dict[int, mmap.mmap]
-
     # ---- waiting and sending ---------------------------------------------------------------------------
 
     def sigtimedwait(self, mask: int, ns: int | None = None) -> Any:
         """Take a blocked signal of a set."""
-        from taskscope.labs.truth.rules.native import Info
-
         data = ctypes.create_string_buffer(128)
         timeout = None if ns is None else ctypes.byref(_TIMESPEC(*divmod(ns, NSEC)))
-        self._call("rt_sigtimedwait", ctypes.byref(_SET(mask)), data, timeout, 8)
+        syscall("rt_sigtimedwait", ctypes.byref(_SET(mask)), data, timeout, 8)
         return Info(data.raw)
 
     sigwaitinfo = sigtimedwait
@@ -85,15 +80,15 @@ class NativeSignals:
 
     def rt_sigqueueinfo(self, pid: int, sig: int, code: int, value: int = 0) -> None:
         """Send a signal with a siginfo of one's own to a process."""
-        self._call("rt_sigqueueinfo", pid, sig, ctypes.byref(_siginfo(sig, code, value)))
+        syscall("rt_sigqueueinfo", pid, sig, ctypes.byref(_siginfo(sig, code, value)))
 
     def rt_tgsigqueueinfo(self, tgid: int, tid: int, sig: int, code: int, value: int = 0) -> None:
         """Send a signal with a siginfo of one's own to a thread."""
-        self._call("rt_tgsigqueueinfo", tgid, tid, sig, ctypes.byref(_siginfo(sig, code, value)))
+        syscall("rt_tgsigqueueinfo", tgid, tid, sig, ctypes.byref(_siginfo(sig, code, value)))
 
     def pidfd_send_signal(self, pidfd: int, sig: int, flags: int = 0) -> None:
         """Send a signal to the process behind a descriptor."""
-        self._call("pidfd_send_signal", pidfd, sig, None, flags)
+        syscall("pidfd_send_signal", pidfd, sig, None, flags)
 
     def sigaltstack(self, ss: tuple[int, int, int] | None = None) -> tuple[int, int, int]:
         """Set the stack of handlers; what stands at the address that the rule gave is a mapping of ours."""
@@ -105,7 +100,7 @@ class NativeSignals:
             if sp and sp not in stacks:
                 stacks[sp] = mmap.mmap(-1, STACK)
             new = ctypes.byref(Stack(_address(stacks[sp]) if sp else 0, ctypes.c_int(flags).value, size))
-        self._call("sigaltstack", new, ctypes.byref(old))
+        syscall("sigaltstack", new, ctypes.byref(old))
         names = {_address(stack): sp for sp, stack in stacks.items()}
         return names.get(old.sp, old.sp), old.flags & 0xFFFF_FFFF, old.size
 
@@ -114,12 +109,12 @@ class NativeSignals:
     def getrlimit(self, resource: int) -> tuple[int, int]:
         """Return (soft, hard)."""
         both = (ctypes.c_uint64 * 2)()
-        self._call("prlimit64", 0, resource, None, both)
+        syscall("prlimit64", 0, resource, None, both)
         return both[0], both[1]
 
     def setrlimit(self, resource: int, limits: tuple[int, int]) -> None:
         """Set (soft, hard)."""
-        self._call("prlimit64", 0, resource, (ctypes.c_uint64 * 2)(*limits), None)
+        syscall("prlimit64", 0, resource, (ctypes.c_uint64 * 2)(*limits), None)
 
     # ---- timers ----------------------------------------------------------------------------------------
 
@@ -127,13 +122,13 @@ class NativeSignals:
         """Set an interval timer; return the ((s, us), (s, us)) before."""
         old = _ITIMERSPEC()
         new = [part for value in (interval, seconds) for part in divmod(round(value * 1_000_000), 1_000_000)]
-        self._call("setitimer", which, ctypes.byref(_ITIMERSPEC(*new)), ctypes.byref(old))
+        syscall("setitimer", which, ctypes.byref(_ITIMERSPEC(*new)), ctypes.byref(old))
         return (old[0], old[1]), (old[2], old[3])
 
     def getitimer(self, which: int) -> tuple[Any, Any]:
         """Return ((s, us) interval, (s, us) left)."""
         now = _ITIMERSPEC()
-        self._call("getitimer", which, ctypes.byref(now))
+        syscall("getitimer", which, ctypes.byref(now))
         return (now[0], now[1]), (now[2], now[3])
 
     def timer_create(
@@ -142,27 +137,27 @@ class NativeSignals:
         """Make a timer; return its id."""
         event = None if value is None else ctypes.byref(Sigevent(value, sig, notify, tid))
         number = ctypes.c_int(-1)
-        self._call("timer_create", clock, event, ctypes.byref(number))
+        syscall("timer_create", clock, event, ctypes.byref(number))
         return number.value
 
     def timer_settime(self, timer: int, ns: int, interval: int = 0, flags: int = 0) -> tuple[int, int]:
         """Set a timer; return (ns, interval) before."""
         old = _ITIMERSPEC()
         new = _ITIMERSPEC(*divmod(interval, NSEC), *divmod(ns, NSEC))
-        self._call("timer_settime", timer, flags, ctypes.byref(new), ctypes.byref(old))
+        syscall("timer_settime", timer, flags, ctypes.byref(new), ctypes.byref(old))
         return old[2] * NSEC + old[3], old[0] * NSEC + old[1]
 
     def timer_gettime(self, timer: int) -> tuple[int, int]:
         """Return (ns left, interval)."""
         now = _ITIMERSPEC()
-        self._call("timer_gettime", timer, ctypes.byref(now))
+        syscall("timer_gettime", timer, ctypes.byref(now))
         return now[2] * NSEC + now[3], now[0] * NSEC + now[1]
 
     def clock_nanosleep(self, clock: int, ns: int, flags: int = 0) -> int:
         """Sleep; return the ns that were left when a handler ended it, -1 if none did."""
         left = _TIMESPEC()
         try:
-            self._call("clock_nanosleep", clock, flags, ctypes.byref(_TIMESPEC(*divmod(ns, NSEC))), ctypes.byref(left))
+            syscall("clock_nanosleep", clock, flags, ctypes.byref(_TIMESPEC(*divmod(ns, NSEC))), ctypes.byref(left))
         except OSError as error:
             if error.errno != 4:
                 raise
@@ -172,7 +167,7 @@ class NativeSignals:
     def clock_gettime_ns(self, clock: int = 1) -> int:
         """Return a clock in ns."""
         now = _TIMESPEC()
-        self._call("clock_gettime", clock, ctypes.byref(now))
+        syscall("clock_gettime", clock, ctypes.byref(now))
         return now[0] * NSEC + now[1]
 
     # ---- terminals -------------------------------------------------------------------------------------
@@ -183,7 +178,7 @@ class NativeSignals:
 
     def tcsetpgrp(self, fd: int, pgrp: int) -> None:
         """Set the foreground group of a terminal."""
-        self._call("ioctl", fd, TIOCSPGRP, ctypes.byref(ctypes.c_int(pgrp)))
+        syscall("ioctl", fd, TIOCSPGRP, ctypes.byref(ctypes.c_int(pgrp)))
 
     def tcgetsid(self, fd: int) -> int:
         """Return the session of the controlling terminal."""
@@ -191,35 +186,35 @@ class NativeSignals:
 
     def _ask(self, fd: int, request: int) -> int:
         number = ctypes.c_int(-1)
-        self._call("ioctl", fd, request, ctypes.byref(number))
+        syscall("ioctl", fd, request, ctypes.byref(number))
         return number.value
 
     def tcgetattr(self, fd: int) -> Termios:
         """Return a terminal's settings."""
-        self._call("ioctl", fd, TCGETS, ctypes.byref(found := Termios()))
+        syscall("ioctl", fd, TCGETS, ctypes.byref(found := Termios()))
         return found
 
     def tcsetattr(self, fd: int, termios: Termios, when: int = 0) -> None:
         """Set a terminal's settings."""
-        self._call("ioctl", fd, TCSETS + when, ctypes.byref(termios))
+        syscall("ioctl", fd, TCSETS + when, ctypes.byref(termios))
 
     def tcflush(self, fd: int, queue: int = 0) -> None:
         """Forget what was typed."""
-        self._call("ioctl", fd, TCFLSH, queue)
+        syscall("ioctl", fd, TCFLSH, queue)
 
     def tcdrain(self, fd: int) -> None:
         """Wait until all is shown."""
-        self._call("ioctl", fd, TCSBRK, 1)
+        syscall("ioctl", fd, TCSBRK, 1)
 
     def tcgetwinsize(self, fd: int) -> tuple[int, int]:
         """Return a window's rows and columns."""
         size = (ctypes.c_ushort * 4)()
-        self._call("ioctl", fd, TIOCGWINSZ, size)
+        syscall("ioctl", fd, TIOCGWINSZ, size)
         return size[0], size[1]
 
     def tcsetwinsize(self, fd: int, size: tuple[int, int]) -> None:
         """Set a window's rows and columns."""
-        self._call("ioctl", fd, TIOCSWINSZ, (ctypes.c_ushort * 4)(*size, 0, 0))
+        syscall("ioctl", fd, TIOCSWINSZ, (ctypes.c_ushort * 4)(*size, 0, 0))
 
     def terminal(self) -> NativeTerminal:
         """See `terminals.terminal`."""

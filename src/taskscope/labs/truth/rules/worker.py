@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 
 from taskscope.labs.truth import rules
 from taskscope.labs.truth.rules import kit, native, transcript
+from taskscope.labs.truth.rules.native_call import libc, syscall
 from taskscope.labs.truth.worker import end, mount_proc
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
@@ -38,7 +39,7 @@ executed(sys.argv[1:])""")
 def contain(mode: str) -> None:
     """Let the next child of this process be process 1 of a new PID namespace, where it is root."""
     uid, gid = os.getuid(), os.getgid()
-    native.syscall("unshare", CLONE_NEWPID | CLONE_NEWNS | (CLONE_NEWUSER if mode == "user" else 0))
+    syscall("unshare", CLONE_NEWPID | CLONE_NEWNS | (CLONE_NEWUSER if mode == "user" else 0))
     if mode == "user":
         for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
             Path(f"/proc/self/{name}").write_text(text)
@@ -46,7 +47,7 @@ def contain(mode: str) -> None:
 
 def make_room() -> None:
     """Give rules a directory of their own, with the program that they execute."""
-    native.syscall("mount", "rules", "/mnt", "tmpfs", 0, None)
+    syscall("mount", "rules", "/mnt", "tmpfs", 0, None)
     # Where the interpreter really is: from there it finds its library.
     Path(kit.PROGRAM).symlink_to(Path(python.executable).resolve())
 
@@ -138,7 +139,6 @@ def process_one(names: list[str], seconds: float) -> None:
 
 def main(mode: str, seconds: float, names: list[str]) -> None:
     """Play rules in a namespace of their own."""
-    libc = native.libc
     libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
     libc.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
     for number in range(1, 65):

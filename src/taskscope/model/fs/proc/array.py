@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.stacktrace as stacktrace
-from taskscope.abi.state import LETTER_MEANINGS, state_letter
+from taskscope.abi.state import state_letter
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
 from taskscope.model.include.linux.sched import Task, pid_alive, task_cpu
@@ -35,6 +35,12 @@ SCHED_TEXT = frozenset(
         "usleep_range",
     }
 )
+
+#: task_state_array[]: the words after the letter in /proc/PID/status
+TASK_STATE_ARRAY: Final = {
+    "R": "running", "S": "sleeping", "D": "disk sleep", "T": "stopped", "t": "tracing stop", "X": "dead", "Z": "zombie",
+    "P": "parked", "I": "idle",
+}
 
 
 def get_task_state(tsk: Task) -> str:
@@ -223,7 +229,7 @@ def proc_pid_status(task: Task) -> str:
     if fs is not None:
         lines.append(("Umask", f"{fs.umask:04o}"))
     lines += [
-        ("State", f"{letter} ({LETTER_MEANINGS[letter]})"),
+        ("State", f"{letter} ({TASK_STATE_ARRAY[letter]})"),
         ("Tgid", task.tgid),
         ("Ngid", 0),
         ("Pid", task.pid),

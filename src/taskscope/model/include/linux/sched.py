@@ -312,7 +312,7 @@ class Task(_Switched):
     blocked: int                        # signal sets are integers, bit n-1 is signal n
     real_blocked: int
     saved_sigmask: int
-    restore_sigmask: bool               # current only; where the architecture has no TIF_RESTORE_SIGMASK
+    restore_sigmask: bool               # where the architecture has no TIF_RESTORE_SIGMASK
     pending: SigPending
     jobctl: int
 

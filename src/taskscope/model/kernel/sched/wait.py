@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_add, list_add_tail, list_del_init
-from taskscope.model.include.linux.sched import signal_pending_state
+from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE, signal_pending_state
 from taskscope.model.include.linux.spinlock import raw_spin_lock_irqsave, raw_spin_unlock_irqrestore
 from taskscope.model.include.linux.wait import WQ_FLAG_EXCLUSIVE, WaitQueueEntry, WaitQueueHead
 from taskscope.model.kernel.sched import core
@@ -135,6 +136,26 @@ def finish_wait(wq_head: WaitQueueHead, wq_entry: WaitQueueEntry) -> None:
         flags = raw_spin_lock_irqsave(wq_head.lock)
         list_del_init(entry)
         raw_spin_unlock_irqrestore(wq_head.lock, flags)
+
+
+def wait_event_interruptible_exclusive(wq_head: WaitQueueHead, condition: Callable[[Any], bool], arg: Any) -> int:
+    """Sleep in turn until ``condition(arg)`` holds, or a signal comes: the macro of include/linux/wait.h.
+
+    :return: 0 or -ERESTARTSYS
+    """
+    if condition(arg):
+        return 0
+    wq_entry = WaitQueueEntry(machine.cur.cpu.curr, autoremove_wake_function)
+    wq_entry.flags |= WQ_FLAG_EXCLUSIVE
+    while True:
+        ret = prepare_to_wait_event(wq_head, wq_entry, TASK_INTERRUPTIBLE)
+        if condition(arg):
+            break
+        if ret:
+            return ret
+        core.schedule()
+    finish_wait(wq_head, wq_entry)
+    return 0
 
 
 def autoremove_wake_function(wq_entry: WaitQueueEntry, mode: int, sync: int, key: Any) -> int:

@@ -85,34 +85,33 @@ def sigprocmask(how: int, new: int) -> int:
     return 0
 
 
-def set_restore_sigmask() -> None:
-    """Have the mask put back on the way to user space (include/linux/sched/signal.h)."""
+def set_restore_sigmask(on: bool) -> None:
+    """Note whether ``saved_sigmask`` is to come back: a thread flag, or a member where there is none of it (x86)."""
     m = machine.cur
     current = m.cpu.curr
-    current.restore_sigmask = True
-    current.thread_info.flags |= m.tif.RESTORE_SIGMASK
+    bit = m.tif.RESTORE_SIGMASK
+    current.restore_sigmask = on and not bit
+    current.thread_info.flags = current.thread_info.flags | bit if on else current.thread_info.flags & ~bit
 
 
-def clear_restore_sigmask() -> None:
-    """Forget about that: a handler's frame holds the mask."""
+def test_restore_sigmask() -> bool:
+    """Tell whether ``saved_sigmask`` is to come back."""
     m = machine.cur
     current = m.cpu.curr
-    current.restore_sigmask = False
-    current.thread_info.flags &= ~m.tif.RESTORE_SIGMASK
+    return current.restore_sigmask or bool(current.thread_info.flags & m.tif.RESTORE_SIGMASK)
 
 
 def sigmask_to_save() -> int:
     """Return the mask that a handler's end is to restore."""
     current = machine.cur.cpu.curr
-    return current.saved_sigmask if current.restore_sigmask else current.blocked
+    return current.saved_sigmask if test_restore_sigmask() else current.blocked
 
 
 def restore_saved_sigmask() -> None:
     """Put the mask back that a call like sigsuspend() had replaced, as no handler ran."""
-    current = machine.cur.cpu.curr
-    if current.restore_sigmask:
-        clear_restore_sigmask()
-        __set_current_blocked(current.saved_sigmask)
+    if test_restore_sigmask():
+        set_restore_sigmask(False)
+        __set_current_blocked(machine.cur.cpu.curr.saved_sigmask)
 
 
 def sys_rt_sigprocmask(how: int, nset: Any, oset: Any = None, sigsetsize: int = 8) -> int:
@@ -327,7 +326,7 @@ def sigsuspend(set_: int) -> int:
     while not signal_pending(current):
         set_current_state(TASK_INTERRUPTIBLE)
         sched_core.schedule()
-    set_restore_sigmask()
+    set_restore_sigmask(True)
     return -ERESTARTNOHAND
 
 

@@ -349,7 +349,7 @@ def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
         return
     # A signal was successfully delivered, and the saved sigmask was stored on the signal frame, and will be restored by
     # sigreturn.  So we can simply clear the restore sigmask flag.
-    action.clear_restore_sigmask()
+    action.set_restore_sigmask(False)
     blocked = current.blocked | ksig.ka.sa_mask
     if not ksig.ka.sa_flags & SA_NODEFER:
         blocked |= 1 << (ksig.sig - 1)

@@ -18,6 +18,7 @@ from taskscope.model.include.linux.sched import (
     Task,
 )
 from taskscope.model.include.linux.sched_signal import (
+    _NSIG,
     SA_NOCLDSTOP,
     SA_NOCLDWAIT,
     SIG_IGN,
@@ -78,7 +79,8 @@ def do_notify_parent(tsk: Task, sig: int) -> bool:
         autoreap = True
         if action.sa_handler == SIG_IGN:
             sig = 0
-    if sig:
+    # The low byte of clone()'s flags may be no signal: valid_signal().
+    if 0 < sig <= _NSIG:
         send.send_signal(sig, info, tsk.parent, PIDTYPE_TGID)
     exit_.__wake_up_parent(tsk, tsk.parent)
     spin_unlock_irqrestore(psig.siglock, flags)
