@@ -85,18 +85,6 @@ def write_that_has_begun(sys: Any, say: Any) -> None:
     say(wait(sys, say, pid))
 
 
-def wait_for_a_child(sys: Any, say: Any) -> None:
-    """wait4() is EINTR, and made again with SA_RESTART."""
-    ran = Gate(sys)
-    for flags in (0, RESTART):
-        sys.sigaction(SIGUSR1, lambda sys, sig, info: ran.open(sys), flags)
-        pid = sys.clone(_pokes, sys.getpid(), ran, _nothing if flags else _sleeps)
-        say(wait(sys, say, pid))
-        if not flags:
-            sys.kill(pid, 9)
-            say(wait(sys, say, pid))
-
-
 def _nothing(sys: Any) -> None:
     """Return, and so end."""
 
@@ -165,12 +153,6 @@ def _stopped(sys: Any, say: Any, call: Callable[..., Any], ends: Callable[..., A
     pid = sys.clone(_stops, sys.getpid(), ends, *args)
     say(attempt(call))
     say(wait(sys, say, pid))
-
-
-def a_stop_does_not_end_read(sys: Any, say: Any) -> None:
-    """read() goes on after a stop: no handler ran."""
-    read, write = sys.pipe()
-    _stopped(sys, say, lambda: sys.read(read, 1), _writes, write)
 
 
 def a_stop_does_not_end_pause(sys: Any, say: Any) -> None:

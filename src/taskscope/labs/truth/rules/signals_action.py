@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskscope.labs.truth.rules import differs
-from taskscope.labs.truth.rules.kit import Gate, attempt, comes_to, ends, execute, field, sig, sleeper, wait
+from taskscope.labs.truth.rules.kit import Gate, attempt, execute, field, sig, sleeper, wait
 
 SIGUSR1, SIGSEGV, SIGUSR2, SIGCHLD, SIGCONT, SIGSTOP = 10, 11, 12, 17, 18, 19
 NOCLDSTOP, NOCLDWAIT, SIGINFO, ONSTACK, RESTART, NODEFER, RESETHAND = (
@@ -42,47 +42,6 @@ def codes_of_senders(sys: Any, say: Any) -> None:
     sys.tkill(me, RT)
     sys.sigqueue(me, RT, 4711)
     sys.rt_tgsigqueueinfo(me, me, RT, -1, 4712)
-
-
-def _child_told(sys: Any, say: Any) -> None:
-    info = sys.sigwaitinfo(sig(SIGCHLD))
-    say(info.si_signo, info.si_code, say.who(info.si_pid), info.si_uid, info.si_status)
-
-
-def siginfo_of_exit(sys: Any, say: Any) -> None:
-    """SIGCHLD of a child that exits has CLD_EXITED and its exit code."""
-    sys.sigprocmask(0, sig(SIGCHLD))
-    for code in (0, 3, 300):
-        pid = sys.clone(ends, code)
-        _child_told(sys, say)
-        say(wait(sys, say, pid))
-
-
-def siginfo_of_killed(sys: Any, say: Any) -> None:
-    """SIGCHLD of a child that a signal killed has CLD_KILLED and the signal."""
-    sys.sigprocmask(0, sig(SIGCHLD))
-    for number in (9, 15, RT):
-        pid = sys.clone(sleeper)
-        sys.kill(pid, number)
-        _child_told(sys, say)
-        say(wait(sys, say, pid))
-
-
-def siginfo_of_stop_and_continue(sys: Any, say: Any) -> None:
-    """SIGCHLD of a child that stops has CLD_STOPPED and the stop signal, of one that goes on CLD_CONTINUED and 18."""
-    sys.sigprocmask(0, sig(SIGCHLD))
-    for number in (SIGSTOP, 20):
-        pid = sys.clone(sleeper)
-        sys.setpgid(pid, pid)
-        sys.kill(pid, number)
-        _child_told(sys, say)
-        say(wait(sys, say, pid, 2))
-        sys.kill(pid, SIGCONT)
-        _child_told(sys, say)
-        say(wait(sys, say, pid, 8))
-        sys.kill(pid, 9)
-        _child_told(sys, say)
-        say(wait(sys, say, pid))
 
 
 def old_action_is_told(sys: Any, say: Any) -> None:
@@ -212,38 +171,6 @@ def _after_exec(sys: Any, say: Any) -> None:
     say(sys.sigaction(SIGUSR1), sys.sigaction(SIGUSR2))
     say(sys.sigaltstack()[1:])
 
-
-# ---- SIGCHLD --------------------------------------------------------------------------------------------
-
-def ignoring_children_reaps_them(sys: Any, say: Any) -> None:
-    """With SIGCHLD ignored a child that dies is gone at once, and no signal comes."""
-    sys.sigprocmask(0, sig(SIGCHLD))
-    sys.sigaction(SIGCHLD, 1)
-    pid = sys.clone(ends, 3)
-    comes_to(sys, pid, "gone")
-    say(wait(sys, say, pid), f"{sys.sigpending():#x}")
-
-
-def nocldwait_reaps_and_tells(sys: Any, say: Any) -> None:
-    """With SA_NOCLDWAIT a child that dies is gone at once, and SIGCHLD comes all the same."""
-    sys.sigprocmask(0, sig(SIGCHLD))
-    sys.sigaction(SIGCHLD, lambda sys, sig, info: None, NOCLDWAIT)
-    pid = sys.clone(ends, 3)
-    comes_to(sys, pid, "gone")
-    say(wait(sys, say, pid), f"{sys.sigpending():#x}")
-
-
-def nocldstop_tells_of_deaths_only(sys: Any, say: Any) -> None:
-    """With SA_NOCLDSTOP no SIGCHLD comes when a child stops or goes on; wait() is told all the same."""
-    sys.sigprocmask(0, sig(SIGCHLD))
-    sys.sigaction(SIGCHLD, lambda sys, sig, info: None, NOCLDSTOP)
-    pid = sys.clone(sleeper)
-    sys.kill(pid, SIGSTOP)
-    say(wait(sys, say, pid, 2), f"{sys.sigpending():#x}")
-    sys.kill(pid, SIGCONT)
-    say(wait(sys, say, pid, 8), f"{sys.sigpending():#x}")
-    sys.kill(pid, 9)
-    say(wait(sys, say, pid), f"{sys.sigpending():#x}")
 
 
 # ---- defaults -------------------------------------------------------------------------------------------

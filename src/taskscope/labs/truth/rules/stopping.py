@@ -14,7 +14,6 @@ from taskscope.labs.truth.rules.kit import (
     sig,
     sleeper,
     state,
-    until,
     wait,
     waitid,
 )
@@ -100,24 +99,6 @@ def continuing_who_is_not_stopped(sys: Any, say: Any) -> None:
     say(wait(sys, say, pid, WCONTINUED | WNOHANG))
 
 
-def _stubborn(sys: Any, say: Any, gate: Gate) -> None:
-    sys.sigaction(SIGCONT, 1)
-    sys.sigprocmask(0, sig(SIGCONT))
-    gate.open(sys)
-    sleeper(sys)
-
-
-def continuing_the_stubborn(sys: Any, say: Any) -> None:
-    """SIGCONT lets a process go on though it blocks and ignores it."""
-    gate = Gate(sys)
-    pid = sys.clone(_stubborn, say, gate)
-    gate.wait(sys)
-    sys.kill(pid, SIGSTOP)
-    say(wait(sys, say, pid, WUNTRACED))
-    sys.kill(pid, SIGCONT)
-    say(wait(sys, say, pid, WCONTINUED))
-
-
 def _handles(sys: Any, say: Any, gate: Gate) -> None:
     def handler(sys: Any, number: int, info: Any) -> None:
         say("handler", number)
@@ -177,22 +158,6 @@ def _stops_itself(sys: Any, say: Any) -> None:
     say("goes on")
 
 
-def a_stop_in_an_orphaned_group(sys: Any, say: Any) -> None:
-    """In an orphaned group the stop signals of the terminal do nothing, SIGSTOP stops."""
-    pid = sys.clone(_session, say)
-    say(wait(sys, say, pid, WUNTRACED))
-    sys.kill(pid, SIGCONT)
-    say(wait(sys, say, pid))
-
-
-def _session(sys: Any, say: Any) -> None:
-    sys.setsid()
-    for number in (SIGTSTP, SIGTTIN, SIGTTOU):
-        sys.raise_(number)
-        say("after", number)
-    sys.raise_(SIGSTOP)
-
-
 def _middle(sys: Any, say: Any, gate: Gate, go: Gate) -> None:
     """Be a parent in another group of the session, whose child stops; then die."""
     pid = sys.clone(_says_signals, say, go)
@@ -245,35 +210,6 @@ def _leaves_group(sys: Any, say: Any, gate: Gate, go: Gate) -> None:
     sys.setpgid(pid, pid)
     asleep(sys, pid)
     sys.write(gate.write, str(pid).encode())
-
-
-def _threads(sys: Any, gate: Gate) -> None:
-    for _ in range(2):
-        sys.pthread_create(sleeper)
-    gate.open(sys)
-    sleeper(sys)
-
-
-def all_threads_stop(sys: Any, say: Any) -> None:
-    """A stop signal to one thread stops all of the process, which is told once; SIGCONT lets all go on."""
-    gate = Gate(sys)
-    pid = sys.clone(_threads, gate)
-    gate.wait(sys)
-    tids = (pid + 1, pid + 2)
-    sys.tgkill(pid, tids[1], SIGSTOP)
-    say(wait(sys, say, pid, WUNTRACED), wait(sys, say, pid, WUNTRACED | WNOHANG))
-    say([state(sys, tid) for tid in (pid, *tids)])
-    sys.tgkill(pid, tids[0], SIGCONT)
-    say(wait(sys, say, pid, WCONTINUED))
-    until(sys, _all_sleep, pid)
-    sys.kill(pid, SIGSTOP)
-    say(wait(sys, say, pid, WUNTRACED))
-    sys.kill(pid, 9)
-    say(wait(sys, say, pid))
-
-
-def _all_sleep(sys: Any, pid: int) -> bool:
-    return all(state(sys, tid) == "S" for tid in (pid, pid + 1, pid + 2))
 
 
 def a_stopped_child_keeps_its_pending(sys: Any, say: Any) -> None:
