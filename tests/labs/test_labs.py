@@ -37,6 +37,7 @@ ROWS = [
     "task-dead",
     "task-struct",
     "parents",
+    "signals",
     "zombie",
     "times",
     "thread-info",
