@@ -18,17 +18,14 @@ from taskscope.model.include.linux.tracepoint import tracepoint_probe_register
 EVENTS = ("signal/signal_generate", "signal/signal_deliver", "sched/sched_waking")
 #: rules in which each process sends and takes its signals in one order
 RULES = (
-    "signals_queue.standard_once", "signals_queue.realtime_each", "signals_queue.full_queue",
-    "signals_queue.synchronous_first", "signals_queue.two_handlers_run_highest_first",
-    "signals_queue.blocked_is_queued_though_ignored", "signals_queue.stop_takes_continue_away",
-    "signals_action.handlers_nest", "signals_action.codes_of_senders", "signals_action.default_terminates",
-    "signals_action.default_dumps", "signals_action.default_stops", "signals_action.default_ignores",
-    "signals_action.blocked_and_ignored_do_not_kill",
-    "signals_send.kill_a_group", "signals_send.codes_that_may_be_queued",
-    "signals_send.zombies_can_be_signalled",
-    "stopping.stop_status", "stopping.fatal_signal_waits_for_continue", "stopping.stopping_the_stopped",
-    "signals_wait.pause_ends_with_a_handler", "signals_wait.sigsuspend_takes_one_of_two",
-    "stopping.a_newly_orphaned_group",
+    "delivery.standard_signals_once", "delivery.realtime_signals_queue", "delivery.synchronous_first",
+    "delivery.ignored_and_blocked_is_kept", "signals_queue.full_queue", "signals_queue.two_handlers_run_highest_first",
+    "signals_queue.stop_takes_continue_away", "signals_action.handlers_nest", "signals_action.codes_of_senders",
+    "signals_action.default_terminates", "signals_action.default_dumps", "signals_action.default_stops",
+    "signals_action.default_ignores", "signals_action.blocked_and_ignored_do_not_kill", "signals_send.kill_a_group",
+    "signals_send.codes_that_may_be_queued", "signals_send.zombies_can_be_signalled", "stopping.stop_status",
+    "stopping.fatal_signal_waits_for_continue", "stopping.stopping_the_stopped",
+    "signals_wait.pause_ends_with_a_handler", "delivery.sigsuspend_with_two_signals", "stopping.a_newly_orphaned_group",
 )
 #: rules that send signals to processes of which they know that they sleep
 ASLEEP = (

@@ -106,11 +106,6 @@ def waitid_for_a_child(sys: Any, say: Any) -> None:
             say(wait(sys, say, pid))
 
 
-def pause_is_never_restarted(sys: Any, say: Any) -> None:
-    """pause() is EINTR, SA_RESTART or not."""
-    _never_restarted(sys, say, sys.pause)
-
-
 def sigsuspend_is_never_restarted(sys: Any, say: Any) -> None:
     """sigsuspend() is EINTR, SA_RESTART or not."""
     _never_restarted(sys, say, lambda: sys.sigsuspend(0))

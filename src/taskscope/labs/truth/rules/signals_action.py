@@ -7,7 +7,7 @@ from typing import Any
 from taskscope.labs.truth.rules import differs
 from taskscope.labs.truth.rules.kit import Gate, attempt, execute, field, sig, sleeper, wait
 
-SIGUSR1, SIGSEGV, SIGUSR2, SIGCHLD, SIGCONT, SIGSTOP = 10, 11, 12, 17, 18, 19
+SIGUSR1, SIGUSR2, SIGCHLD, SIGCONT = 10, 12, 17, 18
 NOCLDSTOP, NOCLDWAIT, SIGINFO, ONSTACK, RESTART, NODEFER, RESETHAND = (
     1, 2, 4, 0x0800_0000, 0x1000_0000, 0x4000_0000, 0x8000_0000)
 SS_ONSTACK, SS_DISABLE, SS_AUTODISARM = 1, 2, 1 << 31
@@ -15,17 +15,6 @@ RT = 34
 STACK = 0x0050_0000
 SIZE = 1 << 20
 RLIMIT_CORE = 4
-
-
-def handler_sees_sender(sys: Any, say: Any) -> None:
-    """A handler is told the signal, that kill(2) sent it, and by whom."""
-
-    def handler(sys: Any, sig: int, info: Any) -> None:
-        say("handler", sig, info.si_signo, info.si_code, say.who(info.si_pid), info.si_uid, sys.sigprocmask(0, 0))
-
-    sys.sigaction(SIGUSR1, handler, 4)
-    sys.kill(sys.getpid(), SIGUSR1)
-    say("after", sys.sigprocmask(0, 0))
 
 
 def codes_of_senders(sys: Any, say: Any) -> None:
@@ -44,58 +33,11 @@ def codes_of_senders(sys: Any, say: Any) -> None:
     sys.rt_tgsigqueueinfo(me, me, RT, -1, 4712)
 
 
-def old_action_is_told(sys: Any, say: Any) -> None:
-    """sigaction() returns what was: handler, flags and mask, the mask without SIGKILL and SIGSTOP."""
-
-    def handler(sys: Any, sig: int, info: Any) -> None:
-        pass
-
-    sys.sigaction(SIGUSR1, handler, RESTART | NODEFER, (1 << 64) - 1)
-    was, flags, mask = sys.sigaction(SIGUSR1, 1, 0, sig(SIGUSR2))
-    say(was is handler, f"{flags:#x}", f"{mask:#x}")
-    was, flags, mask = sys.sigaction(SIGUSR1)
-    say(was, f"{flags:#x}", f"{mask:#x}")
-    say(sys.sigaction(SIGUSR2)[0], sys.sigaction(SIGUSR2)[2])
-
-
-def bad_signals(sys: Any, say: Any) -> None:
-    """SIGKILL and SIGSTOP can be asked about and not changed; numbers from 1 to 64 are signals."""
-    for number in (9, SIGSTOP, 0, 65, -1):
-        say(number, attempt(sys._call, "rt_sigaction", number, None, None, 8), attempt(sys.sigaction, number, 1),
-            attempt(sys.sigaction, number, 0))
-    say(attempt(sys._call, "rt_sigaction", 10, None, None, 4), attempt(sys._call, "rt_sigprocmask", 0, None, None, 4))
-
-
 @differs("23acdc76f179, \"signal: clear non-uapi flag bits when passing/returning sa_flags\", v5.11", "4.19-arm")
 def unknown_flags_are_forgotten(sys: Any, say: Any) -> None:
     """Bits of sa_flags that mean nothing are not returned, nor is SA_UNSUPPORTED."""
     sys.sigaction(SIGUSR1, 1, 0x400 | 0x40 | RESTART)
     say(f"{sys.sigaction(SIGUSR1)[1]:#x}")
-
-
-def own_signal_is_blocked_meanwhile(sys: Any, say: Any) -> None:
-    """While a handler runs, its signal is blocked and what sa_mask says; with SA_NODEFER only the latter."""
-
-    def handler(sys: Any, number: int, info: Any) -> None:
-        say(number, f"{sys.sigprocmask(0, 0):#x}")
-
-    for flags in (0, NODEFER):
-        for mask in (0, sig(SIGUSR2, RT)):
-            sys.sigaction(SIGUSR1, handler, flags, mask)
-            sys.raise_(SIGUSR1)
-            say("after", f"{sys.sigprocmask(0, 0):#x}")
-
-
-def mask_of_a_handler_ends_with_it(sys: Any, say: Any) -> None:
-    """What a handler does to the mask is undone when it returns."""
-
-    def handler(sys: Any, number: int, info: Any) -> None:
-        sys.sigprocmask(2, sig(RT, 40))
-
-    sys.sigprocmask(2, sig(15))
-    sys.sigaction(SIGUSR1, handler)
-    sys.raise_(SIGUSR1)
-    say(f"{sys.sigprocmask(0, 0):#x}")
 
 
 def handlers_nest(sys: Any, say: Any) -> None:
@@ -115,21 +57,6 @@ def handlers_nest(sys: Any, say: Any) -> None:
         sys.sigaction(SIGUSR1, handler, flags)
         sys.sigaction(SIGUSR2, handler)
         sys.raise_(SIGUSR1)
-
-
-def reset_before_it_runs(sys: Any, say: Any) -> None:
-    """With SA_RESETHAND the action is the default one while the handler runs; flags and mask stay."""
-
-    def handler(sys: Any, number: int, info: Any) -> None:
-        was, flags, mask = sys.sigaction(number)
-        say("handler", was, f"{flags:#x}", f"{mask:#x}", f"{sys.sigprocmask(0, 0):#x}")
-
-    sys.sigaction(SIGUSR1, handler, RESETHAND | RESTART, sig(15))
-    sys.raise_(SIGUSR1)
-    sys.sigaction(SIGUSR1, handler, RESETHAND | NODEFER)
-    sys.raise_(SIGUSR1)
-    pid = sys.clone(_raises, SIGUSR1)
-    say(wait(sys, say, pid))
 
 
 def _raises(sys: Any, number: int) -> None:
@@ -170,7 +97,6 @@ def exec_resets_handlers(sys: Any, say: Any) -> None:
 def _after_exec(sys: Any, say: Any) -> None:
     say(sys.sigaction(SIGUSR1), sys.sigaction(SIGUSR2))
     say(sys.sigaltstack()[1:])
-
 
 
 # ---- defaults -------------------------------------------------------------------------------------------

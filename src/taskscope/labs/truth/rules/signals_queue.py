@@ -6,8 +6,8 @@ from typing import Any
 
 from taskscope.labs.truth.rules.kit import Gate, asleep, attempt, execute, field, sig, sleeper, wait
 
-SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
-SIGUSR1, SIGSEGV, SIGUSR2, SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN, SIGWINCH = 10, 11, 12, 17, 18, 20, 21, 28
+SIG_BLOCK, SIG_UNBLOCK = 0, 1
+SIGUSR1, SIGUSR2, SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN, SIGWINCH = 10, 12, 17, 18, 20, 21, 28
 RT, RT2 = 34, 40
 ALL = (1 << 64) - 1
 RLIMIT_SIGPENDING = 11
@@ -20,73 +20,6 @@ def _take(sys: Any, *signals: int) -> Any:
     except OSError:
         return "none"
     return info.si_signo, info.si_code, info.si_value if info.si_code < 0 and info.si_code != -6 else "-"
-
-
-def standard_once(sys: Any, say: Any) -> None:
-    """A standard signal that is pending is not queued again, however it is sent."""
-    sys.sigprocmask(SIG_BLOCK, sig(SIGUSR1))
-    for _ in range(3):
-        sys.kill(sys.getpid(), SIGUSR1)
-    sys.sigqueue(sys.getpid(), SIGUSR1, 7)
-    say(_take(sys, SIGUSR1), _take(sys, SIGUSR1))
-
-
-def realtime_each(sys: Any, say: Any) -> None:
-    """A real-time signal is queued as often as it is sent, and taken in the order of sending."""
-    sys.sigprocmask(SIG_BLOCK, sig(RT))
-    for value in (3, 1, 2):
-        sys.sigqueue(sys.getpid(), RT, value)
-    sys.kill(sys.getpid(), RT)
-    for _ in range(5):
-        say(_take(sys, RT), sys.sigpending() == sig(RT))
-
-
-def first_info_stays(sys: Any, say: Any) -> None:
-    """Of a standard signal that is sent twice, the siginfo of the first is kept."""
-    sys.sigprocmask(SIG_BLOCK, sig(SIGUSR1))
-    for value in (1, 2):
-        sys.sigqueue(sys.getpid(), SIGUSR1, value)
-    say(_take(sys, SIGUSR1))
-
-
-def lowest_first(sys: Any, say: Any) -> None:
-    """Of several pending signals the lowest number is taken first, standard before real-time."""
-    signals = (RT2, SIGUSR2, RT, SIGUSR1, 64, 1)
-    sys.sigprocmask(SIG_BLOCK, sig(*signals))
-    for number in signals:
-        sys.kill(sys.getpid(), number)
-    for _ in range(7):
-        say(_take(sys, *signals))
-
-
-def synchronous_first(sys: Any, say: Any) -> None:
-    """A signal of the kind that faults cause is taken before lower numbers, whoever sent it."""
-    sys.sigprocmask(SIG_BLOCK, sig(1, SIGUSR1, SIGSEGV, 31))
-    for number in (1, SIGUSR1, 31, SIGSEGV):
-        sys.raise_(number)
-    for _ in range(5):
-        say(_take(sys, 1, SIGUSR1, SIGSEGV, 31))
-
-
-def private_before_shared(sys: Any, say: Any) -> None:
-    """What was sent to the thread is taken before what was sent to the process, whatever the numbers."""
-    sys.sigprocmask(SIG_BLOCK, sig(SIGUSR1, SIGUSR2, RT))
-    sys.kill(sys.getpid(), SIGUSR1)
-    sys.raise_(RT)
-    sys.raise_(SIGUSR2)
-    for _ in range(4):
-        say(_take(sys, SIGUSR1, SIGUSR2, RT))
-
-
-def thread_and_process_hold_one_each(sys: Any, say: Any) -> None:
-    """A standard signal can be pending twice: for the thread and for the process."""
-    sys.sigprocmask(SIG_BLOCK, sig(SIGUSR1))
-    sys.kill(sys.getpid(), SIGUSR1)
-    sys.raise_(SIGUSR1)
-    sys.raise_(SIGUSR1)
-    say(field(sys, sys.getpid(), "SigPnd"), field(sys, sys.getpid(), "ShdPnd"))
-    for _ in range(3):
-        say(_take(sys, SIGUSR1))
 
 
 def only_blocked_are_pending(sys: Any, say: Any) -> None:
@@ -123,18 +56,6 @@ def _after_exec(sys: Any, say: Any) -> None:
     say(_take(sys, RT, SIGUSR1), _take(sys, RT, SIGUSR1), _take(sys, RT, SIGUSR1))
 
 
-def ignoring_discards(sys: Any, say: Any) -> None:
-    """To ignore a signal throws away what is pending of it, for the thread and for the process, blocked or not."""
-    sys.sigprocmask(SIG_BLOCK, sig(SIGUSR1, RT))
-    for number in (SIGUSR1, RT):
-        sys.kill(sys.getpid(), number)
-        sys.raise_(number)
-    sys.sigaction(SIGUSR1, 1)
-    say(f"{sys.sigpending():#x}")
-    sys.sigaction(RT, 1)
-    say(f"{sys.sigpending():#x}")
-
-
 def default_ignored_discards(sys: Any, say: Any) -> None:
     """To give a signal that is ignored by default its default action throws away what is pending of it."""
     for number in (SIGCHLD, SIGWINCH, SIGCONT, 23, SIGUSR1, SIGTSTP):
@@ -143,25 +64,6 @@ def default_ignored_discards(sys: Any, say: Any) -> None:
         sys.raise_(number)
         sys.sigaction(number, 0)
         say(number, f"{sys.sigpending():#x}", _take(sys, number))
-
-
-def blocked_is_queued_though_ignored(sys: Any, say: Any) -> None:
-    """A blocked signal is queued even if it is ignored: its action may change."""
-    sys.sigaction(SIGUSR1, 1)
-    sys.kill(sys.getpid(), SIGUSR1)
-    sys.sigprocmask(SIG_BLOCK, sig(SIGUSR1, SIGWINCH))
-    sys.kill(sys.getpid(), SIGUSR1)
-    sys.kill(sys.getpid(), SIGWINCH)
-    say(f"{sys.sigpending():#x}")
-    sys.sigprocmask(SIG_SETMASK, 0)
-    say(f"{sys.sigpending():#x}", _take(sys, SIGUSR1, SIGWINCH))
-
-
-def kill_and_stop_are_never_blocked(sys: Any, say: Any) -> None:
-    """SIGKILL and SIGSTOP cannot be blocked: asking for it is no error."""
-    say(f"{sys.sigprocmask(SIG_SETMASK, ALL):#x}", f"{sys.sigprocmask(SIG_BLOCK, ALL):#x}")
-    say(f"{sys.sigprocmask(SIG_SETMASK, 0):#x}")
-    say(attempt(sys.sigprocmask, 3, 0), attempt(sys.sigprocmask, -1, 0), attempt(sys.sigprocmask, 77, None))
 
 
 def stop_takes_continue_away(sys: Any, say: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from taskscope.labs.truth.rules import differs
 from taskscope.labs.truth.rules.kit import Gate, asleep, attempt, dead, ends, sig, sleeper, wait
 
-SIGUSR1, SIGCHLD, SIGCONT, RT = 10, 17, 18, 34
+SIGUSR1, SIGCONT, RT = 10, 18, 34
 NOBODY = 0x3FFF_FFFF
 USER, OTHER = 1000, 1001
 

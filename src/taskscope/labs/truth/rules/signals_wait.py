@@ -31,33 +31,6 @@ def pause_ends_with_a_handler(sys: Any, say: Any) -> None:
         say(wait(sys, say, pid))
 
 
-def sigsuspend_waits_with_a_mask(sys: Any, say: Any) -> None:
-    """sigsuspend() runs the handler with its mask, ends with EINTR, and the mask is as before."""
-
-    def handler(sys: Any, number: int, info: Any) -> None:
-        say(number, f"{sys.sigprocmask(0, 0):#x}")
-
-    sys.sigaction(SIGUSR1, handler, RESTART)
-    sys.sigprocmask(2, sig(SIGUSR1, 15))
-    sys.kill(sys.getpid(), SIGUSR1)
-    say(attempt(sys.sigsuspend, sig(SIGUSR2)), f"{sys.sigprocmask(0, 0):#x}")
-    pid = sys.clone(_sends, sys.getpid(), SIGUSR1)
-    say(attempt(sys.sigsuspend, 0), f"{sys.sigprocmask(0, 0):#x}")
-    say(wait(sys, say, pid))
-
-
-def sigsuspend_takes_one_of_two(sys: Any, say: Any) -> None:
-    """Of two signals that sigsuspend() lets in both handlers run before it returns."""
-    for number in (SIGUSR1, SIGUSR2):
-        sys.sigaction(number, lambda sys, number, info: say("handler", number))
-    sys.sigprocmask(2, sig(SIGUSR1, SIGUSR2))
-    sys.kill(sys.getpid(), SIGUSR1)
-    sys.kill(sys.getpid(), SIGUSR2)
-    say(attempt(sys.sigsuspend, 0), f"{sys.sigpending():#x}")
-    sys.kill(sys.getpid(), SIGUSR1)
-    say(attempt(sys.sigsuspend, sig(SIGUSR2)), f"{sys.sigprocmask(0, 0):#x}")
-
-
 def mask_set_after_sigsuspend_stays(sys: Any, say: Any) -> None:
     """A mask that is set after a sigsuspend() is not undone by a later signal."""
     sys.sigaction(SIGUSR1, _nothing)

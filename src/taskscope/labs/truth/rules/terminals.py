@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from taskscope.labs.truth.rules.kit import Gate
 
 
 def terminal(sys: Any) -> Any:
@@ -42,3 +45,24 @@ class ModelTerminal:
 
 def _interrupt(m: Any) -> None:
     m.raise_irq(m.cpus[0], m.irq_uart)
+
+
+def job(sys: Any, fn: Callable[..., Any], *args: Any) -> int:
+    """Make a child in a group of its own, in the background: it begins when it is there."""
+    gate = Gate(sys)
+    pid = sys.clone(begins, gate, fn, *args)
+    sys.setpgid(pid, pid)
+    gate.open(sys)
+    return int(pid)
+
+
+def begins(sys: Any, gate: Gate, fn: Callable[..., Any], *args: Any) -> Any:
+    """Be a job: begin when the gate is open."""
+    gate.wait(sys)
+    return fn(sys, *args)
+
+
+def set_line(sys: Any, lflag: int, fd: int, on: bool) -> None:
+    """Set or clear a local mode of a terminal."""
+    now = sys.tcgetattr(fd)
+    sys.tcsetattr(fd, now._replace(c_lflag=now.c_lflag | lflag if on else now.c_lflag & ~lflag))

@@ -7,7 +7,7 @@ from typing import Any
 from taskscope.labs.truth.rules import differs
 from taskscope.labs.truth.rules.kit import attempt, execute, sig, wait
 
-SIGUSR1, SIGALRM, SIGVTALRM, SIGPROF, RT = 10, 14, 26, 27, 34
+SIGUSR1, SIGALRM, RT = 10, 14, 34
 REAL, VIRTUAL, PROF = 0, 1, 2
 REALTIME, MONOTONIC, PROCESS_CPU, THREAD_CPU, COARSE, BOOTTIME = 0, 1, 2, 3, 6, 7
 SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, SIGEV_THREAD_ID = 0, 1, 2, 4
