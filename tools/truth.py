@@ -32,6 +32,7 @@ EXAMPLES = """examples:
   tools/truth.py --first 4711 --count 1 --show    one program with its transcripts
   tools/truth.py --on host --count 2000    the generator and the reference against the host alone
   tools/truth.py --rules                   all conformance rules, on the host and on every flavour of the model
+  tools/truth.py --rules --record tests/golden/rules   write down what this host says, for machines that are none such
   tools/truth.py --rules --mutants         kernels with one line changed: is each noticed by its rule?
   tools/truth.py --rules wait exec.keeps_pid --show   some of them, with what they say"""
 #: programs of one piece of work
@@ -143,6 +144,15 @@ def hold_rules(names: Sequence[str], schedules: int, *, show: bool) -> int:
     return 1 if wrong else 0
 
 
+def record_rules(names: Sequence[str], folder: Path) -> int:
+    """Write down what this host says to the rules of whole groups; return the exit code."""
+    from taskscope.labs.truth.rules import GROUPS, group, host, recorded
+
+    for name in names or GROUPS:
+        recorded.write(folder / f"{name}.txt", host.run(group(name)), os.uname().release)
+    return 0
+
+
 def change_kernels(names: Sequence[str]) -> int:
     """Play rules on kernels with one line changed; return the exit code."""
     from taskscope.labs.truth.rules import mutants
@@ -175,7 +185,11 @@ def main() -> int:
                         help="play conformance rules instead: all, those of a group, or single ones")
     parser.add_argument("--mutants", action="store_true",
                         help="with --rules: change one line of the kernel at a time; a rule must notice")
+    parser.add_argument("--record", metavar="DIR", type=Path,
+                        help="with --rules: write down what this host says, a file for each group")
     args = parser.parse_args()
+    if args.rules is not None and args.record:
+        return record_rules(args.rules, args.record)
     if args.rules is not None and args.mutants:
         return change_kernels(args.rules)
     if args.rules is not None:

@@ -1,4 +1,6 @@
-"""The model held against a real kernel: random programs of processes, run here and there, transcripts compared.
+"""The model held against a real kernel: programs of processes, run here and there, transcripts compared.
+
+`rules` are programs that were written down, one for each rule.  The rest here is about random ones.
 
 `program` says what a program is and how its results are written down; `build` makes random ones, and `fences` sees to
 it that the transcript is the same under every schedule, by what `shadow`, a small reference of what Linux does with

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import taskscope.model.fs.exec as exec_
 import taskscope.model.fs.file_table as file_table
+from taskscope.model.include.linux.fs import allow_write_access
 
 if TYPE_CHECKING:
     from taskscope.model.fs.exec import LinuxBinprm
@@ -26,6 +27,7 @@ def load_script(bprm: LinuxBinprm) -> int:
     interp = words[0].decode(errors="surrogateescape")
     # OK, we've parsed out the interpreter name and (optional) argument.  Splice in (1) the interpreter's name for
     # argv[0], (2) (optional) argument to interpreter, (3) filename of shell script (replace argv[0]).
+    allow_write_access(bprm.file)
     file_table.fput(bprm.file)
     bprm.file = None
     bprm.argv = [interp, *(word.decode(errors="surrogateescape") for word in words[1:]), bprm.interp, *bprm.argv[1:]]

@@ -6,7 +6,7 @@ the old program, afterwards there is none any more.  The formats are in fs/binfm
 
 from __future__ import annotations
 
-from errno import E2BIG, EACCES, EAGAIN, EFAULT, ELOOP, ENOEXEC, ENOMEM, ETXTBSY
+from errno import E2BIG, EACCES, EAGAIN, EFAULT, ELOOP, ENOEXEC, ENOMEM
 from stat import S_ISGID, S_ISREG, S_ISUID, S_IXGRP
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ import taskscope.model.kernel.signal.sigqueue as sigqueue
 import taskscope.model.kernel.time.posix_timers as posix_timers
 import taskscope.model.mm.slab as slab
 from taskscope.model import costs, machine
-from taskscope.model.include.linux.fs import MAY_EXEC
+from taskscope.model.include.linux.fs import MAY_EXEC, allow_write_access, deny_write_access
 from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.mm_types import MmStruct
 from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID
@@ -390,7 +390,13 @@ def do_open_execat(filename: str) -> Any:
         return err
     if not S_ISREG(inode.i_mode):
         return -EACCES
-    return namei.do_open(path, 0)
+    file = namei.do_open(path, 0)
+    if not isinstance(file, int):
+        err = deny_write_access(file)
+        if err:
+            file_table.fput(file)
+            return err
+    return file
 
 
 def count_strings(argv: list[str], envp: dict[str, str]) -> int:
@@ -411,6 +417,7 @@ def free_bprm(bprm: LinuxBinprm) -> None:
     if bprm.cred is not None:
         cred_.abort_creds(bprm.cred)
     if bprm.file is not None:
+        allow_write_access(bprm.file)
         file_table.fput(bprm.file)
 
 
@@ -493,9 +500,3 @@ def do_execve(filename: Any, argv: Any, envp: Any) -> int:
 def sys_execve(filename: Any, argv: Any, envp: Any) -> int:
     """execve(2); `argv` is a list of strings, `envp` a mapping."""
     return do_execve(filename, argv, envp)
-
-
-def deny_write_access(file: Any) -> int:
-    """Forbid writing to a program that runs: -ETXTBSY if somebody does."""
-    # Not modelled: i_writecount; a program of the model is not read again after it was loaded.
-    return 0 if file is not None else -ETXTBSY

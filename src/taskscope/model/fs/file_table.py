@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from taskscope.model.include.linux.fs import File, FileOperations, Path
+from stat import S_ISREG
+
+from taskscope.model.include.linux.fs import FMODE_WRITE, File, FileOperations, Path, put_write_access
 
 
 def alloc_file(path: Path, flags: int, fop: FileOperations) -> File:
@@ -32,3 +34,5 @@ def __fput(f: File) -> None:
     release = f.f_op.release
     if release is not None:
         release(f.f_inode, f)
+    if f.f_mode & FMODE_WRITE and S_ISREG(f.f_inode.i_mode):
+        put_write_access(f.f_inode)

@@ -6,13 +6,14 @@ Not modelled: symbolic and hard links, mounts other than those made at boot, the
 from __future__ import annotations
 
 from errno import EACCES, EBUSY, EEXIST, EFAULT, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
-from stat import S_IFDIR, S_IFREG, S_ISDIR
+from stat import S_IFDIR, S_IFREG, S_ISDIR, S_ISREG
 from typing import Any
 
 import taskscope.model.fs.file_table as file_table
 import taskscope.model.fs.fs_struct as fs_struct
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import (
+    FMODE_WRITE,
     MAY_EXEC,
     MAY_READ,
     MAY_WRITE,
@@ -27,6 +28,8 @@ from taskscope.model.include.linux.fs import (
     S_IALLUGO,
     Inode,
     Path,
+    get_write_access,
+    put_write_access,
 )
 
 
@@ -176,9 +179,16 @@ def do_open(path: Path, flags: int) -> Any:
     """Make the open file of a Path: the File, or -errno (do_dentry_open())."""
     inode = path.inode
     f = file_table.alloc_file(path, flags, inode.i_fop)
+    writes = f.f_mode & FMODE_WRITE and S_ISREG(inode.i_mode)
+    if writes:
+        error = get_write_access(inode)
+        if error:
+            return error
     if f.f_op.open is not None:
         error = f.f_op.open(inode, f)
         if error:
+            if writes:
+                put_write_access(inode)
             return error
     # What is of this open() alone is no flag of the file.
     f.f_flags &= ~(O_CREAT | O_EXCL | O_TRUNC)

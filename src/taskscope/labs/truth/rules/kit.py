@@ -9,8 +9,9 @@ from typing import Any, Final
 #: how often `until` looks, and how long it sleeps in between (ns)
 LOOKS: Final = 2000
 NAP: Final = 200_000
-#: what `execute` executes; rules may make files beside it
+#: what `execute` executes; a rule may make files beside it, which are gone before the next
 PROGRAM: Final = "/mnt/rule"
+ROOM: Final = "/mnt"
 
 
 def attempt(call: Callable[..., Any], *args: Any, **named: Any) -> Any:

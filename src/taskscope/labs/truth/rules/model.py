@@ -105,9 +105,6 @@ class _Player:
         """Be process 1."""
         del argv
         sys.umask(0o22)
-        if not any(name == "mnt" for name in sys.listdir("/")):
-            sys.mkdir("/mnt")
-        programs.install_program(kit.PROGRAM, self.executed)
         null = sys.open("/dev/null", 2)
         sys.nanosleep(SETTLE)
         self.watch = watch = Watch(self.m)
@@ -133,6 +130,8 @@ class _Player:
         """Play one rule."""
         self.told = told = Told()
         self.end = []
+        sys.mkdir(kit.ROOM)
+        programs.install_program(kit.PROGRAM, self.executed)
         errors = sys.pipe()
         self.main = sys.clone(_first, rule.run, told, null, errors)
         sys.close(errors[1])
@@ -147,6 +146,8 @@ class _Player:
             pass
         self.end = ending(status, sys.read_all(errors[0]))
         sys.close(errors[0])
+        # The next rule has a room of its own.
+        sys.rename(kit.ROOM, f"/was.{self.main}")
 
     def executed(self, sys: Any, argv: list[str]) -> int:
         """Be the program that `kit.execute` executes."""

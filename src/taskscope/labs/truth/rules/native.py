@@ -264,6 +264,26 @@ class Native(NativeSignals, Signals):
         """Set (soft, hard)."""
         syscall("prlimit64", 0, resource, (ctypes.c_uint64 * 2)(*limits), None)
 
+    def sched_setscheduler(self, pid: int, policy: int, priority: int) -> None:
+        """Set policy and realtime priority."""
+        syscall("sched_setscheduler", pid, policy, ctypes.byref(ctypes.c_int(priority)))
+
+    def sched_setaffinity(self, pid: int, cpus: Iterable[int]) -> None:
+        """Set on which CPUs a task may run."""
+        syscall("sched_setaffinity", pid, 8, ctypes.byref(ctypes.c_uint64(sum(1 << cpu for cpu in set(cpus)))))
+
+    def sched_getaffinity(self, pid: int = 0) -> set[int]:
+        """Return the CPUs on which a task may run."""
+        mask = (ctypes.c_uint64 * 16)()
+        syscall("sched_getaffinity", pid, 128, mask)
+        return {cpu for cpu in range(1024) if mask[cpu // 64] >> cpu % 64 & 1}
+
+    def getcpu(self) -> int:
+        """Return the number of the CPU that runs the caller."""
+        cpu = ctypes.c_uint(0)
+        syscall("getcpu", ctypes.byref(cpu), None, None)
+        return cpu.value
+
     def word(self, n: int) -> Word:
         """See `kit.word`."""
         return self._words.setdefault(n, Word())

@@ -15,6 +15,7 @@ import os
 import signal
 import sys as python
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -46,8 +47,8 @@ def contain(mode: str) -> None:
 
 
 def make_room() -> None:
-    """Give rules a directory of their own, with the program that they execute."""
-    syscall("mount", "rules", "/mnt", "tmpfs", 0, None)
+    """Give a rule a directory of its own, with the program that it executes."""
+    syscall("mount", "rules", kit.ROOM, "tmpfs", 0, None)
     # Where the interpreter really is: from there it finds its library.
     Path(kit.PROGRAM).symlink_to(Path(python.executable).resolve())
 
@@ -129,11 +130,12 @@ def play(sys: native.Native, rule: rules.Rule, seconds: float) -> tuple[int, lis
 def process_one(names: list[str], seconds: float) -> None:
     """Be process 1: play the rules."""
     mount_proc()
-    make_room()
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGCHLD])
     sys = native.Native()
     for rule in rules.load(names):
+        make_room()
         main, lines = play(sys, rule, seconds)
+        syscall("umount2", kit.ROOM, 2)
         os.write(1, (json.dumps([rule.name, main, lines]) + "\n").encode())
 
 
@@ -144,6 +146,9 @@ def main(mode: str, seconds: float, names: list[str]) -> None:
     for number in range(1, 65):
         if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
             signal.signal(number, signal.SIG_DFL)
+    # As root, the caller's nice value is not the rules'.
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     gc.disable()
     rules.load(names)
     gc.freeze()

@@ -36,6 +36,8 @@ SCHED_TEXT = frozenset(
     }
 )
 
+#: the bit of task_struct.atomic_flags
+PFA_NO_NEW_PRIVS: Final = 1
 #: task_state_array[]: the words after the letter in /proc/PID/status
 TASK_STATE_ARRAY: Final = {
     "R": "running", "S": "sleeping", "D": "disk sleep", "T": "stopped", "t": "tracing stop", "X": "dead", "Z": "zombie",
@@ -266,7 +268,9 @@ def proc_pid_status(task: Task) -> str:
         ("SigBlk", f"{task.blocked:016x}"),
         ("SigIgn", f"{ignored:016x}"),
         ("SigCgt", f"{caught:016x}"),
-        # Not modelled: capabilities, no_new_privs, seccomp, memory nodes.
+        # Not modelled: capabilities.
+        ("NoNewPrivs", int(bool(task.atomic_flags & PFA_NO_NEW_PRIVS))),
+        # Not modelled: seccomp, memory nodes.
         ("Cpus_allowed", f"{task.cpus_allowed & (1 << cpus) - 1:x}"),
         ("Cpus_allowed_list", bitmap_list(task.cpus_allowed, cpus)),
         ("voluntary_ctxt_switches", task.nvcsw),

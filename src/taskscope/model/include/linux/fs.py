@@ -7,6 +7,7 @@ with those above it) stands for dentry and mount together.
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import ETXTBSY
 from stat import S_ISDIR
 from typing import Any, Final, NamedTuple
 
@@ -73,6 +74,7 @@ class Inode:
         "i_program",
         "i_rdev",
         "i_uid",
+        "i_writecount",
     )
 
     def __init__(self, i_ino: int, i_mode: int, i_fop: FileOperations, i_op: InodeOperations) -> None:
@@ -89,11 +91,38 @@ class Inode:
         self.i_private: Any = None  # the file system's or driver's own
         self.i_pipe: Any = None  # struct pipe_inode_info
         self.i_program: Callable[..., Any] | None = None  # what the loader runs: a program in Python
+        self.i_writecount = 0  # > 0: open for writing so often; < 0: executed so often, and not to be written
 
     @property
     def i_size(self) -> int:
         """How long the file is."""
         return len(self.i_content)
+
+
+def get_write_access(inode: Inode) -> int:
+    """Count one who writes; -ETXTBSY if the file is executed."""
+    if inode.i_writecount < 0:
+        return -ETXTBSY
+    inode.i_writecount += 1
+    return 0
+
+
+def put_write_access(inode: Inode) -> None:
+    """Count one less who writes."""
+    inode.i_writecount -= 1
+
+
+def deny_write_access(file: File) -> int:
+    """Count one who executes the file; -ETXTBSY if it is open for writing."""
+    if file.f_inode.i_writecount > 0:
+        return -ETXTBSY
+    file.f_inode.i_writecount -= 1
+    return 0
+
+
+def allow_write_access(file: File) -> None:
+    """Count one less who executes the file."""
+    file.f_inode.i_writecount += 1
 
 
 class Path:

@@ -11,6 +11,7 @@ import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.mm.page_alloc as page_alloc
 import taskscope.model.mm.slab as slab
 from taskscope.model import machine
+from taskscope.model.include.linux.fs import allow_write_access, deny_write_access
 from taskscope.model.include.linux.mm_types import MmStruct
 from taskscope.model.include.linux.sched import (
     Task,
@@ -84,9 +85,17 @@ def exit_mmap(mm: MmStruct) -> None:
 
 
 def set_mm_exe_file(mm: MmStruct, new_exe_file: Any) -> None:
-    """Change which file /proc/PID/exe shows."""
+    """Change which file /proc/PID/exe shows, and is not to be written while it runs.
+
+    Until v5.14 the file's mappings (MAP_DENYWRITE) kept it from being written, with the same effect (fe69d560b5bd,
+    "kernel/fork: always deny write access to current MM exe_file").
+    """
     old, mm.exe_file = mm.exe_file, new_exe_file
+    if new_exe_file is not None:
+        error = deny_write_access(new_exe_file)
+        assert not error, "a program that is loaded is open for writing"
     if old is not None:
+        allow_write_access(old)
         file_table.fput(old)
 
 
@@ -110,7 +119,7 @@ def dup_mm(tsk: Task, oldmm: MmStruct) -> MmStruct | None:
     mm.dumpable = oldmm.dumpable
     mm.owner = tsk
     if oldmm.exe_file is not None:
-        mm.exe_file = file_table.get_file(oldmm.exe_file)
+        set_mm_exe_file(mm, file_table.get_file(oldmm.exe_file))
     return mm
 
 
