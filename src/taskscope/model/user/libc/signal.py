@@ -20,6 +20,7 @@ class Signals(UserContext):
 
     SIG_DFL = SIG_DFL
     SIG_IGN = SIG_IGN
+    SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK
 
     def kill(self, pid: int, sig: int) -> None:
         """Send a signal to a process, a process group or all."""
