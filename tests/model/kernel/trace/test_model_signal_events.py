@@ -165,6 +165,6 @@ def _recordable() -> None:
 def test_results_of_generate() -> None:
     """signal_generate tells delivered, ignored, pending already, queue full, and siginfo lost: 0 to 4."""
     found: list[Record] = []
-    for name in ("signals_queue.full_queue", "signals_queue.standard_once", "signals_action.default_ignores"):
+    for name in ("signals_queue.full_queue", "delivery.standard_signals_once", "signals_action.default_ignores"):
         found += of_the_model(name, "4.19-arm")
     assert {fields[5] for _, event, fields in found if event == "signal_generate"} == {0, 1, 2, 3, 4}
