@@ -21,7 +21,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "benchmarks-*.md"]   # the latter are parts of a page
+exclude_patterns = ["_build", "benchmarks-*.md", "labs-real.md"]   # the latter are parts of a page
 default_role = "code"
 
 html_theme = "furo"

@@ -54,7 +54,7 @@ SUITES = {
     "cli": Budget(320, workers=2),
     "host": Budget(60),
     "model": Budget(300, workers=2),
-    "labs": Budget(150, workers=2),
+    "labs": Budget(300, workers=2),
 }
 NEW_SUITE = Budget(60)
 SAYS = {"lint": "ruff check", "types": "mypy --strict", "imports": "import contract", "docs": "sphinx -W"}

@@ -80,6 +80,8 @@ def boot(
     seed: int = 0,
     mem: int = 1 << 30,
     bare: bool = False,
+    preempt: str | None = None,
+    threadirqs: bool = False,
 ) -> System:
     """Boot a machine of the executable kernel, up to the point where its init waits for something to do.
 
@@ -89,8 +91,11 @@ def boot(
     :param seed: 0 schedules in the usual way; another number draws where several ways are right.  Same seed, same run
     :param mem: bytes of memory
     :param bare: make no kernel threads but kthreadd and those that CPUs need
+    :param preempt: the preemption model, ``none``, ``voluntary`` or ``full``, on kernels that can choose (since v5.12);
+        4.19-arm is built with full
+    :param threadirqs: let threads handle the interrupts of devices, and ksoftirqd softirqs
     :raises UsageError: no such flavour, or a number out of range
     """
     from taskscope.system import boot as boot_
 
-    return boot_(cpus, flavour, hz, seed, mem, bare)
+    return boot_(cpus, flavour, hz, seed, mem, bare, preempt, threadirqs)

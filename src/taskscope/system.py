@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from taskscope.model.drivers.tty.tty_io import TtyStruct
+    from taskscope.model.flavours import Flavour
     from taskscope.model.include.linux.sched import Task
     from taskscope.model.machine import Machine
     from taskscope.recording import Recording
@@ -141,10 +142,18 @@ class System:
         self.machine.uart_fifo.append((tty, text.encode()))
         self.interrupt(self.machine.irq_uart)
 
-    def interrupt(self, irq: Any, cpu: int = 0) -> None:
-        """Raise an interrupt now."""
+    def interrupt(self, irq: Any, cpu: int | None = None) -> None:
+        """Raise an interrupt now.
+
+        :param irq: a line (``machine.irq_descs``), which goes to the CPU that it is routed to; or an IPI, the timer
+        :param cpu: the number of the CPU for the latter
+        """
         m = self.machine
-        m.at(m.now, _raise, (m.cpus[cpu], irq))
+        line = irq.irq_data.line
+        if line is None:
+            m.at(m.now, _raise, (m.cpus[cpu or 0], irq))
+        else:
+            m.at(m.now, _pulse, line)
 
     # ---- running ---------------------------------------------------------------------------------------
 
@@ -233,7 +242,7 @@ class System:
         from taskscope.model.kernel import pid as pid_
 
         with self.current():
-            return pid_.find_task_by_vpid(pid) if pid else self.machine.init_task
+            return pid_.find_task_by_pid_ns(pid, self.machine.init_pid_ns) if pid else self.machine.init_task
 
     def pids(self, comm: str) -> list[int]:
         """Return the pids of the tasks of that name, in order."""
@@ -395,13 +404,44 @@ class System:
             return tasks_of_machine(m)
 
 
+def _pulse(line: Any) -> None:
+    from taskscope.model.irqline import pulse
+
+    pulse(line)
+
+
 def _raise(arg: Any) -> None:
     cpu, irq = arg
     cpu.machine.raise_irq(cpu, irq)
 
 
+def command_line(flavour: Flavour, preempt: str | None, threadirqs: bool) -> str:
+    """Return the kernel's command line for these wishes.
+
+    :raises UsageError: the kernel has no such preemption model, or cannot choose
+    """
+    words = []
+    if preempt is not None:
+        if preempt not in ("none", "voluntary", "full"):
+            raise UsageError(f"preempt={preempt}: a kernel has none, voluntary or full")
+        if flavour.switches.preempt_dynamic:
+            words.append(f"preempt={preempt}")
+        elif preempt != flavour.preempt:
+            raise UsageError(
+                f"preempt={preempt}: {flavour.name} is built with preempt={flavour.preempt}; kernels choose since v5.12"
+            )
+    return " ".join([*words, *(["threadirqs"] if threadirqs else [])])
+
+
 def boot(
-    cpus: int = 2, flavour: str = "", hz: int | None = None, seed: int = 0, mem: int = 1 << 30, bare: bool = False
+    cpus: int = 2,
+    flavour: str = "",
+    hz: int | None = None,
+    seed: int = 0,
+    mem: int = 1 << 30,
+    bare: bool = False,
+    preempt: str | None = None,
+    threadirqs: bool = False,
 ) -> System:
     """See `taskscope.boot`."""
     from taskscope.model import machine
@@ -415,7 +455,7 @@ def boot(
     if hz is not None and hz not in (100, 250, 300, 1000):
         raise UsageError(f"kernels are built with 100, 250, 300 or 1000 ticks a second, not {hz}")
     chosen = flavour_of(flavour or DEFAULT)
-    m = machine.Machine(chosen, cpus, hz or chosen.hz, seed, mem)
+    m = machine.Machine(chosen, cpus, hz or chosen.hz, seed, mem, command_line(chosen, preempt, threadirqs))
     main.power_on(m, bare=bare)
     system = System(m)
     try:

@@ -92,6 +92,7 @@ def test_killed(run):
         (("ls", "--flavour", "9.9"), "no flavour '9.9'"),
         (("ls", "--then", "top"), "is none of"),
         (("bash",), "waits for ever"),
+        (("ls", "--preempt", "none"), "4.19-arm is built with preempt=full"),
         (("ls", "-e", "sched:nosuch"), "no event sched:nosuch"),
     ],
 )
@@ -102,6 +103,13 @@ def test_usage(args, said, tmp_path):
         code = run_main(["run", "-o", str(tmp_path / "x.dat"), *args])
     assert code == 2
     assert said in err.getvalue()
+
+
+def test_boot_arguments(run):
+    """--preempt and --threadirqs go to the kernel's command line."""
+    result = run("--flavour", "6.1-x86_64", "--preempt", "full", "--threadirqs", "-o", "", "-c", "cat /proc/cmdline")
+    assert result.exit_code == 0, result.output
+    assert "preempt=full threadirqs" in result.output
 
 
 def test_same_seed_same_file(run, tmp_path):

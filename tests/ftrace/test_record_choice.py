@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_raw_system_calls_take_the_place_of_missing_events(folder: Path) -> None:
     """Without syscalls:* the raw events are recorded, filtered by the numbers of this architecture, and it is said."""
-    chosen = choose(Events(folder), "x86_64", ())
+    chosen = choose(Events.of(folder), "x86_64", ())
     numbers = {call.number for name in SYSCALLS if (call := call_of_name("x86_64", name)) is not None}
     text = chosen.events["raw_syscalls/sys_enter"]
     assert {int(part.removeprefix("id == ")) for part in text.split(" || ")} == numbers
@@ -41,7 +41,7 @@ def test_raw_system_calls_take_the_place_of_missing_events(folder: Path) -> None
 @pytest.mark.parametrize("machine", ["riscv64", "x86_64"])
 def test_no_system_calls_at_all(folder: Path, machine: str) -> None:
     """An architecture whose numbers are not known, or a kernel without any such events, is said to lack exit codes."""
-    events = Events(folder)
+    events = Events.of(folder)
     if machine == "x86_64":
         events.all = [e for e in events.all if not e.startswith("raw_")]
     chosen = choose(events, machine, ())
@@ -51,7 +51,7 @@ def test_no_system_calls_at_all(folder: Path, machine: str) -> None:
 
 def test_a_kernel_without_scheduler_events(folder: Path) -> None:
     """Without sched_switch nothing is recorded by default; what is there may still be asked for."""
-    events = Events(folder)
+    events = Events.of(folder)
     events.all.remove("sched/sched_switch")
     with pytest.raises(UsageError, match="has no event sched:sched_switch"):
         choose(events, "x86_64", ())
@@ -60,15 +60,15 @@ def test_a_kernel_without_scheduler_events(folder: Path) -> None:
 
 def test_the_list_of_events_is_taken_where_there_is_one(folder: Path) -> None:
     """available_events is as good as looking into every folder, and faster."""
-    by_folder = Events(folder).all
+    by_folder = Events.of(folder).all
     (folder / "available_events").write_text("".join(f"{n.replace('/', ':')}\n" for n in NAMES.split()))
-    assert Events(folder).all == by_folder
+    assert Events.of(folder).all == by_folder
 
 
 def test_the_tracers_own_events_are_none(folder: Path) -> None:
     """The formats of ftrace's own records are no events that could be enabled."""
     with pytest.raises(UsageError, match="no event 'function'"):
-        choose(Events(folder), "x86_64", ["function"])
+        choose(Events.of(folder), "x86_64", ["function"])
 
 
 @pytest.mark.parametrize(("spec", "event", "text"), [
@@ -80,30 +80,30 @@ def test_the_tracers_own_events_are_none(folder: Path) -> None:
 ])
 def test_event_and_filter_are_told_apart(folder: Path, spec: str, event: str, text: str) -> None:
     """What follows the event after a colon is its filter, colons in it included."""
-    assert choose(Events(folder), "x86_64", [spec]).events == {event: text}
+    assert choose(Events.of(folder), "x86_64", [spec]).events == {event: text}
 
 
 def test_two_filters_of_an_event_are_not_guessed_at(folder: Path) -> None:
     """Two filters for one event are refused, with the way to join them."""
     with pytest.raises(UsageError, match=r"join them: \(…\) && \(…\)"):
-        choose(Events(folder), "x86_64", ["sched_waking:pid==1", "sched:sched_wak*:pid==2"])
+        choose(Events.of(folder), "x86_64", ["sched_waking:pid==1", "sched:sched_wak*:pid==2"])
 
 
 def test_a_trigger_of_the_user_replaces_ours(folder: Path) -> None:
     """The kernel takes one trigger of a kind and event: that of --trigger."""
-    chosen = choose(Events(folder), "x86_64", (), triggers=["signal_generate:stacktrace if sig == 9"])
+    chosen = choose(Events.of(folder), "x86_64", (), triggers=["signal_generate:stacktrace if sig == 9"])
     assert [c for e, c in chosen.triggers if e == "signal/signal_generate"] == ["stacktrace if sig == 9"]
 
 
 def test_events_about_others_go_to_the_second_instance(folder: Path) -> None:
     """Signals and releases are recorded apart, with their triggers, unless the user set a trigger there."""
-    chosen = choose(Events(folder), "x86_64", ())
+    chosen = choose(Events.of(folder), "x86_64", ())
     other = apart(chosen, ())
     assert set(other.events) == {"signal/signal_generate", "sched/sched_process_free"}
     assert {e for e, _ in other.triggers} == set(other.events)
     assert not {e for e, _ in chosen.triggers} & set(other.events)
     asked = ["signal_generate:traceoff"]
-    chosen = choose(Events(folder), "x86_64", (), triggers=asked)
+    chosen = choose(Events.of(folder), "x86_64", (), triggers=asked)
     assert set(apart(chosen, asked).events) == {"sched/sched_process_free"}
 
 

@@ -16,7 +16,7 @@ import taskscope.model
 
 ROOT = Path(taskscope.model.__file__).parent
 #: what runs on the machine, and what looks at it from outside, is not kernel code
-OUTSIDE = ("user/", "machine.py", "memory.py", "outside.py", "flavours.py")
+OUTSIDE = ("user/", "machine.py", "irqline.py", "storage.py", "memory.py", "outside.py", "flavours.py")
 
 
 def names() -> Iterator[str]:

@@ -30,6 +30,9 @@ RENAMES: Final = (
     # exec
     Rename("flush_old_exec", "begin_new_exec", "v5.8", None),
     Rename("__do_execve_file", "bprm_execve", "v5.9", None, "split: do_execveat_common() opens, bprm_execve() runs"),
+    # futex
+    Rename("futex_wait_queue_me", "futex_wait_queue", "v5.16", None),
+    Rename("futex_wait_queue", "futex_do_wait", "v6.16", "93f1b6d79a73"),
     # signals and the way back to user space
     Rename("send_signal", "send_signal_locked", "v5.19", "157cc18122b4"),
     Rename("__send_signal", "__send_signal_locked", "v5.19", "157cc18122b4"),

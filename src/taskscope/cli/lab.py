@@ -6,11 +6,15 @@ The labs; list them, or run one.
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from taskscope.cli.options import Verb
 from taskscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from taskscope.labs.lab import Run
 
 EXAMPLES = (
     ("taskscope lab list", "the labs"),
@@ -34,9 +38,11 @@ EXAMPLES = (
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another number schedules in another way."
 )
-@click.option("--on", "on", type=click.Choice(["model"]), default="model", show_default=True, help="The machine.")
+@click.option("--on", "on", metavar="MACHINE", default="model", show_default=True,
+              help="model, host, guest[:KERNEL], or all that the lab is for, compared.")
 @click.option("--answer", is_flag=True, help="Say the answer, too.")
-@click.option("--mutant", is_flag=True, help="Run it with its mutant: one line of the kernel changed.")
+@click.option("--mutant", is_flag=True, help="Run it with its mutant: one line of the kernel (or one expectation) "
+              "changed.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 @click.option("-q", "--quiet", is_flag=True, help="Only what was checked.")
 @click.pass_context
@@ -53,61 +59,112 @@ def command(
 ) -> None:
     """Run a lab: a question about the kernel, a scenario, what to look at, and what must be seen.
 
+    It runs on the executable kernel, on this host's kernel (root), or on a real kernel in QEMU: guest:6.1, guest:6.12,
+    guest:armhf (Debian's, fetched once), guest:host, guest:/path/to/vmlinuz.  With --on all it runs on each machine
+    that the lab is for, and what the model showed is compared with what the real kernels showed.
+
     Exits with 0 if all was seen that must be seen, with 1 if not.
     """
-    del on
     from taskscope.labs.catalog import TITLES, get
 
     if name == "list":
         listing(TITLES, as_json)
         return
     lab = get(name)
-    from taskscope.labs.lab import run_lab
+    from taskscope.labs.lab import run_lab, run_real
+    from taskscope.labs.on import open_real, places
     from taskscope.model.flavours import FLAVOURS
 
     if flavour != "all" and flavour not in FLAVOURS:
         raise UsageError(f"there is no flavour {flavour!r}; it is one of {', '.join(FLAVOURS)}, or all")
-    passed = True
-    for one in lab.flavours if flavour == "all" else (flavour,):
-        run = run_lab(lab, one, seed, mutant)
-        passed = passed and run.passed
-        if as_json:
-            click.echo(
-                json.dumps(
-                    {
-                        "name": lab.name,
-                        "flavour": one,
-                        "machine": "model",
-                        "mutant": lab.mutant.name if mutant else None,
-                        "passed": run.passed,
-                        "crash": run.crash,
-                        "checks": [
-                            {"what": c.what, "passed": c.passed, "seen": None if c.passed else c.seen}
-                            for c in run.checks
-                        ],
-                        "output": run.output,
-                    },
-                    ensure_ascii=False,
-                )
-            )
+    runs: list[Run] = []
+
+    def done(run: Run) -> None:
+        runs.append(run)
+        report(run, answer=answer, mutant=mutant, as_json=as_json, quiet=quiet)
+
+    for place in places(lab, on):
+        if place == "model":
+            for one in lab.flavours if flavour == "all" else (flavour,):
+                done(run_lab(lab, one, seed, mutant))
             continue
-        click.echo(f"{lab.name}: {lab.title} ({one})")
-        if not quiet:
-            click.echo(f"\nQuestion: {wrapped(lab.question)}\nLook at:  {wrapped(lab.look)}\n")
-            if mutant:
-                click.echo(f"Mutant:   {lab.mutant.name} ({lab.mutant.function.replace(':', ': ')}())\n")
-            for line in run.output:
-                click.echo(line)
-        for check in run.checks:
-            click.echo(
-                f"{'ok  ' if check.passed else 'FAIL'} {check.what}"
-                + ("" if check.passed or not check.seen else f"\n     seen: {check.seen[:400]}")
-            )
-        if run.crash is not None:
-            click.echo(f"FAIL the kernel fell over: {run.crash}")
-        if answer:
-            click.echo(f"\nAnswer: {wrapped(lab.answer)}")
+        machine = open_real(place, lambda text: click.echo(f"taskscope: {text}", err=True))
+        try:
+            done(run_real(lab, machine, mutant))
+        finally:
+            machine.close()
+    passed = all(run.passed for run in runs)
+    if on == "all" and not mutant:
+        passed = compare(runs, as_json) and passed
     ctx.exit(0 if passed else 1)
+
+
+def compare(runs: list[Run], as_json: bool) -> bool:
+    """Compare the model with each real kernel; tell whether all are equal or allowed."""
+    from taskscope.labs.lab import run_lab
+    from taskscope.labs.on import compare_runs
+
+    good = True
+    models = {run.flavour: run for run in runs if run.place == "model"}
+    for run in runs:
+        if run.place == "model":
+            continue
+        model = models.get(run.flavour)
+        if model is None:
+            model = models[run.flavour] = run_lab(run.lab, run.flavour)
+        found = compare_runs(model, run)
+        good = good and found.verdict != "differs"
+        if as_json:
+            click.echo(json.dumps({"name": run.lab.name, "compared": [f"model {run.flavour}", run.place],
+                                   "verdict": found.verdict, "schedules": found.schedules, "text": str(found)},
+                                  ensure_ascii=False))
+        else:
+            click.echo(f"A model {run.flavour}, B {run.place} ({run.real.release}): {found}")
+    return good
+
+
+def report(run: Run, *, answer: bool, mutant: bool, as_json: bool, quiet: bool) -> None:
+    """Print what came of a run."""
+    lab = run.lab
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "name": lab.name,
+                    "flavour": run.flavour,
+                    "machine": run.place,
+                    "release": None if run.machine is None else run.machine.release,
+                    "mutant": lab.mutant.name if mutant else None,
+                    "passed": run.passed,
+                    "crash": run.crash,
+                    "checks": [
+                        {"what": c.what, "passed": c.passed, "seen": None if c.passed else c.seen} for c in run.checks
+                    ],
+                    "output": run.output,
+                },
+                ensure_ascii=False,
+            )
+        )
+        return
+    where = run.flavour if run.machine is None else f"{run.place}, {run.machine.release}"
+    click.echo(f"{lab.name}: {lab.title} ({where})")
+    if not quiet:
+        click.echo(f"\nQuestion: {wrapped(lab.question)}\nLook at:  {wrapped(lab.look)}\n")
+        if mutant and run.machine is None:
+            click.echo(f"Mutant:   {lab.mutant.name} ({lab.mutant.function.replace(':', ': ')}())\n")
+        elif mutant:
+            click.echo("Mutant:   one expectation is a wrong one\n")
+        for line in run.output:
+            click.echo(line)
+    for check in run.checks:
+        click.echo(
+            f"{'ok  ' if check.passed else 'FAIL'} {check.what}"
+            + ("" if check.passed or not check.seen else f"\n     seen: {check.seen[:400]}")
+        )
+    if run.crash is not None:
+        click.echo(f"FAIL the kernel fell over: {run.crash}")
+    if answer:
+        click.echo(f"\nAnswer: {wrapped(lab.answer)}")
 
 
 def listing(titles: dict[str, str], as_json: bool) -> None:
@@ -116,7 +173,7 @@ def listing(titles: dict[str, str], as_json: bool) -> None:
 
     width = max(map(len, titles))
     if not as_json:
-        click.echo(f"{'NAME':<{width}}  MACHINES  TITLE")
+        click.echo(f"{'NAME':<{width}}  MACHINES          TITLE")
     for name, title in titles.items():
         if as_json:
             lab = get(name)
@@ -134,7 +191,7 @@ def listing(titles: dict[str, str], as_json: bool) -> None:
                 )
             )
         else:
-            click.echo(f"{name:<{width}}  model     {title}")
+            click.echo(f"{name:<{width}}  {' '.join(get(name).machines):<16}  {title}")
 
 
 def wrapped(text: str) -> str:

@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "forks": ("taskscope.cli.forks", "one line for each task created"),
     "export": ("taskscope.cli.export", "write lives, spans or events as Parquet, JSON Lines or CSV"),
     "lab": ("taskscope.cli.lab", "the labs: questions about the kernel, and machines that answer"),
+    "compare": ("taskscope.cli.compare", "did tasks do the same, in two recordings or on two kernels?"),
     "check": ("taskscope.cli.check", "say what this host can and cannot do, and what mends it"),
     "decode": ("taskscope.cli.decode", "say what a number means: clone flags, wait status, syscall, …"),
 }

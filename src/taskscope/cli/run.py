@@ -60,6 +60,12 @@ THEN = "ps [-ely|-ejH|axjf], tree, task PID, stack PID"
     help="0 schedules in the usual way, another number draws.",
 )
 @click.option(
+    "--preempt",
+    type=click.Choice(["none", "voluntary", "full"]),
+    help="Preemption model, on kernels that can choose (6.1, 6.18).",
+)
+@click.option("--threadirqs", is_flag=True, help="Threads handle interrupts: irq/N-NAME.")
+@click.option(
     "--for",
     "seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -91,6 +97,8 @@ def command(
     cpus: int,
     flavour: str,
     seed: int,
+    preempt: str | None,
+    threadirqs: bool,
     seconds: float | None,
     events: tuple[str, ...],
     output: str,
@@ -112,7 +120,7 @@ def command(
     if seconds is None and line is None and program and program[0] in ("bash", "sh") and len(program) == 1:
         raise UsageError("a shell without a line waits for ever: give one with -c LINE, or a time with --for S")
     looks = [parse_then(text) for text in then]
-    with taskscope.boot(cpus=cpus, flavour=flavour, seed=seed) as k:
+    with taskscope.boot(cpus=cpus, flavour=flavour, seed=seed, preempt=preempt, threadirqs=threadirqs) as k:
         if output:
             k.trace(*events)
         k.machine.console_tty.sink = show

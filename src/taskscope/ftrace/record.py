@@ -157,7 +157,7 @@ class Recorder:
             if command is not None or order.children:
                 instance.write("options/event-fork", "1")
             self._choose_tasks(instance, command)
-        events = Events(instance.tracefs.path)
+        events = Events.of(instance.tracefs.path)
         chosen = choose(events, os.uname().machine, order.events, irq=order.irq, stacks=order.stacks,
                         triggers=order.triggers)
         outside = Chosen() if order.everything else apart(chosen, order.triggers)

@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from taskscope.errors import UsageError
-from taskscope.ftrace.tracefs import Instance, KernelRefusedError
+from taskscope.ftrace.tracefs import KernelRefusedError
 
 #: lives are built from these (what a kernel does not have is left out)
 _LIVES = (
@@ -57,15 +58,20 @@ class Chosen:
 class Events:
     """The events that a kernel has.
 
-    :param tracefs: where it is mounted
+    :param lines: of its ``available_events``
     """
 
-    def __init__(self, tracefs: Path) -> None:
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.all = sorted(line.replace(":", "/") for line in lines if not line.startswith("ftrace:"))
+
+    @classmethod
+    def of(cls, tracefs: Path) -> Events:
+        """Return those of the kernel whose tracefs is mounted there."""
         try:
             lines = (tracefs / "available_events").read_text(errors="backslashreplace").split()
         except OSError:
             lines = [f"{p.parent.parent.name}:{p.parent.name}" for p in tracefs.glob("events/*/*/enable")]
-        self.all = sorted(line.replace(":", "/") for line in lines if not line.startswith("ftrace:"))
+        return cls(lines)
 
     def __contains__(self, event: str) -> bool:
         return event.replace(":", "/") in self.all
@@ -208,7 +214,20 @@ def _trigger(events: Events, text: str) -> tuple[str, str]:
                      "'sched_waking:stacktrace if comm == \"kthreadd\"'")
 
 
-def enable(instance: Instance, chosen: Chosen) -> list[str]:
+class Knobs(Protocol):
+    """An instance's files, wherever its kernel is; see `taskscope.ftrace.tracefs.Instance`."""
+
+    def write(self, name: str, text: str) -> None:
+        """Write one knob; raises KernelRefusedError."""
+
+    def try_write(self, name: str, text: str) -> bool:
+        """Write a knob that some kernels lack; tell whether it took."""
+
+    def read(self, name: str) -> bytes:
+        """Read one file, b"" if it is not there."""
+
+
+def enable(instance: Knobs, chosen: Chosen) -> list[str]:
     """Write filters, triggers and enables into an instance; return notes about what the kernel refused.
 
     :raises UsageError: it refuses a filter or a trigger; its own explanation is in the message

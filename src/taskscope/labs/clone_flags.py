@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import table
 from taskscope.model.user.libc import Sys
 
 VM, FS, FILES, SIGHAND, PARENT, THREAD, NEWNS, SYSVSEM = 0x100, 0x200, 0x400, 0x800, 0x8000, 0x10000, 0x20000, 0x40000
@@ -87,6 +88,32 @@ def scenario(run: Run) -> None:
         run.equal(f"{name} is refused", results.get(name), "EINVAL")
 
 
+def on_real(run: Run) -> None:
+    """Clone with one flag after the other and ask kcmp(2); then try what must fail."""
+    typed = run.real.type(run.real.program("sharer"))
+    run.typed("sharer", typed.output)
+    seen = table(typed.output + "\n")
+    seen["none"] = next(line for line in typed.output.splitlines() if line.startswith("none:"))[5:].strip()
+    run.equal("fork() (no flag) copies everything", seen["none"], "")
+    for name, (_, member) in SHARING.items():
+        if name != "CLONE_THREAD":                  # kcmp(2) knows no kind for signal_struct
+            run.check(f"{name} shares {member}", member in seen[name].split(), seen[name])
+    run.equal("CLONE_FILES shares the table and nothing else", seen["CLONE_FILES"], run.expect("files", "fs"))
+    run.equal("CLONE_FS shares root, working directory and umask only", seen["CLONE_FS"], "fs")
+    run.equal(
+        "with CLONE_FILES the child's descriptor is the parent's too, without it is not",
+        (seen["after CLONE_FILES, fd"], seen["after nothing, fd"]),
+        ("open", "EBADF"),
+    )
+    run.equal(
+        "with CLONE_FS the child's chdir() moves the parent, without it does not",
+        (seen["after CLONE_FS, cwd"], seen["after nothing, cwd"]),
+        ("/tmp", "/"),
+    )
+    for name in REFUSED:
+        run.equal(f"{name} is refused", seen.get(name), "EINVAL")
+
+
 def sharing(sys: Sys, argv: list[str]) -> None:
     """Clone with the given flags, say the child's pid, wait a little."""
     pid = sys.clone(resting, flags=int(argv[1], 0))
@@ -145,6 +172,7 @@ LAB = Lab(
         "CLONE_THREAD needs CLONE_SIGHAND, which needs CLONE_VM; anything else is EINVAL."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "CLONE_FILES does not count", "kernel.fork:copy_files", "        oldf.count += 1\n", "        pass\n"
     ),

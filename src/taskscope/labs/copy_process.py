@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import calls, family
 from taskscope.model.user.libc import Sys
 from taskscope.system import System
 
@@ -69,6 +70,29 @@ def scenario(run: Run) -> None:
     run.check("a failed fork leaves nothing behind: slabs, pages, tables, processes", bool(failed) and not leaks, leaks)
 
 
+#: those of the steps that a compiler leaves as functions of their own in every build that we have seen
+SEEN = (
+    "copy_creds", "sched_fork", "dup_fd", "copy_fs_struct", "dup_mmap", "copy_namespaces", "copy_thread", "alloc_pid",
+)
+
+
+def on_real(run: Run) -> None:
+    """Trace the steps of copy_process() that are functions in this build: of a fork, and of one that is refused."""
+    shot = run.record(run.real.program("forker"), functions=run.real.traceable(SEEN))
+    roles = family(shot.recording, run.program(shot.recording, "forker").pid, "forker")
+    made = [name for name, pid, _ in calls(shot.recording) if pid == roles["forker"]]
+    first = made[: made.index("alloc_pid") + 1]
+    run.show(" -> ".join(first), "calls of copy_process(), in order")
+    steps = [name for name in SEEN if name in first]
+    run.equal("the steps come in the kernel's order", first, run.expect(steps, steps[::-1]))
+    run.check("dup_task_struct, copy_sighand and others are inlined: no tracer sees them", len(steps) >= 6, steps)
+    refused = [name for name, pid, _ in calls(shot.recording) if pid == roles["forker.3"]]
+    run.show(" -> ".join(refused) or "nothing", "calls of the fork that RLIMIT_NPROC refuses")
+    run.check("it ends behind copy_creds(), which counts the user's processes: nothing else was begun",
+              refused[:1] == ["copy_creds"] and "sched_fork" not in refused, refused)
+    run.check("no task of the refused fork is left", "forker.3.1" not in roles, roles)
+
+
 def accounts(k: System) -> dict[str, object]:
     """Return what a leak would change."""
     m = k.machine
@@ -117,6 +141,9 @@ LAB = Lab(
         "it nothing can fail."
     ),
     scenario=scenario,
+    real=on_real,
+    places=("guest",),
+    refused="its steps are functions, no events, and the function tracer is locked here; use --on guest",
     mutant=Mutant(
         "the unwinding forgets the signal actions",
         "kernel.fork:bad_fork_cleanup",

@@ -51,6 +51,25 @@ def scenario(run: Run) -> None:
         )
 
 
+def on_real(run: Run) -> None:
+    """Move a program by affinity, and compare what it sees with the events."""
+    # It is the migration thread that moves a task which runs: its events belong to it.
+    shot = run.record(run.real.program("mover"), everything=True)
+    recording = shot.recording
+    run.equal(
+        "it is where it asked to be, each time",
+        shot.typed.output.splitlines(),
+        ["on 0 after affinity {0}", "on 1 after affinity {1}", f"on {run.expect(0, 1)} after affinity {{0}}"],
+    )
+    life = run.life(recording, "mover")
+    moves = [(row["orig_cpu"], row["dest_cpu"]) for row in run.events(recording, "sched_migrate_task", pid=life.pid)]
+    run.show([f"sched_migrate_task: CPU {old} -> {new}" for old, new in moves], "moves")
+    run.equal("sched_migrate_task tells each move", moves[-2:], [(0, 1), (1, 0)])
+    run.check("it ran on both CPUs", {0, 1} <= set(life.cpus), life.cpus)
+    ran = [span.cpu for span in recording.lives.spans(life.ref) if span.state == 0]
+    run.check("where it ran is where the events say it was moved to", ran[-1] == 0 and 1 in ran, ran)
+
+
 def mover(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Go from CPU to CPU."""
     for cpu in (0, 1, 0):
@@ -77,6 +96,7 @@ LAB = Lab(
         "is moved by migration/N, which runs on its CPU in its place."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "set_task_cpu() tells no one",
         "kernel.sched.core:set_task_cpu",

@@ -7,6 +7,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import calls, ordered
 
 STEPS = ("exit_signals", "exit_mm", "exit_files", "exit_fs", "exit_notify", "do_task_dead")
 PF_EXITING, PF_EXITPIDONE = 0x4, 0x8
@@ -99,6 +100,28 @@ def scenario(run: Run) -> None:
     run.equal("no signal reaches it", k.task(fell[0]).row.state, "D")
 
 
+def on_real(run: Run) -> None:
+    """Trace the steps of do_exit() of a program that is killed."""
+    seen = ("do_exit", "exit_signals", "exit_mm_release", "exit_files", "exit_fs", "do_notify_parent", "do_task_dead")
+    there = run.real.traceable(seen)
+    shot = run.record(f"{run.real.program('raspbian_proc')} &\nsleep 0.5\nkill -9 $!\nwait\n", functions=there)
+    life = run.life(shot.recording, "raspbian_proc")
+    made = [name for name, pid, _ in calls(shot.recording) if pid == life.pid]
+    made = made[made.index("do_exit"):]
+    run.show(" -> ".join(made), "do_exit(9), step by step (exit_mm() and exit_notify() are inlined: "
+             "exit_mm_release(), do_notify_parent() stand for them)")
+    run.check("at least five of them are functions in this build", len(there) >= 5, there)
+    run.equal("the steps come in this order", made, run.expect(there, there[::-1]))
+    assert life.exit is not None
+    run.equal("kill -9 passes 9: it dies by signal 9", life.exit.signal, 9)
+    stack = list(life.exit.stack or ())
+    way = ["do_exit", "do_group_exit", "get_signal"]
+    run.check("from get_signal(): the task ends itself", ordered(stack, way), stack)
+    run.check("after do_task_dead() it never runs again",
+              all(row["ts"] < life.exit.at + 5_000_000_000 for row in
+                  run.events(shot.recording, "sched_switch", prev_pid=life.pid)), life.exit)
+
+
 LAB = Lab(
     name="do-exit",
     title="the order of do_exit(), and its recursion guard",
@@ -112,6 +135,9 @@ LAB = Lab(
         "ever, and the log asks for a reboot.  kill -9 gives code 9: the wait status, in its lower byte."
     ),
     scenario=scenario,
+    real=on_real,
+    places=("guest",),
+    refused="its steps are functions, no events, and the function tracer is locked here; use --on guest",
     mutant=Mutant(
         "files are closed after the parent has been told",
         "kernel.exit:do_exit",

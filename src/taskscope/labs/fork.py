@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import family, ordered, table
 from taskscope.model.user.libc import Sys
 
 CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID, SIGCHLD = 0x0100_0000, 0x0020_0000, 17
@@ -46,9 +47,40 @@ def scenario(run: Run) -> None:
         text["at the limit"],
         "EAGAIN",
     )
-    life = run.life(k.recording(), child)
+    recording = k.recording()
+    run.keep(recording, family(recording, p.pid or 0, "forker"))
+    life = run.life(recording, child)
     assert life.born is not None
     run.equal("the recording shows who created it", life.born.by and life.born.by.pid, int(text["parent is"]))
+
+
+def on_real(run: Run) -> None:
+    """Let a C program fork by the library, by the system call itself, and against its limit."""
+    shot = run.record(run.real.program("forker"))
+    recording = shot.recording
+    text = table(shot.typed.output)
+    child, parent = int(text["parent got"]), int(text["parent is"])
+    run.check("the parent gets the child's pid, the child 0", text["child got"] == "0" and child > 0, text)
+    run.equal("the pid is that of the child", text["child is"], str(child))
+    run.equal("the child's parent is the caller", text["child's parent"], text["parent is"])
+    run.equal("with RLIMIT_NPROC used up a user's fork fails: EAGAIN", text["at the limit"],
+              run.expect("EAGAIN", "ENOMEM"))
+    born = run.life(recording, child).born
+    assert born is not None
+    stack = list(born.stack or ())
+    run.show(stack, f"how the child was created: the stack at task_newtask in {run.name('_do_fork')}, innermost first")
+    run.check(
+        f"the way is {run.name('sys_clone')} -> {run.name('_do_fork')} -> copy_process",
+        ordered(stack, ["copy_process", run.name("_do_fork"), run.name("sys_clone")]),
+        stack,
+    )
+    run.equal(
+        "flags of fork() in the C library: 0x01200000 and SIGCHLD",
+        (born.clone_flags, born.exit_signal),
+        (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, SIGCHLD),
+    )
+    run.equal("the recording shows who created it", born.by and born.by.pid, parent)
+    run.keep(recording, family(recording, parent, "forker"))
 
 
 def forker(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
@@ -96,7 +128,9 @@ LAB = Lab(
         "ret_from_fork() returns to user mode with them."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
-        "the result is not the child's pid", "kernel.fork:_do_fork", "    nr = pid.nr\n", "    nr = pid.nr + 1\n"
+        "the result is not the child's pid", "kernel.fork:_do_fork", "    nr = pid_.pid_vnr(pid)\n",
+        "    nr = pid_.pid_vnr(pid) + 1\n"
     ),
 )

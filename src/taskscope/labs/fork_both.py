@@ -6,8 +6,34 @@ from itertools import pairwise
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import family
 
 TIMES = 50
+
+
+def on_real(run: Run) -> None:
+    """Run the notes' C program with three rounds instead of fifty."""
+    shot = run.record(f"{run.real.program('raspbian_fork')} 3\nsleep 0.2\n")
+    lines = shot.typed.output.splitlines()
+    run.equal(
+        "both say who they are",
+        sorted(line for line in lines if "execution" in line),
+        ["start execution of child process", "start execution of parent process"],
+    )
+    run.equal("each prints 3 times", lines.count("raspbian tracing"), run.expect(6, 3))
+    both = [life for life in shot.recording.lives if life.comm == "raspbian_fork"]
+    run.equal("there are two lives of that name", len(both), 2)
+    first, second = both
+    run.check("the second is the child of the first", second.parent == first.ref, second.parent)
+    run.check("the first was exec'ed, the child never was", bool(first.execs) and not second.execs)
+    run.check(
+        "both end by themselves, by no signal",
+        all(life.exit is not None and life.exit.signal is None for life in both),
+        [life.exit for life in both],
+    )
+    overlap = min(a.last for a in both) - max(a.first for a in both)
+    run.check("they live side by side: their lines interleave", overlap > 4_000_000_000, overlap)
+    run.keep(shot.recording, family(shot.recording, first.pid, "fork"))
 
 
 def scenario(run: Run) -> None:
@@ -32,6 +58,7 @@ def scenario(run: Run) -> None:
     both = [life for life in recording.lives if life.comm == "raspbian_fork"]
     run.equal("there are two lives of that name", len(both), 2)
     first, second = both
+    run.keep(recording, family(recording, first.pid, "fork"))
     run.check(
         "the second is the child of the first",
         second.parent is not None and second.parent.pid == first.pid,
@@ -74,6 +101,7 @@ LAB = Lab(
         "their lines interleave.  Both keep the name, since neither execs."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "a sleep lasts twice as long", "kernel.time.hrtimer:hrtimer_nanosleep", "rqtp + (m.now", "2 * rqtp + (m.now"
     ),

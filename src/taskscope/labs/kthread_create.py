@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import calls, ordered
 from taskscope.model.user.libc import Sys
 
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_UNTRACED, SIGCHLD, PF_KTHREAD = 0x100, 0x200, 0x400, 0x80_0000, 17, 0x20_0000
@@ -97,6 +98,45 @@ def scenario(run: Run) -> None:
     run.equal("closing the device stops it", [t.comm for t in k.ps().tasks if t.comm.startswith("vhost")], [])
 
 
+def on_real(run: Run) -> None:
+    """Let the vhost driver ask for a kernel thread, as in the notes, and watch both sides."""
+    modules = ("vhost_iotlb", "vhost", "vsock", "vmw_vsock_virtio_transport_common", "vhost_vsock")
+    run.real.type("; ".join(f"insmod /modules/{name}.ko 2>/dev/null" for name in modules))
+    owner_program = run.real.program("vhost_owner")
+    wanted = ("kthread_create_on_node", "kernel_thread", "kthread", "complete", "kthread_stop", "vhost_task_create")
+    shot = run.record(f"{owner_program}\nsleep 0.2\n", triggers=["sched_waking:stacktrace"],
+                      functions=run.real.traceable(wanted))
+    recording = shot.recording
+    asker = run.program(recording, "vhost_owner")
+    made = calls(recording)
+    thread = next((life for life in recording.lives if life.comm == f"vhost-{asker.pid}"), None)
+    if thread is None:
+        thread = next(life for life in recording.lives if life.comm.startswith("vhost-"))
+    run.story(thread)
+    assert thread.born is not None
+    names = [(name, pid) for name, pid, _ in made]
+    run.check("its name is vhost-PID, of current->pid of the asker", thread.comm == f"vhost-{asker.pid}", thread.comm)
+    if ("vhost_task_create", asker.pid) in names:
+        run.check("since 6.4 vhost asks for a thread of its own process (vhost_task), not of kthreadd",
+                  thread.born.by == asker.ref, thread.born.by)
+        return
+    run.check("the asker calls kthread_create_on_node()", ("kthread_create_on_node", asker.pid) in names, names[:12])
+    waking = [row["ts"] for row in run.events(recording, "sched_waking", pid=2)]
+    run.check("kthreadd (2) is woken before the thread is made", any(at <= thread.born.at for at in waking), waking)
+    run.equal("kthreadd makes it", thread.born.by and thread.born.by.pid, run.expect(2, asker.pid))
+    way = ["copy_process", run.name("_do_fork"), "kernel_thread", "kthreadd"]
+    run.check(f"by kernel_thread() -> {run.name('_do_fork')}() -> copy_process()",
+              ordered(list(thread.born.stack or ()), way), thread.born.stack)
+    run.check("with CLONE_FS | CLONE_FILES of create_kthread(), CLONE_VM | CLONE_UNTRACED of kernel_thread()",
+              thread.born.clone_flags is not None
+              and thread.born.clone_flags & (CLONE_FS | CLONE_FILES | CLONE_VM | CLONE_UNTRACED)
+              == CLONE_FS | CLONE_FILES | CLONE_VM | CLONE_UNTRACED, thread.born.clone_flags)
+    run.check("the new thread starts in kthread()", ("kthread", thread.pid) in names, names)
+    run.check("the result comes back by a completion of the new thread", ("complete", thread.pid) in names, names)
+    run.check("closing the device stops it", ("kthread_stop", asker.pid) in names and thread.exit is not None,
+              thread.exit)
+
+
 def nodes(head: Any) -> list[Any]:
     """Return the nodes of a list."""
     found = []
@@ -136,6 +176,9 @@ LAB = Lab(
         "thread, in kthread(), completes the request and waits to be woken."
     ),
     scenario=scenario,
+    real=on_real,
+    places=("guest",),
+    refused="it takes a driver that asks for a kernel thread (vhost); use --on guest",
     mutant=Mutant(
         "a kernel thread does not share fs with kthreadd",
         "kernel.kthread:create_kthread",

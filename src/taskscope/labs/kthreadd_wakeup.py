@@ -7,6 +7,7 @@ from typing import Any
 from taskscope.labs.kthread_create import owner, plain
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import ordered
 from taskscope.model.user.libc import Sys
 
 
@@ -44,6 +45,35 @@ def scenario(run: Run) -> None:
         ),
         remote["waking"],
     )
+
+
+def on_real(run: Run) -> None:
+    """Let a driver (nbd) or a file system (ext4) ask for a kernel thread; a trigger records who wakes kthreadd."""
+    if run.real.place == "host":
+        # ext4's journal is a kernel thread: jbd2/loopN-8.
+        script = ("truncate -s 16M image && mkfs.ext4 -q -F image && mkdir -p mnt && mount -o loop image mnt && "
+                  "umount mnt; rm -f image")
+    else:
+        # A workqueue with a rescuer: nbd0-recv.
+        script = "rmmod nbd 2>/dev/null; insmod /modules/nbd.ko nbds_max=1"
+    shot = run.record(script, everything=True, triggers=['sched_waking:stacktrace if comm == "kthreadd"'],
+                      events=["default"])
+    recording = shot.recording
+    # Only wakeups of kthreadd have a stack: that is the trigger's condition.
+    stacks = [list(stack) for row in recording.rows("sched_waking") if (stack := recording.stacks[row]) is not None]
+    asked = [stack for stack in stacks if ordered(stack, ["try_to_wake_up", "__kthread_create_on_node"])]
+    run.show(asked[0] if asked else [f"{len(stacks)} wakeups of kthreadd"],
+             "the waker's stack at sched_waking, innermost first")
+    run.check("sched_waking names the one that asked: its stack leads to kthread_create_on_node()",
+              len(asked) >= run.expect(1, 1000), stacks[:2])
+    # sched_wakeup comes where the task is put on its runqueue: on another cpu that is in an interrupt.
+    wakeups = run.events(recording, "sched_wakeup", comm="kthreadd")
+    wakings = run.events(recording, "sched_waking", comm="kthreadd")
+    apart = sum(one["cpu"] != other["cpu"] for one, other in zip(wakings, wakeups, strict=False))
+    run.show(f"{len(wakings)} wakeups of kthreadd; {apart} of them were finished by another CPU than the waker's",
+             "where the notes' patch would print")
+    run.check("each wakeup of kthreadd has its sched_waking first", bool(wakings) and len(wakeups) <= len(wakings),
+              (wakings, wakeups))
 
 
 def wakeup(run: Run, same_cpu: bool) -> dict[str, Any]:
@@ -119,6 +149,7 @@ LAB = Lab(
         'echo stacktrace if comm == "kthreadd" into its trigger instead of patching.'
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "a wakeup is never handed to the other CPU",
         "kernel.sched.core:ttwu_queue",

@@ -1,7 +1,8 @@
-"""What a lab is, and running one: `Lab`, `Run`, `run_lab`.
+"""What a lab is, and running one: `Lab`, `Run`, `run_lab`, `run_real`.
 
 A lab asks a question about the kernel, plays a scenario on a machine, shows what to look at, and checks what must be
-seen.  Each stands in a file of its own as ``LAB``; its scenario is a function that gets a `Run`.
+seen.  Each stands in a file of its own as ``LAB``; its scenario is a function that gets a `Run`.  One that real kernels
+can show, too, has a second function for them (``real``), which asks the same and checks the same.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from taskscope.errors import UsageError
 from taskscope.labs.mutant import Mutant
 
 if TYPE_CHECKING:
+    from taskscope.labs.real import Real, Shot
     from taskscope.lives.life import Life
     from taskscope.recording import Recording
     from taskscope.system import System
@@ -31,9 +33,16 @@ class Lab:
     answer: str
     scenario: Callable[[Run], None]
     mutant: Mutant
-    machines: tuple[str, ...] = ("model",)
     flavours: tuple[str, ...] = ("4.19-arm", "6.1-x86_64", "6.18-x86_64")
     cpus: int = 2
+    real: Callable[[Run], None] | None = None
+    places: tuple[str, ...] = ("host", "guest")  # where `real` can run, if there is one
+    refused: str = ""  # why it cannot run on the host, where it cannot
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """The machines that it runs on: model, host, guest."""
+        return ("model", *(self.places if self.real is not None else ()))
 
 
 @dataclass(slots=True)
@@ -45,13 +54,33 @@ class Check:
     seen: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A recording of a run, and which task in it plays which role (by pid): what two machines are compared by.
+
+    :param others: tasks of which counts only what they do to those
+    """
+
+    recording: Recording
+    roles: dict[str, int]
+    others: dict[str, int] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Run:
-    """A lab on one machine: what its scenario gets, and what came of it."""
+    """A lab on one machine: what its scenario gets, and what came of it.
+
+    :param flavour: of the model; on a real kernel the flavour whose names are its names
+    :param wrong: on a real kernel: one expectation is to be a wrong one, so that a check must fail
+    """
 
     lab: Lab
     flavour: str
     seed: int = 0
+    place: str = "model"
+    machine: Real | None = None
+    wrong: bool = False
+    kept: list[Kept] = field(default_factory=list)
     output: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     crash: str | None = None
@@ -76,6 +105,36 @@ class Run:
         return self._stack.enter_context(
             taskscope.boot(cpus=cpus or self.lab.cpus, flavour=self.flavour, seed=self.seed, **options)
         )
+
+    def keep(self, recording: Recording, roles: dict[str, int], others: dict[str, int] | None = None) -> None:
+        """Keep a recording for the comparison with other machines.
+
+        :param roles: the pids of the tasks that it is about, by what they are called
+        :param others: the pids of tasks of which counts only what they do to those: the shell that starts them
+        """
+        self.kept.append(Kept(recording, roles, others or {}))
+
+    @property
+    def real(self) -> Real:
+        """The real kernel that the lab runs on."""
+        assert self.machine is not None, "a lab on the model has no real kernel"
+        return self.machine
+
+    def record(self, script: str, **how: Any) -> Shot:
+        """Run a script on the real kernel, recorded (see `Real.record`), and show it with what it printed."""
+        shot = self.real.record(script, **how)
+        self.output += [f"$ {line}" for line in script.strip().splitlines()]
+        self.output += [f"  {line}" for line in shot.typed.output.splitlines()]
+        self.output.append("")
+        return shot
+
+    def slack(self, ms: int) -> int:
+        """Return by how many ns a time may be off: so many ms on the model, a second on a busy machine."""
+        return ms * 1_000_000 if self.machine is None else 1_000_000_000
+
+    def expect(self, value: Any, wrong: Any) -> Any:
+        """Return what must be seen; for a mutated run on a real kernel something that must not be."""
+        return wrong if self.wrong else value
 
     def check(self, what: str, passed: bool, seen: object = "") -> bool:
         """State something that must be seen.
@@ -140,12 +199,19 @@ class Run:
             if all(row[own[name]] == value for name, value in conditions.items())
         ]
 
-    def life(self, recording: Recording, pid: int) -> Life:
-        """Return the last life of a pid in a recording."""
-        found = [life for life in recording.lives if life.pid == pid]
+    def life(self, recording: Recording, pid: int | str) -> Life:
+        """Return the last life of a pid, or of a name, in a recording."""
+        found = [life for life in recording.lives if pid in (life.pid, life.comm)]
         if not found:
             raise UsageError(f"the recording has no task {pid}")
         return found[-1]
+
+    def program(self, recording: Recording, name: str) -> Life:
+        """Return the first life in a recording that exec'ed a program of that name; its children bear the name, too."""
+        for life in recording.lives:
+            if any(one.filename.rpartition("/")[2] == name for one in life.execs):
+                return life
+        raise UsageError(f"nobody in the recording runs {name}")
 
 
 def run_lab(lab: Lab, flavour: str = "4.19-arm", seed: int = 0, mutant: bool = False) -> Run:
@@ -170,3 +236,33 @@ def run_lab(lab: Lab, flavour: str = "4.19-arm", seed: int = 0, mutant: bool = F
             # A kernel that is wrong may well fall over: that is noticed, too.
             run.crash = f"{type(error).__name__}: {error}"
     return run
+
+
+def run_real(lab: Lab, machine: Real, wrong: bool = False) -> Run:
+    """Run a lab on a real kernel.
+
+    :param wrong: with one expectation that is wrong; then a check must fail
+    :raises UsageError: the lab is not for such a machine
+    :raises GuestError: the machine does not do what it should
+    """
+    kind = machine.place.partition(":")[0]
+    if lab.real is None or kind not in lab.places:
+        why = f": {lab.refused}" if kind == "host" and lab.refused else ""
+        raise UsageError(f"lab {lab.name} is not for {machine.place}{why}; it runs on {', '.join(lab.machines)}")
+    run = Run(lab, flavour_of(machine.release, machine.machine), place=machine.place, machine=machine, wrong=wrong)
+    lab.real(run)
+    return run
+
+
+def flavour_of(release: str, machine: str) -> str:
+    """Return the flavour of the model that is next to a real kernel.
+
+    :param release: what ``uname -r`` says
+    """
+    import re
+
+    found = re.match(r"(\d+)\.(\d+)", release)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if version < (5, 10) and machine.startswith("arm"):
+        return "4.19-arm"
+    return "6.1-x86_64" if version < (6, 9) else "6.18-x86_64"

@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import table
 from taskscope.model.user.libc import Sys
 
 RESERVED_PIDS = 300
@@ -56,6 +57,26 @@ def scenario(run: Run) -> None:
         )
 
 
+def on_real(run: Run) -> None:
+    """Fork in a row, look at a thread and at the turn, in a pid namespace of its own."""
+    typed = run.real.type(run.real.program("pids"))
+    run.typed("pids", typed.output)
+    run.equal("it ran to its end", typed.status, 0)
+    seen = {name: [int(n) for n in value.split()] for name, value in table(typed.output).items()}
+    first = seen["forked"]
+    run.equal("each fork gives the next number", first, list(range(first[0], first[0] + len(first))))
+    run.equal(
+        "getpid() is the thread group's id, in every thread; gettid() differs", seen["thread"][0], seen["main"][0]
+    )
+    run.check("the thread's own id is another, and not its tgid", seen["thread"][1] != seen["thread"][0])
+    wrapped, largest = seen["wrapped"], seen["max"][0]
+    run.equal("pids wrap at pid_max, and go on from 300 (RESERVED_PIDS)", wrapped,
+              [largest - 3, largest - 2, largest - 1, *(run.expect(RESERVED_PIDS, 1) + n for n in range(3))])
+    run.check("a number of a task that has gone is given out again", bool(set(seen["again"]) & set(first)), seen)
+    ps = run.real.type("cat /proc/1/comm /proc/2/comm").output.split()
+    run.equal("kthreadd is 2", ps[-1], "kthreadd")
+
+
 def report(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Print the pids that forks give, the ids of a thread, and the pids around the turn."""
 
@@ -102,7 +123,8 @@ LAB = Lab(
         "to pid only in the leader."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
-        "numbers wrap to 1", "kernel.pid:alloc_pid", "RESERVED_PIDS if ns.idr_next > RESERVED_PIDS else 1", "1"
+        "numbers wrap to 1", "kernel.pid:alloc_pid", "RESERVED_PIDS if tmp.idr_next > RESERVED_PIDS else 1", "1"
     ),
 )

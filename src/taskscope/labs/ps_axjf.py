@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import stat_rows
 from taskscope.model.include.linux.sched import Task
 
 PF_KTHREAD, PF_WQ_WORKER = 0x20_0000, 0x20
@@ -51,14 +52,14 @@ def scenario(run: Run) -> None:
         expected,
     )
     if irq:
-        # The device interrupts: the handler wakes the thread, which does the second half.
-        action = k.machine.mmc1_action
-        k.interrupt(next(desc for desc in k.machine.irq_descs if desc.irq == 86))
+        # The card interrupts: the controller's handler wakes the thread, which does the second half.
+        mmc1 = k.machine.mmc1
+        mmc1.hw.card_interrupt()
         k.run(s=0.01)
         run.check(
             "an interrupt of the device wakes it, and it runs the second half at priority 50 of SCHED_FIFO",
-            action.handled == 1 and tasks[irq[0]].rt_priority == 50,
-            (action.handled, tasks[irq[0]].rt_priority),
+            mmc1.sdio_irqs == 1 and tasks[irq[0]].rt_priority == 50,
+            (mmc1.sdio_irqs, tasks[irq[0]].rt_priority),
         )
     per_cpu = [p for p in kinds if kinds[p] == "per-cpu (smpboot)"]
     run.check(
@@ -71,6 +72,39 @@ def scenario(run: Run) -> None:
         "TTY is ? and TPGID -1 for what has no terminal",
         all(" ?  " in shown[p] and " -1 " in shown[p] for p in kinds if kinds[p] != "user" and p in shown),
     )
+
+
+def on_real(run: Run) -> None:
+    """Tell the kernel threads of a real kernel apart by their flags, and hold their names against them."""
+    typed = run.real.type("cat /proc/[0-9]*/stat; for p in /proc/[0-9]*; do echo \"${p##*/} cmdline "
+                          "$(wc -c < $p/cmdline)\"; done; cat /proc/cpuinfo | grep -c ^processor")
+    rows = stat_rows(typed.output)
+    flags = {pid: int(row[8]) for pid, row in rows.items()}
+    kthreads = [pid for pid in rows if flags[pid] & PF_KTHREAD]
+    workers = [pid for pid in rows if flags[pid] & PF_WQ_WORKER]
+    run.show([f"{pid:5d}  {'worker or rescuer' if pid in workers else 'kernel thread':<18} {rows[pid][1]}"
+              for pid in kthreads[:20]], "told apart by flags")
+    empty = {int(words[0]) for line in typed.output.splitlines()
+             if (words := line.split())[1:] == ["cmdline", "0"]}
+    run.check("kernel threads are in brackets: they have no command line", set(kthreads) - empty <= {0},
+              set(kthreads) - empty)
+    run.check("init is a user process, kthreadd (2) the first kernel thread",
+              not flags[1] & PF_KTHREAD and bool(flags[2] & PF_KTHREAD)
+              and rows[2][1] == run.expect("kthreadd", "init"))
+    named = [pid for pid in kthreads if rows[pid][1].startswith("kworker/")]
+    run.check("kworker/… threads have PF_WQ_WORKER", bool(named) and set(named) <= set(workers),
+              [rows[pid][1] for pid in named if pid not in workers])
+    irq = [pid for pid in kthreads if rows[pid][1].startswith("irq/")]
+    run.check("irq/number-name threads, where a driver has one, are no workers and run at SCHED_FIFO 50",
+              all(pid not in workers and rows[pid][39] == "50" and rows[pid][40] == "1" for pid in irq),
+              [rows[pid][1] for pid in irq])
+    cpus = int(typed.output.split()[-1])
+    per_cpu = {row[1] for row in rows.values()}
+    run.check("ksoftirqd/N and migration/N are one a CPU, bound to it (PF_NO_SETAFFINITY)",
+              all({f"ksoftirqd/{n}", f"migration/{n}"} <= per_cpu for n in range(cpus))
+              and all(flags[pid] & 0x400_0000 for pid in kthreads if rows[pid][1].startswith("ksoftirqd/")))
+    run.check("TTY is 0 (?) and TPGID -1 for what has no terminal",
+              all(rows[pid][6] == "0" and rows[pid][7] == "-1" for pid in kthreads))
 
 
 def kind_of(task: Task) -> str:
@@ -104,6 +138,7 @@ LAB = Lab(
         "each CPU has.  The name is only the format string of whoever asked."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "workers do not say that they are workers",
         "kernel.workqueue:worker_thread",

@@ -4,6 +4,34 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import stat_rows
+
+
+def on_real(run: Run) -> None:
+    """Read parents, groups and sessions of all tasks from /proc while a program runs below the shell."""
+    typed = run.real.type(f"""{run.real.program("raspbian_proc")} > /dev/null &
+sleep 0.2
+echo "shell $(cut -d' ' -f4 /proc/$!/stat)"
+cat /proc/[0-9]*/stat
+kill -9 $!
+""")
+    rows = stat_rows(typed.output)
+    kthreads = [pid for pid, row in rows.items() if int(row[8]) & 0x20_0000 and pid != 2]
+    run.check(
+        "every kernel thread is a child of kthreadd (2)",
+        bool(kthreads) and all(rows[pid][3] == run.expect("2", "1") for pid in kthreads),
+        [rows[pid][:4] for pid in kthreads if rows[pid][3] != "2"],
+    )
+    run.equal("kthreadd and init are children of swapper (0)", (rows[1][3], rows[2][3]), ("0", "0"))
+    proc = next(pid for pid, row in rows.items() if row[1] == "raspbian_proc")
+    chain = [proc]
+    while chain[-1] in rows and chain[-1] != 1 and len(chain) < 20:
+        chain.append(int(rows[chain[-1]][3]))
+    run.show(" <- ".join(f"{rows[pid][1]} ({pid})" for pid in chain if pid in rows), "who started whom")
+    run.check("raspbian_proc stands under its shell, which stands under others, down to init or out of the namespace",
+              f"shell {chain[1]}" in typed.output and chain[-1] in (0, 1), chain)
+    run.check("kernel threads have no group and no session",
+              all(rows[pid][4] == "0" and rows[pid][5] == "0" for pid in kthreads))
 
 
 def scenario(run: Run) -> None:
@@ -67,6 +95,7 @@ LAB = Lab(
         "changed since."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "a kernel thread is made by whoever asks, not by kthreadd",
         "kernel.fork:copy_process",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import stat_rows
 from taskscope.model.user.libc import Sys
 
 
@@ -78,6 +79,37 @@ def scenario(run: Run) -> None:
     del threaded
 
 
+def on_real(run: Run) -> None:
+    """Read /proc, which has an entry for each of the list of tasks, while a shell waits and a thread sleeps."""
+    pids = run.real.program("resting")
+    typed = run.real.type(f"""{pids} &
+resting=$!
+sleep 0.3
+sh -c 'cat /proc/[0-9]*/stat; sleep 0.5; :' &
+sleep 0.3
+echo "wchan $(cat /proc/$!/wchan)"
+wait $!
+kill $resting
+echo "resting $resting"
+""")
+    rows = stat_rows(typed.output)
+    run.show([f"{row[2]} {row[0]:>6} {row[3]:>6} {row[1]}" for row in list(rows.values())[:14]], "S PID PPID CMD")
+    run.check("pid 0, the head of the list, is not in it", 0 not in rows and 1 in rows)
+    run.equal("kthreadd is pid 2, a child of swapper (0)", (rows[2][1], rows[2][3]), ("kthreadd", run.expect("0", "1")))
+    threaded = int(next(line.split()[1] for line in typed.output.splitlines() if line.startswith("resting")))
+    with_it = [pid for pid, row in rows.items() if row[1] == "resting" and abs(pid - threaded) < 3]
+    run.equal("a process with two threads is one entry of the list: its leader", (rows[threaded][19], with_it),
+              ("2", [threaded]))
+    names = {row[1].removeprefix("kworker/R-").removeprefix("kworker/R")[:15]: row for row in rows.values()}
+    gp = next(row for name, row in names.items() if name.startswith(("rcu_gp", "-rcu_gp")))
+    run.equal("rcu_gp: state I, priority 0 (ps: 60), nice -20", (gp[2], gp[17], gp[18]), ("I", "0", "-20"))
+    missing = [name for name in ("ksoftirqd/0", "migration/0") if name not in names]
+    run.check("the kernel threads of the notes are there", not missing, missing)
+    run.check("the rcu_tasks_ threads exist from 5.10 on", any(name.startswith("rcu_tasks_") for name in names))
+    wchan = next(line.split() for line in typed.output.splitlines() if line.startswith("wchan"))
+    run.equal("WCHAN of a shell that waits for a program, from its stack: do_wait()", wchan[1], "do_wait")
+
+
 def with_thread(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Have a second thread, and sleep."""
     sys.pthread_create(waiting)
@@ -107,6 +139,7 @@ LAB = Lab(
         "that is not the scheduler's."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "a new process is put at the front of the list",
         "kernel.fork:copy_process",

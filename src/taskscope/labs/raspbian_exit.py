@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.raspbian_proc import function_stack, ordered
-from taskscope.labs.stages import SIGCHLD, log_of, record_function_stacks, stage_one, stage_two
+from taskscope.labs.stages import (
+    SIGCHLD,
+    function_stack,
+    log_of,
+    ordered,
+    record_function_stacks,
+    stage_one,
+    stage_two,
+)
+from taskscope.lives.life import Life
+from taskscope.recording import Recording
 
 
 def scenario(run: Run) -> None:
@@ -23,10 +32,29 @@ def scenario(run: Run) -> None:
         log_of(recording, ("do_exit", f"comm=raspbian_exit pid={life.pid}", "signal_generate: sig=17")),
         "lines of the log",
     )
+    run.keep(recording, {"proc": life.pid}, {"shell": shell})
+    seen(run, recording, life, shell)
+    run.check("the shell's $? is 0", terminal.text.rstrip().splitlines()[-2].strip() == "0", terminal.text[-60:])
+
+
+def on_real(run: Run) -> None:
+    """Let a shell run the notes' C program that ends by exit(EXIT_SUCCESS)."""
+    shot = run.record(f"{run.real.program('raspbian_exit')}\necho $?\n")
+    life = run.life(shot.recording, "raspbian_exit")
+    run.story(life)
+    assert life.born is not None
+    assert life.born.by is not None
+    run.keep(shot.recording, {"proc": life.pid}, {"shell": life.born.by.pid})
+    seen(run, shot.recording, life, life.born.by.pid)
+    run.equal("the shell's $? is 0", shot.typed.output.split()[-1:], ["0"])
+
+
+def seen(run: Run, recording: Recording, life: Life, shell: int) -> None:
+    """Check its end, on whatever machine it was recorded."""
     stage_one(run, life, shell)
     stage_two(run, recording, life, 3)
     assert life.exit is not None
-    run.equal("it ended by itself, by no signal", life.exit.signal, None)
+    run.equal("it ended by itself, by no signal", life.exit.signal, run.expect(None, SIGCHLD))
     run.check("nobody sent it a signal", not [s for s in life.signals if s.sig != SIGCHLD], life.signals)
     stack = list(life.exit.stack or function_stack(recording, life.pid, "do_exit"))
     run.show(stack, "how it came to do_exit(), innermost first")
@@ -40,7 +68,6 @@ def scenario(run: Run) -> None:
         life.exit.notified_sig == SIGCHLD and life.exit.notified is not None and life.exit.notified.pid == shell,
         life.exit,
     )
-    run.check("the shell's $? is 0", terminal.text.rstrip().splitlines()[-2].strip() == "0", terminal.text[-60:])
 
 
 LAB = Lab(
@@ -54,6 +81,7 @@ LAB = Lab(
         "upper byte of the wait status instead of a signal in the lower."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "exit_group() ends as by a signal",
         "kernel.exit:sys_exit_group",

@@ -50,6 +50,69 @@ mv trace ftrace_log.c
 """
 
 
+def on_real(run: Run) -> None:
+    """Type both scripts on a real kernel's shell, run them around raspbian_proc, and read the log."""
+    proc = run.real.program("raspbian_proc")
+    text = script(run).replace(run.name("sys_clone"), "__x64_sys_clone").replace("sleep 1", "sleep 0.1")
+    get = GET.replace("sleep 3", "sleep 0.3").replace("#!/bin/bash", "#!/bin/sh")
+    # With all 50,000 functions traced for a moment, as the script has it, an emulated machine would stand still.
+    typed = run.real.type(f"""mount -t debugfs none /sys/kernel/debug 2>/dev/null
+echo do_exit > {D}/set_ftrace_filter
+cat > set_ftrace.sh <<'EOF'
+{text.replace("#!/bin/bash", "#!/bin/sh")}EOF
+cat > get_ftrace.sh <<'EOF'
+{get}EOF
+chmod +x set_ftrace.sh get_ftrace.sh
+./set_ftrace.sh
+{proc} > /dev/null &
+pid=$!
+sleep 4
+kill -9 $pid
+wait $pid
+./get_ftrace.sh
+echo "pid $pid"
+echo "filter $(cat {D}/set_ftrace_filter | tr '\\n' ' ')"
+echo "on $(cat {D}/tracing_on)"
+echo nop > {D}/current_tracer; echo > {D}/set_ftrace_filter; echo 0 > {D}/events/enable
+""")
+    out = typed.output
+    run.typed("./set_ftrace.sh; ./get_ftrace.sh", out)
+    run.check("no line complains", not any(word in out for word in ("No such", "denied", "Invalid", "rror")), out)
+    said = [line for line in out.splitlines() if "abled" in line or line.startswith("tracing_")]
+    run.equal("every line of the script works", len(said), run.expect(7, 6))
+    words = dict(line.split(" ", 1) for line in out.splitlines() if line.startswith(("pid ", "filter ", "on ")))
+    pid = words["pid"]
+    run.check("the filter holds the functions that the globs match",
+              {"do_exit", run.name("_do_fork"), "copy_process"} <= set(words["filter"].split()), words["filter"])
+    log = run.real.type("cat ftrace_log.c").output
+    lines = log.splitlines()
+    shown = [line for line in lines if f"-{pid} " in line or f"pid={pid}" in line]
+    run.show([*lines[:11], *shown[:10]], "ftrace_log.c")
+    run.check("the log is a function trace with its header",
+              lines[0] == "# tracer: function" and any("TASK-PID" in line for line in lines[:12]), lines[:12])
+    run.check(f"it has copy_process called by {run.name('_do_fork')}",
+              any("copy_process" in line and run.name("_do_fork") in line for line in lines))
+    run.check("a stack follows each function", any("<stack trace>" in line for line in lines))
+    run.check(
+        "the fork, the switches, the signal and the exit of raspbian_proc are in it",
+        all(any(event in line and word in line for line in lines) for event, word in (
+            ("sched_process_fork", f"child_pid={pid}"), ("sched_switch", f"next_pid={pid}"),
+            ("signal_generate", f"pid={pid}"), ("sched_process_exit", f"pid={pid}"))),
+    )
+    run.check("what was not enabled is not in it", not any("task_newtask" in line for line in lines))
+    import tempfile
+
+    from taskscope.recording import Recording
+
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
+        f.write(log)
+        f.flush()
+        life = run.life(Recording.open(f.name), int(pid))
+        run.check("the copied text is a recording: taskscope tells the life from it",
+                  life.exit is not None and life.exit.signal == 9, life.exit)
+    run.equal("tracing is off again", words["on"].strip(), "0")
+
+
 def scenario(run: Run) -> None:
     """Type both scripts into files, run them around raspbian_proc, and read the log."""
     k = run.boot()
@@ -151,6 +214,9 @@ LAB = Lab(
         "refused."
     ),
     scenario=scenario,
+    real=on_real,
+    places=("guest",),
+    refused="its steps are functions, no events, and the function tracer is locked here; use --on guest",
     mutant=Mutant(
         "the filter's globs match nothing but themselves",
         "kernel.trace.trace_events_filter:glob_match",

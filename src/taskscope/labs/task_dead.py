@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import calls, family
 from taskscope.model.user.libc import Sys
 
 TASK_DEAD, PF_NOFREEZE = 0x80, 0x8000
@@ -88,6 +89,31 @@ def scenario(run: Run) -> None:
     )
 
 
+def on_real(run: Run) -> None:
+    """Trace who drops the stack and the task_struct of a child that is a zombie for two seconds."""
+    seen = ("do_task_dead", "put_task_stack", "release_task", "delayed_put_task_struct", "__put_task_struct")
+    shot = run.record(run.real.program("late") + "\nsleep 0.3\n", functions=run.real.traceable(seen))
+    recording = shot.recording
+    roles = family(recording, run.program(recording, "late").pid, "late")
+    dead = roles["late.1"]
+    made = calls(recording)
+    at = made.index(("do_task_dead", dead, "do_exit"))
+    after = [call for call in made[at:] if call[0] != "do_task_dead"]
+    run.show([f"{name:<24} by {pid:<6} from {caller}()" for name, pid, caller in made[at : at + 8]],
+             f"from do_task_dead() of {dead} on")
+    switch = run.events(recording, "sched_switch", prev_pid=dead)[-1]
+    run.check("its last switch is in Z: TASK_DEAD, with the zombie's exit_state shown",
+              bool(int(switch["prev_state"]) & 0x30), switch)
+    stack = next(call for call in after if call[0] == "put_task_stack")
+    run.equal("its stack is dropped by the next task, in finish_task_switch()",
+              (stack[1], stack[2].partition(".")[0]), (run.expect(int(switch["next_pid"]), dead), "finish_task_switch"))
+    release = next(call for call in after if call[0] == "release_task")
+    run.equal("the parent releases it two seconds later, in wait4()", release[1], roles["late"])
+    names = [call[0] for call in after]
+    run.check("then RCU drops the last reference: delayed_put_task_struct(), __put_task_struct()",
+              names.index("release_task") < names.index("delayed_put_task_struct"), names)
+
+
 def mortal(sys: Sys, argv: list[str]) -> int:  # noqa: ARG001
     """Die."""
     return 0
@@ -125,6 +151,9 @@ LAB = Lab(
         "delayed_put_task_struct(), which fires sched_process_free."
     ),
     scenario=scenario,
+    real=on_real,
+    places=("guest",),
+    refused="its steps are functions, no events, and the function tracer is locked here; use --on guest",
     mutant=Mutant(
         "the stack of a dead task is kept",
         "kernel.sched.core:finish_task_switch",

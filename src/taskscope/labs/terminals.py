@@ -6,6 +6,28 @@ from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
 
 
+def on_real(run: Run) -> None:
+    """Open pseudo-terminals with script(1)'s means: a session leader with a terminal of its own, twice."""
+    typed = run.real.type(f"""{run.real.program("terminal")} 2""")
+    run.typed("terminal 2", typed.output)
+    seen = [line.split() for line in typed.output.splitlines()]
+    shells = [line for line in seen if line and line[0] == "shell"]
+    run.equal("each terminal has a shell", len(shells), run.expect(2, 1))
+    ttys = [line[4] for line in shells]
+    run.check("each has a terminal of its own", len(set(ttys)) == 2 and all(tty != "0" for tty in ttys), ttys)
+    run.check("each leads a session of its own", all(line[1] == line[3] for line in shells), shells)
+    children = [line for line in seen if line and line[0] == "program"]
+    run.check(
+        "a program does not start itself: its parent is the shell of its terminal, whose session it has",
+        len(children) == 2
+        and all(child[2] == shell[1] and child[3] == shell[3] and child[4] == shell[4]
+                for child, shell in zip(children, shells, strict=True)),
+        children,
+    )
+    run.check("closing a terminal sends SIGHUP: its shell ends", "closed: shell ended by signal 1" in typed.output
+              or "closed: shell exited" in typed.output, typed.output)
+
+
 def scenario(run: Run) -> None:
     """Count the shells before and after a terminal is opened, and follow the parents of a program."""
     k = run.boot()
@@ -62,6 +84,7 @@ LAB = Lab(
         "to init.  When the terminal goes, its session leader gets SIGHUP."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "a child does not inherit the terminal",
         "kernel.fork:copy_process",

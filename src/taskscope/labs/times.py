@@ -87,6 +87,36 @@ def scenario(run: Run) -> None:
     )
 
 
+def on_real(run: Run) -> None:
+    """Two C programs share one CPU; compare what /proc says of them with the recording of the switches."""
+    program = run.real.program("worker")
+    shot = run.record(f"{program} 1500 > one &\n{program} 1500 > two &\nwait\ncat one two\n")
+    lines = shot.typed.output.splitlines()
+    stats = {int(line.split()[1]): line.split() for line in lines if line.startswith("stat ")}
+    scheds = [line.split() for line in lines if line.startswith("schedstat ")]
+    rows = []
+    hertz = 100
+    for (pid, stat), (_, ran, delay, count) in zip(stats.items(), scheds, strict=True):
+        life = run.life(shot.recording, pid)
+        running, runnable = life.time.get("running", 0), life.time.get("runnable", 0)
+        rows.append(f"{pid}: sum_exec_runtime {int(ran) / 1e6:.1f} ms, run_delay {int(delay) / 1e6:.1f} ms, "
+                    f"pcount {count}; recording: {running / 1e6:.1f} ms, {runnable / 1e6:.1f} ms")
+        run.check(f"{pid}: sum_exec_runtime is the time it ran", abs(int(ran) - running) < 0.1 * running, rows[-1])
+        run.check(f"{pid}: run_delay is the time it waited for the CPU",
+                  abs(int(delay) - runnable) < 0.2 * runnable + 20_000_000, rows[-1])
+        switches = len(run.events(shot.recording, "sched_switch", next_pid=pid))
+        # It is read a moment before the end; and a kernel that records only some tasks leaves out a few switches to
+        # them from the idle task.
+        run.check(f"{pid}: pcount is the number of times it was switched to",
+                  abs(int(count) - switches) <= 2 + int(count) // 20, (count, switches))
+        # comm has no blanks: utime and stime are the fields 14 and 15 behind the word "stat".
+        sampled = (int(stat[14]) + int(stat[15])) * 1_000_000_000 // hertz
+        run.check(f"{pid}: utime + stime agree with it (they are scaled to it, or sampled)",
+                  abs(sampled - int(ran)) < 0.1 * int(ran) + run.expect(100_000_000, -10_000_000_000), (sampled, ran))
+    run.show(rows, "what /proc says, and the recording")
+    run.equal("both were looked at", len(rows), 2)
+
+
 def work(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Compute, with a short sleep now and then."""
     while True:
@@ -108,6 +138,7 @@ LAB = Lab(
         "they are right only in the long run; /proc scales them to sum_exec_runtime."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "the wait for the CPU is not counted",
         "kernel.sched.stats:sched_info_arrive",

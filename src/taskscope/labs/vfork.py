@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import family
 from taskscope.model.user.libc import Sys
 
 CLONE_VM, CLONE_VFORK, SIGCHLD = 0x100, 0x4000, 17
@@ -47,7 +48,7 @@ def scenario(run: Run) -> None:
         parent.members.get("mm.mm_users"),
     )
     recording = k.recording()
-    life = run.life(recording, p.pid or 0)
+    run.keep(recording, family(recording, p.pid or 0, "vforker"))
     states = [row["prev_state"] for row in run.events(recording, "sched_switch", prev_pid=p.pid)]
     run.check(
         "sched_switch shows the parent leave in D (TASK_UNINTERRUPTIBLE)",
@@ -69,7 +70,44 @@ def scenario(run: Run) -> None:
         (completed[1], exits[children[1]]),
     )
     run.equal("the program went on in both cases", p.text.splitlines()[-2:], ["exec: went on", "exit: went on"])
-    del life
+
+
+def on_real(run: Run) -> None:
+    """Let a C program vfork a child that execs and one that exits; both take 20 ms before."""
+    shot = run.record(run.real.program("vforker"))
+    recording = shot.recording
+    run.equal("the program went on in both cases", shot.typed.output.splitlines(), ["exec: went on", "exit: went on"])
+    parent = run.program(recording, "vforker").pid
+    roles = family(recording, parent, "vforker")
+    first, second = (run.life(recording, roles[f"vforker.{n}"]) for n in (1, 2))
+    for child in (first, second):
+        assert child.born is not None
+        run.equal(
+            "vfork() is CLONE_VFORK | CLONE_VM, and SIGCHLD at the end",
+            (child.born.clone_flags, child.born.exit_signal),
+            (run.expect(CLONE_VFORK | CLONE_VM, CLONE_VFORK), SIGCHLD),
+        )
+    leaves = [row for row in run.events(recording, "sched_switch", prev_pid=parent) if int(row["prev_state"]) & 2]
+    run.show([f"{row['ts'] / 1e9:.6f}  the parent leaves in D" for row in leaves], "sched_switch")
+    run.check("the parent leaves in D (TASK_UNINTERRUPTIBLE) both times", len(leaves) >= 2, leaves)
+    woken = [row["ts"] for row in run.events(recording, "sched_waking", pid=parent)]
+    execed = first.execs[0].at
+    run.check(
+        "the exec'ing child lets the parent go before sched_process_exec",
+        any(first.born is not None and first.born.at < at < execed for at in woken),
+        (woken, execed),
+    )
+    assert second.exit is not None
+    freed = [at for at in woken if second.born is not None and second.born.at < at]
+    # The event moved before exit_mm() with the commit that gave it the field group_dead (6.16).
+    kind = recording.type("sched_process_exit")
+    moved = kind is not None and any(field.name == "group_dead" for field in kind.fields)
+    run.check(
+        "the exiting one in exit_mm(): before sched_process_exit until 6.15, behind it since",
+        bool(freed) and (freed[0] < second.exit.at) != moved,
+        (freed, second.exit.at),
+    )
+    run.keep(recording, roles)
 
 
 def vforker(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
@@ -101,6 +139,7 @@ LAB = Lab(
         "before sched_process_exec, or in exit_mm()."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "the parent does not wait",
         "kernel.fork:_do_fork",

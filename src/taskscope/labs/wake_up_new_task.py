@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import family
 from taskscope.model.user.libc import Sys
 
 TASK_NEW, TASK_RUNNING = 0x800, 0
@@ -71,6 +72,7 @@ def scenario(run: Run) -> None:
         [seen["activate_task"][2]],
     )
     life = run.life(recording, int(str(child)))
+    run.keep(recording, {"child": life.pid}, {"forker": p.pid or 0})
     assert life.born is not None
     first = next(span for span in recording.lives.spans(life.ref) if span.state == 0)
     run.check(
@@ -78,6 +80,41 @@ def scenario(run: Run) -> None:
         life.born.woken_at is not None and first.at >= life.born.woken_at,
         (life.born.woken_at, first.at),
     )
+
+
+def on_real(run: Run) -> None:
+    """Look at the events of a new task until it first runs."""
+    shot = run.record(run.real.program("forker"))
+    recording = shot.recording
+    parent = run.program(recording, "forker")
+    roles = family(recording, parent.pid, "forker")
+    child = run.life(recording, roles["forker.1"])
+    assert child.born is not None
+    event = run.events(recording, "sched_wakeup_new", pid=child.pid)
+    run.equal("sched_wakeup_new was fired once for it", len(event), run.expect(1, 0))
+    fork = run.events(recording, "sched_process_fork", child_pid=child.pid)[0]["ts"]
+    run.check("after sched_process_fork: copy_process() has ended", event[0]["ts"] >= fork, (fork, event))
+    first = next(span for span in recording.lives.spans(child.ref) if span.state == 0)
+    run.show(
+        [
+            f"{fork / 1e9:.6f}  sched_process_fork",
+            f"{event[0]['ts'] / 1e9:.6f}  sched_wakeup_new, for CPU {event[0]['target_cpu']}",
+            f"{first.at / 1e9:.6f}  first runs, on CPU {first.cpu}",
+        ],
+        f"the child {child.pid} of {parent.comm}",
+    )
+    run.check(
+        "it is runnable from then on, and runs later",
+        child.born.woken_at is not None and first.at >= child.born.woken_at,
+        (child.born.woken_at, first.at),
+    )
+    moved = run.events(recording, "sched_migrate_task", pid=child.pid)
+    run.check(
+        "it first runs on the CPU whose runqueue it was put on, unless it was moved",
+        first.cpu == event[0]["target_cpu"] or bool(moved),
+        (first, event, moved),
+    )
+    run.keep(recording, {"child": child.pid}, {"forker": parent.pid})
 
 
 def forker(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
@@ -100,6 +137,7 @@ LAB = Lab(
         "that CPU next schedules: the parent usually goes on first."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "the new task stays in TASK_NEW while its CPU is chosen",
         "kernel.sched.core:wake_up_new_task",

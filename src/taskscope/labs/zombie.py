@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import family
 from taskscope.model.user.libc import Sys
 
 EXIT_ZOMBIE, EXIT_DEAD = 0x20, 0x10
@@ -48,6 +49,7 @@ def scenario(run: Run) -> None:
     recording = k.recording()
     life = run.life(recording, zombie.pid)
     run.story(life)
+    run.keep(recording, family(recording, p.pid or 0, "late"))
     as_zombie = life.time.get("zombie", 0)
     run.check("it was a zombie for about 2 s", abs(as_zombie - WAIT_NS) < 20_000_000, as_zombie)
     run.check(
@@ -65,6 +67,33 @@ def scenario(run: Run) -> None:
     )
     run.check("the parent got its status: exit code 7", "status 0x700" in p.text, p.text)
     run.check("after that its pid is gone", k.find(zombie.pid) is None)
+
+
+def on_real(run: Run) -> None:
+    """Look at a child of a C program that waits for it two seconds late."""
+    program = run.real.program("late")
+    shot = run.record(f"{program} > out &\nsleep 1\nread word child < out\ncat /proc/$child/stat\n"
+                      "ls /proc/$child/fd | wc -l\ncat /proc/$child/maps | wc -l\nwait\ncat out\n")
+    recording = shot.recording
+    roles = family(recording, run.program(recording, "late").pid, "late")
+    life = run.life(recording, roles["late.1"])
+    run.story(life)
+    lines = shot.typed.output.splitlines()
+    run.check("/proc shows it in state Z", any(f"{life.pid} (late) Z" in line for line in lines), lines)
+    at = next(n for n, line in enumerate(lines) if "(late) Z" in line)
+    run.equal("all but the task_struct is gone: no files, no memory", lines[at + 1 : at + 3], ["0", "0"])
+    as_zombie = life.time.get("zombie", 0)
+    run.check("it was a zombie for about 2 s", abs(as_zombie - WAIT_NS) < run.slack(20), as_zombie)
+    run.check(
+        "its parent was told by SIGCHLD at once",
+        life.exit is not None and life.exit.notified_sig == run.expect(17, 18) and life.exit.notified_at is not None
+        and life.exit.notified_at - life.exit.at < run.slack(5),
+        life.exit,
+    )
+    run.check("the parent's wait4() released it", life.reaped is not None and life.reaped.by is not None
+              and life.reaped.by.pid == roles["late"], life.reaped)
+    run.check("the parent got its status: exit code 7", "status 0x700" in shot.typed.output, shot.typed.output)
+    run.keep(recording, roles)
 
 
 def late(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
@@ -93,6 +122,7 @@ LAB = Lab(
         "init after the parent's death, has the same effect."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "every child is reaped by itself",
         "kernel.exit:exit_notify",

@@ -71,6 +71,20 @@ class Switches:
     timer_signals_checked: bool = False
     #: pidfd_send_signal() takes PIDFD_SIGNAL_* flags (v6.9), and PIDFD_SELF (v6.14)
     pidfd_signal_flags: bool = False
+    #: softirqs that are raised while ksoftirqd is runnable are left to it (until v6.5: d15121be7485, "Revert "softirq:
+    #: Let ksoftirqd do its job"")
+    ksoftirqd_goes_first: bool = False
+    #: a handler that threadirqs made a thread runs with interrupts off (v5.12: 81e2073c175b, "genirq: Disable
+    #: interrupts for force threaded handlers")
+    forced_threads_irqs_off: bool = False
+    #: tasklet_kill() sleeps until the tasklet is off its list (v5.13: 697d8c63c4a2, "tasklets: Replace spin wait in
+    #: tasklet_kill()"); before, it calls yield()
+    tasklet_kill_sleeps: bool = False
+    #: a block device's request that is done on the only CPU of its queue is ended in the interrupt, not in a softirq
+    #: (v6.1: "blk-mq: don't redirect completion for hctx withs only one ctx mapping")
+    blk_completes_locally: bool = False
+    #: the boot argument preempt= chooses the preemption model (CONFIG_PREEMPT_DYNAMIC, v5.12)
+    preempt_dynamic: bool = False
     #: task_struct.state is called __state (v5.14: 2f064a59a11f, "sched: Change task_struct::state")
     state_is_dunder: bool = False
 
@@ -102,20 +116,22 @@ class Flavour:
 
 FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
     Flavour("4.19-arm", "4.19.73-v7+", (4, 19), "arm", "armv7l", 4, 8192, 100, "full", 0x8000_0000, 0x8000_8000,
-            Switches(pf_exitpidone=True)),
+            Switches(pf_exitpidone=True, ksoftirqd_goes_first=True)),
     Flavour("6.1-x86_64", "6.1.0-56-cloud-amd64", (6, 1), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(zap_always=True, last_thread_decides=True, rcu_user_reference=True, vmap_stack=True,
                      thread_info_in_task=True, syscall_work=True, clone3=True, state_is_dunder=True,
-                     coredump_is_group_exit=True, sigkill_is_special=True, dying_drops_signals=True,
-                     sa_flags_cleared=True)),
+                     ksoftirqd_goes_first=True, blk_completes_locally=True, forced_threads_irqs_off=True,
+                     tasklet_kill_sleeps=True, preempt_dynamic=True, coredump_is_group_exit=True,
+                     sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True)),
     Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,
                      vmap_stack=True, thread_info_in_task=True, sched_prepare_exec=True, syscall_work=True, clone3=True,
-                     state_is_dunder=True, coredump_is_group_exit=True, sigkill_is_special=True,
-                     dying_drops_signals=True, sa_flags_cleared=True, timer_signals_checked=True,
-                     pidfd_signal_flags=True)),
+                     state_is_dunder=True, blk_completes_locally=True, forced_threads_irqs_off=True,
+                     tasklet_kill_sleeps=True, preempt_dynamic=True, coredump_is_group_exit=True,
+                     sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True,
+                     timer_signals_checked=True, pidfd_signal_flags=True)),
 )}
 DEFAULT: Final = "4.19-arm"
 

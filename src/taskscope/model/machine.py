@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from greenlet import getcurrent, greenlet
 
-from taskscope.model.flavours import Flavour
+from taskscope.model.flavours import Flavour, Preempt
 from taskscope.model.include.linux.tracepoint import Tracepoints
 
 if TYPE_CHECKING:
     from taskscope.model.fs.exec import LinuxBinprm
     from taskscope.model.include.linux.completion import Completion
-    from taskscope.model.include.linux.interrupt import IrqDesc
+    from taskscope.model.include.linux.irqdesc import IrqDesc
     from taskscope.model.include.linux.list import ListHead
     from taskscope.model.include.linux.mm_types import MmStruct
     from taskscope.model.include.linux.pid import Pid, PidNamespace
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from taskscope.model.include.linux.sched_signal import KSigaction
     from taskscope.model.include.linux.spinlock import Spinlock
     from taskscope.model.include.linux.trace_events import TraceEventCall
+    from taskscope.model.include.linux.wait import WaitQueueHead
     from taskscope.model.kernel.cpu import CpuhpCpuState
     from taskscope.model.kernel.kallsyms import Kallsyms
     from taskscope.model.kernel.printk import LogBuf
@@ -82,8 +83,8 @@ class Cpu:
 
     __slots__ = (
         "cpu_stopper", "curr", "hrtimer_bases", "id", "idle", "irq_regs_user", "irqs_off", "ksoftirqd", "llc_id",
-        "machine", "pcpu", "pending", "preempt_count", "prev", "rcu_data", "rq", "softirq_pending", "sp",
-        "tick_cpu_sched", "timer_base",
+        "machine", "pcpu", "pending", "preempt_count", "prev", "rcu_data", "resched_by_ipi", "rq", "softirq_pending",
+        "sp", "tick_cpu_sched", "timer_base",
         "user_mode", "wake",
     )
 
@@ -105,6 +106,7 @@ class Cpu:
         self.rq: Rq = None  # type: ignore[assignment]  # runqueues
         self.softirq_pending = 0                # irq_stat.__softirq_pending
         self.irq_regs_user = False              # user_mode(get_irq_regs()): where the last interrupt came
+        self.resched_by_ipi: Task | None = None # whom another CPU has marked; x86's preempt_count does not say so yet
         self.ksoftirqd: Task | None = None
         self.hrtimer_bases: Any = None          # struct hrtimer_cpu_base
         self.timer_base: Any = None             # struct timer_base
@@ -154,6 +156,10 @@ class Machine:
     ipi_reschedule: IrqDesc
     ipi_call_func: IrqDesc
     irq_descs: list[IrqDesc]                    # all, for /proc/interrupts
+    irq_desc_tree: dict[int, IrqDesc]           # the lines by number
+    irqs_resend: Any                            # (tasklet, numbers of lines) of chip.py's check_irq_resend()
+    poll_spurious_irq_timer: Any                # struct timer_list
+    tasklet_wait: WaitQueueHead                 # who waits for a tasklet to end
 
     # ---- kernel/rcu (rnp->lock) ----
     rcu_state: Any
@@ -182,6 +188,13 @@ class Machine:
     pidmap_lock: Spinlock
     init_pid_ns: PidNamespace
     init_struct_pid: Pid
+    pid_cache: dict[int, KmemCache]             # by level
+    pid_ns_cachep: KmemCache
+    ns_last_ino: int
+
+    # ---- kernel/futex (hb->lock) ----
+    futex_hashsize: int
+    futex_queues: dict[int, Any]                # struct futex_hash_bucket, by number
     pid_max_min: int
     pid_max_max: int
 
@@ -254,14 +267,16 @@ class Machine:
     tid_base_stuff: Any
     console_tty: Any                            # struct tty_struct
     ttys: list[Any]
-    mmc1_action: Any                            # struct irqaction of the MMC controller
+    mmc1: Any                                   # struct bcm2835_host, of ARM
+    vda: Any                                    # struct virtio_blk, of x86-64
     uart_fifo: list[Any]                        # what was typed and not yet taken: (tty, bytes)
     irq_uart: Any                               # struct irq_desc
     user_gate: Any                              # the system call entry, for user/python.py
     hostctl: Any                                # drivers/char/hostctl.py
 
-    def __init__(self, flavour: Flavour, cpus: int, hz: int, seed: int, mem: int) -> None:
+    def __init__(self, flavour: Flavour, cpus: int, hz: int, seed: int, mem: int, command_line: str = "") -> None:
         self.flavour = flavour
+        self.boot_command_line = command_line
         self.hz = hz
         self.seed = seed
         self.mem = mem                          # bytes of RAM
@@ -276,7 +291,12 @@ class Machine:
         self.tp = Tracepoints()
         self.log_buf = None
         self.kallsyms = None
-        self.kernel_preempt = flavour.preempt == "full"         # CONFIG_PREEMPT
+        #: the preemption model, and whether it is that of CONFIG_PREEMPT; see sched_dynamic_update()
+        self.preempt: Preempt = flavour.preempt
+        self.kernel_preempt = flavour.preempt == "full"
+        self.force_irqthreads = False                           # threadirqs
+        #: tasks that have called migrate_disable(), with kernel/sched/core/affinity.py's Pinned
+        self.migration_disabled: dict[Task, Any] = {}
         self.tick_nsec = 1_000_000_000 // hz
         self.jiffies = 0
         self.closed = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from stat import S_ISBLK
 from types import FrameType
 
 from taskscope.abi.syscalls import call_of_name
@@ -52,6 +53,8 @@ def read_file(m: Machine, path: str) -> bytes:
     """
     parts: list[bytes] = []
     with opened(m, path, os.O_RDONLY) as f:
+        if S_ISBLK(f.f_inode.i_mode):
+            raise _failed(-95, path)        # EOPNOTSUPP: the device answers a task of the machine, by an interrupt
         if f.f_op.read is None:
             raise _failed(-21, path)        # EISDIR
         while True:
@@ -70,6 +73,8 @@ def write_file(m: Machine, path: str, data: bytes, append: bool) -> None:
     """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
     with opened(m, path, flags) as f:
+        if S_ISBLK(f.f_inode.i_mode):
+            raise _failed(-95, path)
         result = -22 if f.f_op.write is None else f.f_op.write(f, data)     # EINVAL
         if result < 0:
             raise _failed(result, path)

@@ -81,6 +81,7 @@ class Watch:
             self.check_family(p)
             self.check_pids(p)
         self.check_references(tasks)
+        self.check_futexes(tasks)
         self.check_runqueues(tasks)
         m = self.m
         assert m.nr_threads == len(tasks), f"nr_threads is {m.nr_threads}, there are {len(tasks)} tasks"
@@ -115,7 +116,8 @@ class Watch:
         pid = p.thread_pid
         assert pid is not None, f"{p}: no pid"
         assert pid.nr == p.pid, f"{p}: its struct pid has {pid.nr}"
-        assert self.m.init_pid_ns.idr.get(p.pid) is pid, f"{p}: its number leads elsewhere"
+        for upid in pid.numbers:
+            assert upid.ns.idr.get(upid.nr) is pid, f"{p}: its {upid.nr} of level {upid.ns.level} leads elsewhere"
         assert p in list(walk(pid.tasks[PIDTYPE_PID], f"pid {p.pid}")), f"{p}: not attached to its pid"
         if p is p.group_leader:
             for kind, name in ((PIDTYPE_TGID, "process"), (PIDTYPE_PGID, "process group"), (PIDTYPE_SID, "session")):
@@ -138,6 +140,17 @@ class Watch:
             else:
                 assert sighand.nr_threads == count, f"a process of {count} threads counts {sighand.nr_threads}"
                 assert sighand.sigcnt >= count, f"a process of {count} threads has {sighand.sigcnt} references"
+
+    def check_futexes(self, tasks: list[Task]) -> None:
+        """Check that who stands in a bucket of futexes lives, stands there once, and in order of priority."""
+        seen: set[Task] = set()
+        for hb in self.m.futex_queues.values():
+            assert [q.prio for q in hb.chain] == sorted(q.prio for q in hb.chain), "a bucket of futexes is out of order"
+            for q in hb.chain:
+                assert q.hb is hb, f"{q.task}: sleeps in another bucket than it stands in"
+                assert q.task in tasks, f"{q.task}: sleeps on a futex and is no more"
+                assert q.task not in seen, f"{q.task}: sleeps on two futexes"
+                seen.add(q.task)
 
     def check_runqueues(self, tasks: list[Task]) -> None:
         """Check who waits and who runs where."""

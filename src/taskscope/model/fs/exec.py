@@ -25,6 +25,7 @@ import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.signal.sigqueue as sigqueue
 import taskscope.model.kernel.time.posix_timers as posix_timers
 import taskscope.model.mm.slab as slab
+import taskscope.model.security.commoncap as commoncap
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.fs import MAY_EXEC, allow_write_access, deny_write_access
 from taskscope.model.include.linux.list import ListHead
@@ -47,7 +48,9 @@ from taskscope.model.include.linux.sched import (
 )
 from taskscope.model.include.linux.sched_signal import (
     RLIMIT_NPROC,
+    RLIMIT_STACK,
     SighandStruct,
+    rlimit,
     signal_group_exit,
     thread_group_empty,
 )
@@ -63,8 +66,9 @@ from taskscope.model.include.trace.events.sched import trace_sched_prepare_exec,
 from taskscope.model.include.trace.events.task import trace_task_rename
 
 SIGCHLD: Final = 17
-#: strings of one call: a quarter of the stack limit of 8 MiB; one string: 32 pages
-ARG_MAX: Final = 8 * 1024 * 1024 // 4
+#: strings of one call at least, and three quarters of _STK_LIM at most; one string: 32 pages
+ARG_MAX: Final = 131_072
+_STK_LIM: Final = 8 * 1024 * 1024
 MAX_ARG_STRLEN: Final = 32 * 4096
 BINPRM_BUF_SIZE: Final = 128
 
@@ -72,7 +76,8 @@ BINPRM_BUF_SIZE: Final = 128
 class LinuxBinprm:
     """struct linux_binprm: a program that is about to be executed."""
 
-    __slots__ = ("argv", "buf", "cred", "envp", "file", "filename", "interp", "mm", "recursion_depth", "secureexec")
+    __slots__ = ("argv", "buf", "cred", "envp", "file", "filename", "interp", "mm", "recursion_depth", "secureexec",
+                 "unsafe")
 
     def __init__(self, filename: str, argv: list[str], envp: dict[str, str]) -> None:
         self.filename = filename            # name of the binary as seen by procps
@@ -85,6 +90,7 @@ class LinuxBinprm:
         self.buf = b""                      # the file's first bytes
         self.recursion_depth = 0
         self.secureexec = False
+        self.unsafe = 0                     # LSM_UNSAFE_*: why privileges of the file may not be given
 
 
 def exec_init() -> None:
@@ -318,32 +324,36 @@ def install_exec_creds(bprm: LinuxBinprm) -> None:
 
 
 def prepare_exec_creds() -> cred_.Cred | None:
-    """Return credentials to change, with saved ids as execve() sets them."""
-    new = cred_.prepare_creds()
-    if new is not None:
-        new.suid = new.fsuid = new.euid
-        new.sgid = new.fsgid = new.egid
-    return new
+    """Return credentials to change (kernel/cred.c)."""
+    # Not modelled: keyrings.
+    return cred_.prepare_creds()
 
 
 def bprm_fill_uid(bprm: LinuxBinprm) -> None:
     """Apply the set-user-id and set-group-id bits of the file."""
-    inode = bprm.file.f_inode
-    mode = inode.i_mode
+    current = machine.cur.cpu.curr
     cred = bprm.cred
     assert cred is not None
+    # clear any previous set[ug]id data from a previous binary
+    cred.euid = current.cred.euid
+    cred.egid = current.cred.egid
+    # Not modelled: mounts without set-user-id.
+    if current.atomic_flags & 1:            # task_no_new_privs()
+        return
+    inode = bprm.file.f_inode
+    mode = inode.i_mode
+    if not mode & (S_ISUID | S_ISGID):
+        return
     if mode & S_ISUID:
-        cred.euid = cred.suid = cred.fsuid = inode.i_uid
+        cred.euid = inode.i_uid
     if mode & (S_ISGID | S_IXGRP) == (S_ISGID | S_IXGRP):
-        cred.egid = cred.sgid = cred.fsgid = inode.i_gid
-    # cap_bprm_set_creds(): root has all, others none
-    cred.cap_permitted = cred.cap_effective = cred_.CAP_FULL_SET if cred.euid == 0 else 0
-    bprm.secureexec = cred.euid != cred.uid or cred.egid != cred.gid
+        cred.egid = inode.i_gid
 
 
 def prepare_binprm(bprm: LinuxBinprm) -> int:
     """Look at the file: whose rights it gives, and its first bytes."""
     bprm_fill_uid(bprm)
+    commoncap.cap_bprm_set_creds(bprm)      # security_bprm_set_creds()
     bprm.buf = bytes(bprm.file.f_inode.i_content[:BINPRM_BUF_SIZE])
     return 0
 
@@ -406,8 +416,11 @@ def count_strings(argv: list[str], envp: dict[str, str]) -> int:
         size = len(text.encode(errors="surrogateescape")) + 1
         if size > MAX_ARG_STRLEN:
             return -E2BIG
-        total += size + 8
-    return -E2BIG if total > ARG_MAX else 0
+        total += size + machine.cur.flavour.long_size
+    # Limit to 1/4 of the max stack size or 3/4 of _STK_LIM, whichever is smaller.  We've historically supported up to
+    # 32 pages (ARG_MAX) of argument strings even with small stacks.
+    limit = min(_STK_LIM // 4 * 3, rlimit(machine.cur.cpu.curr, RLIMIT_STACK) // 4)
+    return -E2BIG if total > max(limit, ARG_MAX) else 0
 
 
 def free_bprm(bprm: LinuxBinprm) -> None:
@@ -440,7 +453,7 @@ def __do_execve_file(filename: str, argv: list[str], envp: dict[str, str]) -> in
     bprm.cred = prepare_exec_creds()
     retval = -ENOMEM
     if bprm.cred is not None:
-        check_unsafe_exec()
+        check_unsafe_exec(bprm)
         current.in_execve = True
         retval = do_execve_prepared(bprm)
         current.fs.in_exec = False
@@ -476,14 +489,19 @@ def do_execve_prepared(bprm: LinuxBinprm) -> int:
     return exec_binprm(bprm)
 
 
-def check_unsafe_exec() -> None:
-    """Find out whether somebody outside of the process shares its fs_struct.
+def check_unsafe_exec(bprm: LinuxBinprm) -> None:
+    """Find out why the privileges of the file may not be given: no_new_privs, or somebody shares our fs_struct.
 
-    If not, keep it so until the exec is done.
+    If nobody outside of the process does, keep it so until the exec is done.
     """
     p = machine.cur.cpu.curr
+    # Not modelled: LSM_UNSAFE_PTRACE.
+    if p.atomic_flags & 1:                  # task_no_new_privs()
+        bprm.unsafe |= commoncap.LSM_UNSAFE_NO_NEW_PRIVS
     n_fs = sum(1 for t in signal_send.for_each_thread(p) if t.fs is p.fs)
-    if p.fs.users <= n_fs:
+    if p.fs.users > n_fs:
+        bprm.unsafe |= commoncap.LSM_UNSAFE_SHARE
+    else:
         p.fs.in_exec = True
 
 

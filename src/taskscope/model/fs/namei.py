@@ -11,6 +11,7 @@ from typing import Any
 
 import taskscope.model.fs.file_table as file_table
 import taskscope.model.fs.fs_struct as fs_struct
+import taskscope.model.kernel.cred as cred_
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import (
     FMODE_WRITE,
@@ -31,6 +32,7 @@ from taskscope.model.include.linux.fs import (
     get_write_access,
     put_write_access,
 )
+from taskscope.model.include.uapi.linux.capability import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 
 def getname(filename: Any) -> str | int:
@@ -43,18 +45,25 @@ def getname(filename: Any) -> str | int:
 
 
 def inode_permission(inode: Inode, mask: int) -> int:
-    """Check the mode bits for the current task's file system ids: 0 or -EACCES."""
+    """Check the mode bits for the current task's file system ids and capabilities: 0 or -EACCES."""
     current = machine.cur.cpu.curr
     cred = current.cred
     mode = inode.i_mode
-    if cred is None or cred.fsuid == 0:
-        # CAP_DAC_OVERRIDE: all but the execution of a file that nobody may execute.
-        return -EACCES if mask & MAY_EXEC and not S_ISDIR(mode) and not mode & 0o111 else 0
+    # acl_permission_check()
     if cred.fsuid == inode.i_uid:
         mode >>= 6
-    elif cred.fsgid == inode.i_gid:
+    elif cred_.in_group_p(inode.i_gid):
         mode >>= 3
-    return 0 if mask & ~mode & 0o7 == 0 else -EACCES
+    if mask & ~mode & 0o7 == 0:
+        return 0
+    # Read/write DACs are always overridable.  Executable DACs are overridable when there is at least one exec bit set.
+    mode = inode.i_mode
+    if (not mask & MAY_EXEC or S_ISDIR(mode) or mode & 0o111) and cred_.capable(CAP_DAC_OVERRIDE):
+        return 0
+    # Searching includes executable on directories, else just read.
+    if (mask == MAY_READ or (S_ISDIR(mode) and not mask & MAY_WRITE)) and cred_.capable(CAP_DAC_READ_SEARCH):
+        return 0
+    return -EACCES
 
 
 def lookup(dir: Inode, name: str) -> Inode | None:

@@ -144,6 +144,8 @@ def init_task() -> Task:
     ):
         setattr(tsk, slot, 0)
     tsk.in_execve = tsk.in_iowait = tsk.restore_sigmask = False
+    tsk.robust_list = None
+    tsk.pi = None
     tsk.sas_ss_sp = (0, 0, 0)
     tsk.sigframes = ()
     tsk.restart_block = None

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import taskscope.model.drivers.mmc.bcm2835_mmc as bcm2835_mmc
+import taskscope.model.block.blk_mq as blk_mq
+import taskscope.model.drivers.block.virtio_blk as virtio_blk
+import taskscope.model.drivers.char.hostctl as hostctl
+import taskscope.model.drivers.mmc.host.bcm2835_mmc as bcm2835_mmc
+import taskscope.model.drivers.tty.tty_io as tty_io
 import taskscope.model.drivers.watchdog.watchdog_dev as watchdog_dev
 import taskscope.model.kernel.audit as audit
 import taskscope.model.kernel.hung_task as hung_task
@@ -40,7 +44,7 @@ _LATER: Final = {
         "inet_frag_wq", audit.audit_init, hung_task.hung_task_init, oom_kill.oom_init, "writeback",
         compaction.kcompactd_init,
         ksm.ksm_init, "kintegrityd", "kblockd", "blkcg_punt_bio", "quota_events_unbound", vmscan.kswapd_init,
-        "kthrotld", "mld",
+        "kthrotld", virtio_blk.virtio_blk_probe, "mld",
         "ipv6_addrconf", "kstrp",
     ),
     "6.18-x86_64": (
@@ -48,7 +52,8 @@ _LATER: Final = {
         oom_kill.oom_init, "writeback",
         compaction.kcompactd_init, ksm.ksm_init, khugepaged.start_stop_khugepaged, "kblockd", "blkcg_punt_bio",
         watchdog_dev.watchdog_dev_init,
-        "quota_events_unbound", vmscan.kswapd_init, "kthrotld", "mld", "ipv6_addrconf", "kstrp",
+        "quota_events_unbound", vmscan.kswapd_init, "kthrotld", virtio_blk.virtio_blk_probe, "mld",
+        "ipv6_addrconf", "kstrp",
     ),
 }
 #: workqueues that exist before threads can be made, behind those of RCU: their rescuers come first
@@ -103,8 +108,16 @@ def rcu_spawn_gp_kthread() -> None:
         kthread.kthread_run(kthread.kthread_worker_fn, None, "rcu_exp_gp_kthread_worker")
 
 
+def start_devices() -> None:
+    """Ask for the interrupts of what every machine has: the serial port, and what stands for the world outside."""
+    for start in (tty_io.uart_startup, hostctl.hostctl_startup):
+        ret = start()
+        assert not ret, f"{start.__name__}() failed with {ret}"
+
+
 def do_initcalls() -> None:
     """Call all other initcalls."""
+    blk_mq.blk_mq_init()
     for entry in _LATER[machine.cur.flavour.name]:
         if isinstance(entry, str):
             workqueue.alloc_workqueue(entry, WQ_MEM_RECLAIM, 0)

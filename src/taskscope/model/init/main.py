@@ -20,7 +20,9 @@ import taskscope.model.init.initramfs as initramfs
 import taskscope.model.kernel.cpu as cpu_
 import taskscope.model.kernel.cred as cred
 import taskscope.model.kernel.fork as fork
+import taskscope.model.kernel.futex as futex
 import taskscope.model.kernel.irq.irqdesc as irqdesc
+import taskscope.model.kernel.irq.proc as irq_proc
 import taskscope.model.kernel.kthread as kthread
 import taskscope.model.kernel.panic as panic_
 import taskscope.model.kernel.pid as pid_
@@ -86,6 +88,7 @@ def start_kernel() -> NoReturn:
     """
     m = machine.cur
     setup_arch()
+    parse_args(m.boot_command_line)
     fork.set_task_stack_end_magic(m.init_task)
     m.tasklist_lock = Spinlock("tasklist_lock")
     mm_init()
@@ -100,8 +103,10 @@ def start_kernel() -> NoReturn:
     rcu.rcu_init()
     trace.trace_init()
     printk_.printk(
-        f"<5>Linux version {m.flavour.release} (taskscope@taskscope) {'SMP PREEMPT' if m.kernel_preempt else 'SMP'}\n"
+        f"<5>Linux version {m.flavour.release} (taskscope@taskscope) SMP{sched_core.preempt_name()}\n"
     )
+    if m.boot_command_line:
+        printk_.printk(f"<5>Kernel command line: {m.boot_command_line}\n")
     irqdesc.early_irq_init()
     tick_sched.tick_init()
     timer.init_timers()
@@ -113,9 +118,24 @@ def start_kernel() -> NoReturn:
     cred.cred_init()
     fork.fork_init()
     fork.proc_caches_init()
+    futex.futex_init()
     vfs_caches_init()
     initcalls.early_workqueues()
     rest_init()
+
+
+def parse_args(line: str) -> None:
+    """Take the kernel's arguments off its command line; what is none of them is left to init.
+
+    Modelled: ``preempt=`` (sched/core.c), ``threadirqs`` (kernel/irq/manage.c).
+    """
+    m = machine.cur
+    for word in line.split():
+        name, _, value = word.partition("=")
+        if name == "preempt" and m.flavour.switches.preempt_dynamic:
+            sched_core.setup_preempt_mode(value)
+        elif word == "threadirqs":
+            m.force_irqthreads = True                       # setup_forced_irqthreads()
 
 
 def setup_arch() -> None:
@@ -217,7 +237,10 @@ def kernel_init_freeable() -> None:
     sched_core.set_cpus_allowed_ptr(m.cpu.curr, (1 << m.nr_cpus) - 1)
     if not m.bare:
         driver_base.driver_init()
+    irq_proc.init_irq_proc()
+    if not m.bare:
         initcalls.do_initcalls()
+    initcalls.start_devices()
     initramfs.populate_rootfs()
     # Open the /dev/console on the rootfs, this should never fail
     if fs_open.open_console() < 0:

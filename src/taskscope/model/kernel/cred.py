@@ -14,17 +14,16 @@ import taskscope.model.kernel.user as user_
 import taskscope.model.mm.slab as slab
 from taskscope.model import machine
 from taskscope.model.include.linux.sched import PF_SUPERPRIV, Task
+from taskscope.model.include.uapi.linux.capability import CAP_AUDIT_READ, CAP_BPF, CAP_CHECKPOINT_RESTORE
+from taskscope.model.include.uapi.linux.capability import CAP_KILL as CAP_KILL
+from taskscope.model.include.uapi.linux.capability import CAP_SETGID as CAP_SETGID
+from taskscope.model.include.uapi.linux.capability import CAP_SETUID as CAP_SETUID
+from taskscope.model.include.uapi.linux.capability import CAP_SYS_ADMIN as CAP_SYS_ADMIN
+from taskscope.model.include.uapi.linux.capability import CAP_SYS_NICE as CAP_SYS_NICE
+from taskscope.model.include.uapi.linux.capability import CAP_SYS_RESOURCE as CAP_SYS_RESOURCE
+from taskscope.model.include.uapi.linux.capability import CAP_SYS_TTY_CONFIG as CAP_SYS_TTY_CONFIG
 from taskscope.model.include.uapi.linux.sched import CLONE_THREAD
 from taskscope.model.kernel.user import UserStruct
-
-CAP_KILL: Final = 5
-CAP_SETGID: Final = 6
-CAP_SETUID: Final = 7
-CAP_SYS_ADMIN: Final = 21
-CAP_SYS_NICE: Final = 23
-CAP_SYS_RESOURCE: Final = 24
-CAP_SYS_TTY_CONFIG: Final = 26
-CAP_FULL_SET: Final = (1 << 38) - 1
 
 NGROUPS_MAX: Final = 65536
 
@@ -33,19 +32,36 @@ class Cred:
     """struct cred."""
 
     __slots__ = (
-        "cap_effective", "cap_inheritable", "cap_permitted", "egid", "euid", "fsgid", "fsuid", "gid", "group_info",
-        "sgid", "suid",
-        "uid", "usage", "user",
+        "cap_ambient", "cap_bset", "cap_effective", "cap_inheritable", "cap_permitted", "egid", "euid", "fsgid",
+        "fsuid", "gid", "group_info", "securebits", "sgid", "suid", "uid", "usage", "user",
     )
 
     def __init__(self, user: UserStruct) -> None:
         self.usage = 1
         self.uid = self.euid = self.suid = self.fsuid = user.uid
         self.gid = self.egid = self.sgid = self.fsgid = 0
-        self.cap_inheritable = 0
-        self.cap_permitted = self.cap_effective = CAP_FULL_SET if user.uid == 0 else 0
+        self.securebits = 0
+        self.cap_inheritable = self.cap_ambient = 0
+        self.cap_bset = cap_full_set()
+        self.cap_permitted = self.cap_effective = self.cap_bset if user.uid == 0 else 0
         self.group_info: tuple[int, ...] = ()
         self.user = user
+
+
+def cap_last_cap() -> int:
+    """Return the number of the last capability that the kernel at hand knows."""
+    version = machine.cur.flavour.version
+    return CAP_CHECKPOINT_RESTORE if version >= (5, 9) else CAP_BPF if version >= (5, 8) else CAP_AUDIT_READ
+
+
+def cap_full_set() -> int:
+    """Return the set of all capabilities (CAP_FULL_SET)."""
+    return (2 << cap_last_cap()) - 1
+
+
+def cap_valid(cap: int) -> bool:
+    """Tell whether there is such a capability."""
+    return isinstance(cap, int) and 0 <= cap <= cap_last_cap()
 
 
 def cred_init() -> None:
@@ -81,17 +97,18 @@ def prepare_creds() -> Cred | None:
     """Return a copy of the caller's credentials to change; None where memory is short."""
     if not slab.kmem_cache_alloc_object(machine.cur.cred_jar):
         return None
-    old = machine.cur.cpu.curr.cred
-    new = Cred(user_.get_uid(old.user))
-    for name in _COPIED:
-        setattr(new, name, getattr(old, name))
+    old: Cred = machine.cur.cpu.curr.cred
+    new = Cred.__new__(Cred)
+    # memcpy(new, old, sizeof(struct cred))
+    new.uid, new.euid, new.suid, new.fsuid = old.uid, old.euid, old.suid, old.fsuid
+    new.gid, new.egid, new.sgid, new.fsgid = old.gid, old.egid, old.sgid, old.fsgid
+    new.securebits = old.securebits
+    new.cap_inheritable, new.cap_permitted = old.cap_inheritable, old.cap_permitted
+    new.cap_effective, new.cap_bset, new.cap_ambient = old.cap_effective, old.cap_bset, old.cap_ambient
+    new.group_info = old.group_info
+    new.usage = 1
+    new.user = user_.get_uid(old.user)
     return new
-
-
-_COPIED: Final = (
-    "uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid", "cap_inheritable", "cap_permitted", "cap_effective",
-    "group_info",
-)
 
 
 def abort_creds(new: Cred) -> None:
@@ -105,7 +122,8 @@ def commit_creds(new: Cred) -> int:
     old = task.cred
     assert new.usage >= 1, "commit_creds() of free credentials"
     # dumpability changes
-    if (old.euid, old.egid, old.fsuid, old.fsgid) != (new.euid, new.egid, new.fsuid, new.fsgid):
+    if ((old.euid, old.egid, old.fsuid, old.fsgid) != (new.euid, new.egid, new.fsuid, new.fsgid)
+            or new.cap_permitted & ~old.cap_permitted):     # cred_cap_issubset()
         if task.mm is not None:
             task.mm.dumpable = 0            # suid_dumpable
         task.pdeath_signal = 0

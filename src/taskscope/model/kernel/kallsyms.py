@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from taskscope.model.machine import Machine
 
 #: rooms of the model that are the kernel, in link order; include/ is inlined, user/ is not the kernel
-_ROOMS: Final = ("init", "arch", "kernel", "mm", "fs", "drivers", "lib")
+_ROOMS: Final = ("init", "arch", "kernel", "mm", "fs", "security", "block", "drivers", "lib")
 _PACKAGE: Final = "taskscope.model"
 #: what the function tracer itself is made of
 _NOTRACE: Final = tuple(f"{_PACKAGE}.kernel.{name}" for name in ("trace", "kallsyms", "stacktrace", "kprobes"))
+#: stands among it, and is traced
+_TEST: Final = ".preemptirq_delay_test"
 #: where the probes of trace events are
 _EVENTS: Final = f"{_PACKAGE}.include.trace.events."
 #: the kernel's own names that begin with one underscore
@@ -80,7 +82,7 @@ class Kallsyms:
         address = self.text_base
         for name in _modules(x86):
             module = importlib.import_module(name)
-            hidden = name.startswith(_NOTRACE)
+            hidden = name.startswith(_NOTRACE) and not name.endswith(_TEST)
             probes = name.startswith(_EVENTS)
             for attribute, function in list(vars(module).items()):
                 if (

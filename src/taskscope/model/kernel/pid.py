@@ -8,10 +8,13 @@ turn.  Called by fork, exit, setpgid, setsid and everybody who looks up a task.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from errno import EAGAIN, ENOMEM
+from errno import EAGAIN, EEXIST, EINVAL, ENOMEM, EPERM
 from typing import TYPE_CHECKING
 
+import taskscope.model.kernel.cred as cred
+import taskscope.model.kernel.pid_namespace as pid_namespace
 import taskscope.model.kernel.rcu.tree as rcu
+import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.mm.slab as slab
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_add, list_del_init
@@ -27,6 +30,7 @@ from taskscope.model.include.linux.pid import (
     RESERVED_PIDS,
     Pid,
     PidNamespace,
+    Upid,
 )
 from taskscope.model.include.linux.sched_task import get_task_struct
 from taskscope.model.include.linux.spinlock import (
@@ -36,6 +40,7 @@ from taskscope.model.include.linux.spinlock import (
     spin_unlock_irq,
     spin_unlock_irqrestore,
 )
+from taskscope.model.include.uapi.linux.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.sched import Task
@@ -49,8 +54,12 @@ def pid_idr_init() -> None:
     m.pid_max_min = max(RESERVED_PIDS + 1, PIDS_PER_CPU_MIN * len(m.cpus))
     m.pidmap_lock = Spinlock("pidmap_lock")
     m.init_pid_ns = PidNamespace(pid_max)
-    m.init_pid_ns.pid_cachep = slab.kmem_cache_create("pid", 64 if m.flavour.long_size == 4 else 128)
-    m.init_struct_pid = Pid(0)
+    pid_namespace.pid_namespaces_init()
+    m.init_pid_ns.pid_cachep = pid_namespace.create_pid_cachep(0)
+    m.init_pid_ns.inum = pid_namespace.PROC_PID_INIT_INO
+    m.init_pid_ns.child_reaper = m.init_task
+    m.init_task.nsproxy.pid_ns_for_children = m.init_pid_ns
+    m.init_struct_pid.numbers = (Upid(0, m.init_pid_ns),)
 
 
 def idr_alloc_cyclic(ns: PidNamespace, start: int, end: int) -> int:
@@ -73,38 +82,97 @@ def idr_alloc_cyclic(ns: PidNamespace, start: int, end: int) -> int:
     return nr
 
 
-def alloc_pid(ns: PidNamespace) -> Pid | int:
-    """Allocate a struct pid with a number; -ENOMEM, or -EAGAIN if all numbers are taken.
+def alloc_pid(ns: PidNamespace, set_tid: tuple[int, ...] = ()) -> Pid | int:
+    """Allocate a struct pid with a number in `ns` and in each namespace above it.
 
-    Context: process context, interrupts on.  The number is found by find_pid_ns() once this has returned.
+    :param set_tid: the numbers that clone3() chooses (v5.5), that in `ns` first: -EINVAL if one is no number, or there
+        are more than levels, or another than 1 is to be the first; -EPERM without the capability; -EEXIST if it is
+        taken
+    :return: the pid, which the numbers lead to from now on; -ENOMEM, also if the init of `ns` has died; -EAGAIN if all
+        numbers are taken
+
+    Context: process context, interrupts on.
     """
+    # set_tid_size contains the size of the set_tid array.  If it is larger than the number of namespaces, fail.
+    if len(set_tid) > ns.level + 1:
+        return -EINVAL
     address = slab.kmem_cache_alloc(ns.pid_cachep)
     if not address:
         return -ENOMEM
     pid = Pid(address)
+    pid.level = ns.level
+    m = machine.cur
+    lock = m.pidmap_lock
+    retval = -ENOMEM
+    numbers: list[Upid] = []
+    tmp: PidNamespace | None = ns
+    while tmp is not None:
+        if len(numbers) < len(set_tid):
+            nr = _alloc_chosen(tmp, set_tid[len(numbers)])
+            if nr < 0:
+                retval = nr
+                break
+            numbers.append(Upid(nr, tmp))
+            tmp = tmp.parent
+            continue
+        spin_lock_irq(lock)
+        # init really needs pid 1, but after reaching the maximum wrap back to RESERVED_PIDS
+        pid_min = RESERVED_PIDS if tmp.idr_next > RESERVED_PIDS else 1
+        nr = idr_alloc_cyclic(tmp, pid_min, pid_namespace.pid_max(tmp) if tmp.level else tmp.pid_max)
+        spin_unlock_irq(lock)
+        if nr < 0:
+            retval = -EAGAIN
+            break
+        numbers.append(Upid(nr, tmp))
+        tmp = tmp.parent
+    if tmp is None:
+        numbers.reverse()
+        pid.numbers = tuple(numbers)
+        pid.nr = numbers[0].nr
+        if ns.level:
+            # Not modelled: pid_ns_prepare_proc() of number 1.
+            pid_namespace.get_pid_ns(ns)
+        spin_lock_irq(lock)
+        if ns.pid_allocated & PIDNS_ADDING:
+            for upid in numbers:
+                # Make the PID visible to find_pid_ns.
+                upid.ns.idr[upid.nr] = pid
+                upid.ns.pid_allocated += 1
+            spin_unlock_irq(lock)
+            return pid
+        # out_unlock: ENOMEM is what user space has always seen when the namespace's init is dead
+        spin_unlock_irq(lock)
+        pid_namespace.put_pid_ns(ns)
+    # out_free:
+    spin_lock_irq(lock)
+    for upid in numbers:
+        del upid.ns.idr[upid.nr]
+    # On failure to allocate the first pid, reset the state
+    if ns.pid_allocated == PIDNS_ADDING:
+        ns.idr_next = 0
+    spin_unlock_irq(lock)
+    slab.kmem_cache_free(ns.pid_cachep, address)
+    return retval
+
+
+def _alloc_chosen(ns: PidNamespace, tid: int) -> int:
+    """Take a number that clone3() chooses; a negative errno: see `alloc_pid`."""
+    if not 1 <= tid < pid_namespace.pid_max(ns):
+        return -EINVAL
+    # Also fail if a PID != 1 is requested and no PID 1 exists.
+    if tid != 1 and ns.child_reaper is None:
+        return -EINVAL
+    # checkpoint_restore_ns_capable(): CAP_CHECKPOINT_RESTORE alone since v5.9
+    if not cred.capable(CAP_SYS_ADMIN) and not (
+            machine.cur.flavour.version >= (5, 9) and cred.capable(CAP_CHECKPOINT_RESTORE)):
+        return -EPERM
     lock = machine.cur.pidmap_lock
     spin_lock_irq(lock)
-    # init really needs pid 1, but after reaching the maximum wrap back to RESERVED_PIDS
-    pid_min = RESERVED_PIDS if ns.idr_next > RESERVED_PIDS else 1
-    nr = idr_alloc_cyclic(ns, pid_min, ns.pid_max)
+    taken = tid in ns.idr
+    if not taken:
+        ns.idr[tid] = None
     spin_unlock_irq(lock)
-    if nr < 0:
-        slab.kmem_cache_free(ns.pid_cachep, address)
-        return -EAGAIN
-    pid.nr = nr
-    # Not modelled: numbers in ancestor namespaces, pid_ns_prepare_proc().
-
-    spin_lock_irq(lock)
-    if not ns.pid_allocated & PIDNS_ADDING:
-        del ns.idr[nr]
-        spin_unlock_irq(lock)
-        slab.kmem_cache_free(ns.pid_cachep, address)
-        return -ENOMEM
-    # Make the PID visible to find_pid_ns.
-    ns.idr[nr] = pid
-    ns.pid_allocated += 1
-    spin_unlock_irq(lock)
-    return pid
+    return -EEXIST if taken else tid
 
 
 def get_pid(pid: Pid | None) -> Pid | None:
@@ -121,7 +189,10 @@ def put_pid(pid: Pid | None) -> None:
     assert pid.count > 0, f"{pid}: put_pid() of a free pid"
     pid.count -= 1
     if pid.count == 0:
-        slab.kmem_cache_free(machine.cur.init_pid_ns.pid_cachep, pid.address)
+        ns = pid.numbers[pid.level].ns
+        slab.kmem_cache_free(ns.pid_cachep, pid.address)
+        if pid.level:
+            pid_namespace.put_pid_ns(ns)
 
 
 def delayed_put_pid(pid: Pid) -> None:
@@ -133,16 +204,21 @@ def delayed_put_pid(pid: Pid) -> None:
 
 
 def free_pid(pid: Pid) -> None:
-    """Give the number back; the object goes with its last reference.
+    """Give the numbers back; the object goes with its last reference.
 
     Context: tasklist_lock may be held for writing: interrupts stay as they are.
     """
     m = machine.cur
-    ns = m.init_pid_ns
     flags = spin_lock_irqsave(m.pidmap_lock)
-    ns.pid_allocated -= 1
-    # Not modelled: child namespaces whose reaper waits for the last task (zap_pid_ns_processes()).
-    del ns.idr[pid.nr]
+    for nr, ns in pid.numbers:
+        ns.pid_allocated -= 1
+        if ns.pid_allocated in (1, 2):
+            # When all that is left in the pid namespace is the reaper wake up the reaper.  The reaper may be sleeping
+            # in zap_pid_ns_processes().
+            assert ns.child_reaper is not None, "a namespace that has numbers left has its init"
+            sched_core.wake_up_process(ns.child_reaper)
+        # Not modelled: proc_work of the last one, which unmounts the namespace's own /proc.
+        del ns.idr[nr]
     spin_unlock_irqrestore(m.pidmap_lock, flags)
     rcu.call_rcu(pid, delayed_put_pid)
 
@@ -162,7 +238,19 @@ def find_pid_ns(nr: int, ns: PidNamespace) -> Pid | None:
 
 def find_vpid(nr: int) -> Pid | None:
     """Return what a number stands for to the running task."""
-    return machine.cur.init_pid_ns.idr.get(nr)
+    return task_active_pid_ns(machine.cur.cpu.curr).idr.get(nr)
+
+
+def ns_of_pid(pid: Pid) -> PidNamespace:
+    """Return the namespace in which the pid was allocated (include/linux/pid.h)."""
+    return pid.numbers[pid.level].ns
+
+
+def task_active_pid_ns(tsk: Task) -> PidNamespace:
+    """Return the namespace that the task lives in: that of its number, for ever."""
+    pid = tsk.thread_pid
+    assert pid is not None, f"{tsk} has been released"
+    return pid.numbers[pid.level].ns
 
 
 def task_pid_ptr(task: Task, type: int) -> Pid | None:
@@ -273,7 +361,7 @@ def find_task_by_pid_ns(nr: int, ns: PidNamespace) -> Task | None:
 
 def find_task_by_vpid(vnr: int) -> Task | None:
     """Return the task (thread) of a number as the running task sees it."""
-    return find_task_by_pid_ns(vnr, machine.cur.init_pid_ns)
+    return find_task_by_pid_ns(vnr, task_active_pid_ns(machine.cur.cpu.curr))
 
 
 def find_get_task_by_vpid(nr: int) -> Task | None:
@@ -289,12 +377,44 @@ def get_task_pid(task: Task, type: int) -> Pid | None:
     return get_pid(task_pid_ptr(task, type))
 
 
+def pid_nr_ns(pid: Pid | None, ns: PidNamespace) -> int:
+    """Return the number that a pid has in a namespace; 0 if it has none there, as from below or beside."""
+    if pid is not None and ns.level <= pid.level:
+        upid = pid.numbers[ns.level]
+        if upid.ns is ns:
+            return upid.nr
+    return 0
+
+
 def pid_vnr(pid: Pid | None) -> int:
-    """Return the number; 0 for none."""
-    return pid.nr if pid is not None else 0
+    """Return the number that a pid has for the running task; 0 for none."""
+    if pid is None:
+        return 0
+    mine = machine.cur.cpu.curr.thread_pid
+    if mine is None or not mine.level:
+        return pid.nr                       # pid_nr_ns() of the initial namespace
+    return pid_nr_ns(pid, mine.numbers[mine.level].ns)
 
 
-pid_nr = pid_vnr
+def pid_nr(pid: Pid | None) -> int:
+    """Return the global number; 0 for none (include/linux/pid.h)."""
+    return 0 if pid is None else pid.nr
+
+
+def __task_pid_nr_ns(task: Task, type: int, ns: PidNamespace | None) -> int:
+    """Return a task's number in one of its four roles, as a namespace (None: the running task's) sees it."""
+    pid = task_pid_ptr(task, type)
+    return pid_vnr(pid) if ns is None else pid_nr_ns(pid, ns)
+
+
+def task_pid_nr_ns(task: Task, ns: PidNamespace) -> int:
+    """Return the thread's number in a namespace."""
+    return pid_nr_ns(task.thread_pid, ns)
+
+
+def task_tgid_nr_ns(task: Task, ns: PidNamespace) -> int:
+    """Return the process's number in a namespace."""
+    return pid_nr_ns(task.signal.pids[PIDTYPE_TGID], ns)
 
 
 def task_pid(task: Task) -> Pid | None:
@@ -325,7 +445,7 @@ def task_session(task: Task) -> Pid | None:
 
 def task_pid_vnr(task: Task) -> int:
     """Return the thread's number, 0 once it is released."""
-    return task.thread_pid.nr if task.thread_pid is not None else 0
+    return pid_vnr(task.thread_pid)
 
 
 def task_tgid_vnr(task: Task) -> int:
@@ -345,4 +465,4 @@ def task_session_vnr(task: Task) -> int:
 
 def is_child_reaper(pid: Pid) -> bool:
     """Tell whether the pid is number 1 of its namespace."""
-    return pid.nr == 1
+    return pid.numbers[pid.level].nr == 1

@@ -7,12 +7,14 @@ from typing import Any
 
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.completion import Completion
+from taskscope.model.include.trace.events.ipi import trace_ipi_send_cpu
 from taskscope.model.kernel.sched import completion
 
 
 def smp_send_reschedule(cpu: int) -> None:
     """Interrupt another CPU so that it looks at TIF_NEED_RESCHED and its wake list (arch/*/kernel/smp.c)."""
     m = machine.cur
+    trace_ipi_send_cpu(cpu, smp_send_reschedule, None)
     m.send_ipi(m.cpus[cpu], m.ipi_reschedule, costs.IPI_LATENCY)
 
 
@@ -44,6 +46,7 @@ def smp_call_function_single(cpu: int, func: Callable[[Any], None], info: Any, w
     done = Completion() if wait else None
     queue.append((func, info, done))
     if len(queue) == 1:
+        trace_ipi_send_cpu(cpu, smp_call_function_single, generic_smp_call_function_interrupt)
         m.send_ipi(target, m.ipi_call_func, costs.IPI_LATENCY)
     if done is not None:
         completion.wait_for_completion(done)

@@ -1,11 +1,13 @@
-"""Who a process is and what it may use: kernel/sys.c, v4.19: ids, groups and sessions, prctl, limits, times.
+"""What a process may use and whom it belongs to: kernel/sys.c, v4.19: groups and sessions, prctl, limits, times.
+
+The ids of a task, the first part of the C file, are in kernel/sys_ids.py.
 
 User memory is plain Python: structures are small objects or tuples that are put through the caller's pointer.
 """
 
 from __future__ import annotations
 
-from errno import EACCES, EFAULT, EINVAL, EPERM, ESRCH
+from errno import EACCES, EFAULT, EINVAL, ENOSYS, EPERM, ESRCH
 from typing import Any, Final
 
 import taskscope.model.fs.exec as exec_
@@ -13,12 +15,13 @@ import taskscope.model.fs.proc.root as proc_root
 import taskscope.model.kernel.cred as cred_
 import taskscope.model.kernel.fork as fork
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.sched.syscalls as sched_syscalls
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.time.posix_cpu_timers as posix_cpu_timers
-import taskscope.model.kernel.user as user_
 import taskscope.model.mm.page_alloc as page_alloc
+import taskscope.model.security.commoncap as commoncap
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
 from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_SID
@@ -26,7 +29,6 @@ from taskscope.model.include.linux.sched import (
     MAX_NICE,
     MIN_NICE,
     PF_FORKNOEXEC,
-    PF_NPROC_EXCEEDED,
     Task,
     same_thread_group,
     task_nice,
@@ -37,7 +39,6 @@ from taskscope.model.include.linux.sched_signal import (
     RLIM_NLIMITS,
     RLIMIT_CPU,
     RLIMIT_NOFILE,
-    RLIMIT_NPROC,
     Rlimit,
 )
 from taskscope.model.include.linux.spinlock import read_lock, read_unlock, write_lock_irq, write_unlock_irq
@@ -84,156 +85,6 @@ class Rusage:
         self.ru_minflt = self.ru_majflt = 0
         self.ru_nvcsw = self.ru_nivcsw = 0
         self.ru_inblock = self.ru_oublock = 0
-
-
-# ---- ids ------------------------------------------------------------------------------------------------
-
-def sys_getpid() -> int:
-    """getpid(2): the process's number (tgid)."""
-    return pid_.task_tgid_vnr(machine.cur.cpu.curr)
-
-
-def sys_gettid() -> int:
-    """gettid(2): the thread's number (pid)."""
-    return pid_.task_pid_vnr(machine.cur.cpu.curr)
-
-
-def sys_getppid() -> int:
-    """getppid(2): the process that will be told of our end, also while we are traced."""
-    return pid_.task_tgid_vnr(machine.cur.cpu.curr.real_parent)
-
-
-def sys_getuid() -> int:
-    """getuid(2)."""
-    return int(machine.cur.cpu.curr.cred.uid)
-
-
-def sys_geteuid() -> int:
-    """geteuid(2)."""
-    return int(machine.cur.cpu.curr.cred.euid)
-
-
-def sys_getgid() -> int:
-    """getgid(2)."""
-    return int(machine.cur.cpu.curr.cred.gid)
-
-
-def sys_getegid() -> int:
-    """getegid(2)."""
-    return int(machine.cur.cpu.curr.cred.egid)
-
-
-def set_user(new: cred_.Cred) -> int:
-    """Charge the processes of new credentials to the user of their uid; notes an excess for execve()."""
-    new_user = user_.alloc_uid(new.uid)
-    current = machine.cur.cpu.curr
-    # We don't fail in case of NPROC limit excess here because too many poorly written programs don't check set*uid()
-    # return code, assuming it never fails if called by root.  We may still enforce NPROC limit for programs doing
-    # set*uid()+execve() by harmlessly deferring the failure to the execve() stage.
-    if new_user.processes >= signal_send.task_rlimit(current, RLIMIT_NPROC) and new_user is not machine.cur.root_user:
-        current.flags |= PF_NPROC_EXCEEDED
-    else:
-        current.flags &= ~PF_NPROC_EXCEEDED
-    user_.free_uid(new.user)
-    new.user = new_user
-    return 0
-
-
-def fix_setuid(new: cred_.Cred, old: cred_.Cred) -> None:
-    """Take capabilities away when root is left, and give them when euid becomes 0 (cap_task_fix_setuid())."""
-    if 0 in (old.uid, old.euid, old.suid) and 0 not in (new.uid, new.euid, new.suid):
-        new.cap_permitted = new.cap_effective = 0
-    if old.euid == 0 and new.euid != 0:
-        new.cap_effective = 0
-    if old.euid != 0 and new.euid == 0:
-        new.cap_effective = new.cap_permitted
-
-
-def sys_setuid(uid: int) -> int:
-    """setuid(2): all three ids with CAP_SETUID, else the effective one."""
-    if uid == -1 or uid == 0xFFFF_FFFF:
-        return -EINVAL
-    new = cred_.prepare_creds()
-    if new is None:
-        return -12
-    old: cred_.Cred = machine.cur.cpu.curr.cred
-    if cred_.capable(cred_.CAP_SETUID):
-        new.suid = new.uid = uid
-        if uid != old.uid:
-            set_user(new)
-    elif uid not in (old.uid, new.suid):
-        cred_.abort_creds(new)
-        return -EPERM
-    new.fsuid = new.euid = uid
-    fix_setuid(new, old)
-    return cred_.commit_creds(new)
-
-
-def sys_setgid(gid: int) -> int:
-    """setgid(2)."""
-    if gid in (-1, 0xFFFF_FFFF):
-        return -EINVAL
-    new = cred_.prepare_creds()
-    if new is None:
-        return -12
-    old: cred_.Cred = machine.cur.cpu.curr.cred
-    if cred_.capable(cred_.CAP_SETGID):
-        new.gid = new.egid = new.sgid = new.fsgid = gid
-    elif gid in (old.gid, old.sgid):
-        new.egid = new.fsgid = gid
-    else:
-        cred_.abort_creds(new)
-        return -EPERM
-    return cred_.commit_creds(new)
-
-
-def sys_setresuid(ruid: int, euid: int, suid: int) -> int:
-    """setresuid(2); -1 leaves an id."""
-    new = cred_.prepare_creds()
-    if new is None:
-        return -12
-    old: cred_.Cred = machine.cur.cpu.curr.cred
-    have = (old.uid, old.euid, old.suid)
-    if not cred_.capable(cred_.CAP_SETUID) and any(i not in (-1, 0xFFFF_FFFF, *have) for i in (ruid, euid, suid)):
-        cred_.abort_creds(new)
-        return -EPERM
-    if ruid not in (-1, 0xFFFF_FFFF):
-        new.uid = ruid
-        if ruid != old.uid:
-            set_user(new)
-    if euid not in (-1, 0xFFFF_FFFF):
-        new.euid = euid
-    if suid not in (-1, 0xFFFF_FFFF):
-        new.suid = suid
-    new.fsuid = new.euid
-    fix_setuid(new, old)
-    return cred_.commit_creds(new)
-
-
-def sys_setresgid(rgid: int, egid: int, sgid: int) -> int:
-    """setresgid(2); -1 leaves an id."""
-    new = cred_.prepare_creds()
-    if new is None:
-        return -12
-    old: cred_.Cred = machine.cur.cpu.curr.cred
-    have = (old.gid, old.egid, old.sgid)
-    if not cred_.capable(cred_.CAP_SETGID) and any(i not in (-1, 0xFFFF_FFFF, *have) for i in (rgid, egid, sgid)):
-        cred_.abort_creds(new)
-        return -EPERM
-    if rgid not in (-1, 0xFFFF_FFFF):
-        new.gid = rgid
-    if egid not in (-1, 0xFFFF_FFFF):
-        new.egid = egid
-    if sgid not in (-1, 0xFFFF_FFFF):
-        new.sgid = sgid
-    new.fsgid = new.egid
-    return cred_.commit_creds(new)
-
-
-def sys_getresuid(ruid: Any, euid: Any, suid: Any) -> int:
-    """getresuid(2)."""
-    cred = machine.cur.cpu.curr.cred
-    return -EFAULT if put_user(cred.uid, ruid) or put_user(cred.euid, euid) or put_user(cred.suid, suid) else 0
 
 
 # ---- process groups and sessions ------------------------------------------------------------------------
@@ -337,7 +188,7 @@ def propagate_has_child_subreaper(p: Task, data: Any) -> int:
     del data
     # If task has has_child_subreaper - all its descendants already have these flag too and new descendants will inherit
     # it on fork, skip them.
-    if p.signal.has_child_subreaper or p is machine.cur.init_pid_ns.child_reaper:
+    if p.signal.has_child_subreaper or (p.thread_pid is not None and pid_.is_child_reaper(p.thread_pid)):
         return 0
     p.signal.has_child_subreaper = True
     return 1
@@ -347,6 +198,9 @@ def sys_prctl(option: int, arg2: Any = 0, arg3: Any = 0, arg4: Any = 0, arg5: An
     """prctl(2)."""
     m = machine.cur
     me = m.cpu.curr
+    error = commoncap.cap_task_prctl(option, arg2, arg3, arg4, arg5)        # security_task_prctl()
+    if error != -ENOSYS:
+        return error
     if option == PR_SET_PDEATHSIG:
         if not isinstance(arg2, int) or not 0 <= arg2 <= 64:
             return -EINVAL
@@ -387,7 +241,7 @@ def sys_prctl(option: int, arg2: Any = 0, arg3: Any = 0, arg4: Any = 0, arg5: An
         return 0
     if option == PR_GET_NO_NEW_PRIVS:
         return -EINVAL if arg2 or arg3 or arg4 or arg5 else int(bool(me.atomic_flags & _NO_NEW_PRIVS))
-    # PR_GET_TID_ADDRESS needs CONFIG_CHECKPOINT_RESTORE.  Not modelled: securebits, seccomp, timer slack, mm fields.
+    # PR_GET_TID_ADDRESS needs CONFIG_CHECKPOINT_RESTORE.  Not modelled: seccomp, timer slack, mm fields.
     return -EINVAL
 
 
@@ -577,7 +431,7 @@ def sys_umask(mask: int) -> int:
 def sys_newuname(name: Any) -> int:
     """uname(2): (sysname, nodename, release, version, machine)."""
     m = machine.cur
-    preempt = " PREEMPT" if m.kernel_preempt else ""
+    preempt = sched_core.preempt_name()
     uts = ("Linux", proc_root.show_hostname(None).strip(), m.flavour.release, f"#1 SMP{preempt}", m.flavour.machine)
     return -EFAULT if put_user(uts, name) else 0
 

@@ -78,8 +78,9 @@ prlimit64 uname set_tid_address kcmp unshare sysinfo personality nanosleep clock
 alarm setitimer getitimer pause restart_syscall sched_yield sched_setscheduler sched_getscheduler sched_setparam
 sched_getparam sched_setaffinity sched_getaffinity sched_setattr sched_getattr sched_get_priority_max
 sched_get_priority_min sched_rr_get_interval nice getpriority setpriority getcpu rt_sigaction rt_sigprocmask
-rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_tgsigqueueinfo rt_sigreturn sigaltstack syslog futex
-timer_create timer_settime timer_gettime timer_getoverrun timer_delete
+rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigaltstack syslog futex setns set_robust_list
+get_robust_list setreuid setregid getresuid getresgid setfsuid setfsgid getgroups setgroups capget capset
+rt_tgsigqueueinfo timer_create timer_settime timer_gettime timer_getoverrun timer_delete
 """
 
 

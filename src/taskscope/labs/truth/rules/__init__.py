@@ -1,10 +1,10 @@
 """Conformance rules: one short program each, run by the model and by this host's kernel, with equal transcripts.
 
 A rule is a public function ``name(sys, say)`` in a file here (`GROUPS`); its docstring is the rule, in one sentence.
-It runs as a process of its own, a child of process 1 of a fresh PID namespace, leader of its session, root, with
-descriptors 0 to 2 and default signals.  `sys` has the C library's names as `taskscope.model.user.libc.Sys` has them
-(on the host `native.Native`); ``say(…)`` adds a line to the transcript, ``say.who(pid)`` names a process by order of
-birth.  `kit` has what orders processes without clocks.
+Functions with other arguments are helpers.  It runs as a process of its own, a child of process 1 of a fresh PID
+namespace, leader of its session, root, with descriptors 0 to 2 and default signals.  `sys` has the C library's names
+as `taskscope.model.user.libc.Sys` has them (on the host `native.Native`); ``say(…)`` adds a line to the transcript,
+``say.who(pid)`` names a process by order of birth.  `kit` has what orders processes without clocks.
 
 What a rule says may not depend on the schedule: a process that must come second waits for the first through a pipe
 (`kit.Gate`) or a wait, and a signal for a process that sleeps is sent when it does (`kit.asleep`).  What it does
@@ -96,7 +96,7 @@ def group(name: str) -> list[Rule]:
         if not isinstance(function, FunctionType) or function.__module__ != module or function.__name__[0] == "_":
             continue
         if function.__code__.co_varnames[: function.__code__.co_argcount] != ("sys", "say"):
-            raise UsageError(f"{module}.{function.__name__}: a rule takes (sys, say); helpers begin with an underscore")
+            continue
         text = " ".join((function.__doc__ or "").split())
         more = function.__dict__
         rules.append(Rule(f"{name}.{function.__name__}", function, text, more.get(_DIFFERS, {}), more.get(_VARIES, {}),

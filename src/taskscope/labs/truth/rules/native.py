@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from taskscope.labs.truth.rules.native_call import Word, number_of, syscall
+from taskscope.labs.truth.rules.native_ids import Ids
 from taskscope.labs.truth.rules.native_sigaction import Info, Signals
 from taskscope.labs.truth.rules.native_signals import NativeSignals
 from taskscope.labs.truth.rules.transcript import Saying
@@ -46,7 +47,7 @@ class Log(Saying):
         os.write(LOG, line.encode() + b"\n")
 
 
-class Native(NativeSignals, Signals):
+class Native(NativeSignals, Signals, Ids):
     """The C library of a process on this host."""
 
     _call = staticmethod(syscall)

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+import taskscope.model.arch.x86.kernel.apic.io_apic as io_apic
+import taskscope.model.drivers.irqchip.irq_bcm2835 as irq_bcm2835
 import taskscope.model.fs.super as super_
+import taskscope.model.kernel.irq.manage as irq_manage
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.wait as sched_wait
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ENOIOCTLCMD, ERESTARTSYS
 from taskscope.model.include.linux.fs import File, FileOperations
-from taskscope.model.include.linux.interrupt import IrqDesc
+from taskscope.model.include.linux.interrupt import IRQ_HANDLED, IRQ_NONE
+from taskscope.model.include.linux.irqdesc import IrqDesc
 from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE
 from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.uaccess import put_user
@@ -37,12 +41,17 @@ class HostControl:
         self.ended: dict[int, int] = {}  # pid -> wait status, of what init has reaped
 
 
-def hostctl_interrupt() -> None:
+def hostctl_interrupt(irq: int, dev_id: Any) -> int:
     """Wake init: there is a request.
 
     Context: hard interrupt.
     """
-    wake_up_interruptible(machine.cur.hostctl.wait)
+    del irq
+    control: HostControl = dev_id
+    if not control.requests:
+        return IRQ_NONE
+    wake_up_interruptible(control.wait)
+    return IRQ_HANDLED
 
 
 def hostctl_ioctl(f: File, cmd: int, arg: Any) -> int:
@@ -76,10 +85,15 @@ def hostctl_ioctl(f: File, cmd: int, arg: Any) -> int:
 def hostctl_init() -> None:
     """Put the device into /dev."""
     m = machine.cur
-    desc = IrqDesc(99, "99:", "hostctl", hostctl_interrupt, m.nr_cpus, ipi=False)
-    m.irq_descs.append(desc)
+    desc = irq_bcm2835.irq_create_mapping(107) if m.flavour.arch == "arm" else io_apic.mp_map_pin_to_irq(99)
     m.hostctl = HostControl(desc)
     super_.kern_device("/dev/hostctl", 10 << 8 | 250, hostctl_fops, None, 0o600)
+
+
+def hostctl_startup() -> int:
+    """Ask for the interrupt of the device."""
+    control: HostControl = machine.cur.hostctl
+    return irq_manage.request_irq(control.irq.irq, hostctl_interrupt, 0, "hostctl", control)
 
 
 hostctl_fops: Final = FileOperations(unlocked_ioctl=hostctl_ioctl)

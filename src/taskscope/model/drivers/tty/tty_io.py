@@ -10,15 +10,18 @@ from collections.abc import Callable
 from errno import EFAULT, EINVAL, EIO, ENOTTY, ENXIO
 from typing import Any, Final
 
+import taskscope.model.arch.x86.kernel.apic.io_apic as io_apic
+import taskscope.model.drivers.irqchip.irq_bcm2835 as irq_bcm2835
 import taskscope.model.drivers.tty.n_tty as n_tty
 import taskscope.model.drivers.tty.tty_jobctrl as jobctrl
 import taskscope.model.fs.super as super_
+import taskscope.model.kernel.irq.manage as irq_manage
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.signal.send as signal_send
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ENOIOCTLCMD
 from taskscope.model.include.linux.fs import O_NOCTTY, File, FileOperations, Inode
-from taskscope.model.include.linux.interrupt import IrqDesc
+from taskscope.model.include.linux.interrupt import IRQ_HANDLED, IRQ_NONE, IRQF_SHARED
 from taskscope.model.include.linux.pid import Pid
 from taskscope.model.include.linux.uaccess import put_user
 from taskscope.model.include.linux.wait import WaitQueueHead, wake_up_interruptible
@@ -105,29 +108,35 @@ def tty_init() -> None:
     m.ttys = [console]
     m.console_tty = console
     m.uart_fifo = []
-    m.irq_uart = (
-        IrqDesc(81, "81:", "uart-pl011", uart_interrupt, m.nr_cpus, ipi=False, chip="ARMCTRL-level  89 Edge")
-        if m.flavour.arch == "arm"
-        else IrqDesc(4, "4:", "ttyS0", uart_interrupt, m.nr_cpus, ipi=False, chip="IO-APIC   4-edge")
-    )
-    m.irq_descs.append(m.irq_uart)
+    m.irq_uart = irq_bcm2835.irq_create_mapping(89) if m.flavour.arch == "arm" else io_apic.mp_map_pin_to_irq(4)
     super_.kern_device("/dev/console", TTYAUX_MAJOR << 8 | 1, tty_fops, console, 0o600)
     super_.kern_device("/dev/tty1", console.dev, tty_fops, console, 0o620)
     super_.kern_device("/dev/tty", TTYAUX_MAJOR << 8, tty_fops, None)
 
 
-def uart_interrupt() -> None:
+def uart_startup() -> int:
+    """Ask for the controller's interrupt, as the first open of a serial port does (drivers/tty/serial/amba-pl011.c)."""
+    m = machine.cur
+    name = "uart-pl011" if m.flavour.arch == "arm" else "ttyS0"
+    return irq_manage.request_irq(m.irq_uart.irq, uart_interrupt, IRQF_SHARED, name, m.irq_uart)
+
+
+def uart_interrupt(irq: int, dev_id: Any) -> int:
     """Take what was typed out of the controller (drivers/tty/serial/amba-pl011.c).
 
     Context: hard interrupt.
     """
+    del irq, dev_id
     fifo = machine.cur.uart_fifo
+    if not fifo:
+        return IRQ_NONE
     while fifo:
         tty, data = fifo.pop(0)
         if data is None:
             tty_vhangup(tty)
         else:
             n_tty.n_tty_receive_buf(tty, data)
+    return IRQ_HANDLED
 
 
 def pty_open() -> TtyStruct:

@@ -176,7 +176,7 @@ def tiocgpgrp(tty: TtyStruct, p: Any) -> int:
     """Store the foreground group."""
     if machine.cur.cpu.curr.signal.tty is not tty:
         return -ENOTTY
-    return put_user(0 if tty.pgrp is None else tty.pgrp.nr, p)
+    return put_user(pid_.pid_vnr(tty.pgrp), p)
 
 
 def tiocspgrp(tty: TtyStruct, p: Any) -> int:
@@ -214,4 +214,4 @@ def tiocgsid(tty: TtyStruct, p: Any) -> int:
     """Store the session."""
     if machine.cur.cpu.curr.signal.tty is not tty or tty.session is None:
         return -ENOTTY
-    return put_user(tty.session.nr, p)
+    return put_user(pid_.pid_vnr(tty.session), p)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.stacktrace as stacktrace
 from taskscope.abi.state import state_letter
@@ -16,6 +17,7 @@ from taskscope.model.include.linux.sched_signal import RLIMIT_RSS, RLIMIT_SIGPEN
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.mm_types import MmStruct
+    from taskscope.model.include.linux.pid import Pid
 
 NSEC_PER_CLOCK_T = 10_000_000  # USER_HZ is 100
 MAX_RT_PRIO = 100
@@ -29,6 +31,7 @@ SCHED_TEXT = frozenset(
         "do_nanosleep",
         "schedule_hrtimeout_range",
         "__mutex_lock",
+        "__rt_mutex_slowlock",
         "mutex_lock",
         "mutex_lock_interruptible",
         "msleep",
@@ -93,6 +96,8 @@ def task_ppid(task: Task) -> int:
 
 def in_sched_functions(symbol: kallsyms.Symbol) -> bool:
     """Tell whether a function stands in .sched.text: waiting itself, which is never what a task waits for."""
+    if symbol.name == "rt_mutex_wait_proxy_lock":
+        return machine.cur.flavour.version >= (5, 15)
     module = "" if symbol.function is None else symbol.function.__module__
     return symbol.name in SCHED_TEXT or module.startswith("taskscope.model.kernel.sched.")
 
@@ -122,7 +127,7 @@ def do_task_stat(task: Task, whole: bool) -> str:
     min_flt, maj_flt, utime, stime = task.min_flt, task.maj_flt, 0, 0
     if task.sighand is not None:
         if signal.tty is not None:
-            tty_pgrp = 0 if signal.tty.pgrp is None else signal.tty.pgrp.nr
+            tty_pgrp = pid_.pid_nr(signal.tty.pgrp)
             tty_nr = new_encode_dev(signal.tty.dev)
         num_threads = signal.nr_threads
         cmin_flt, cmaj_flt = signal.cmin_flt, signal.cmaj_flt
@@ -131,8 +136,9 @@ def do_task_stat(task: Task, whole: bool) -> str:
             min_flt += signal.min_flt
             maj_flt += signal.maj_flt
             utime, stime = cputime.thread_group_cputime_adjusted(task)
-        sid = pid_.task_session_vnr(task)
-        pgid = pid_.task_pgrp_vnr(task)
+        # There is one /proc, that of the initial pid namespace: its numbers are the global ones.
+        sid = pid_.pid_nr(pid_.task_session(task))
+        pgid = pid_.pid_nr(pid_.task_pgrp(task))
     if not whole or task.sighand is None:
         utime, stime = cputime.task_cputime_adjusted(task)
     ignored, caught = collect_sigign_sigcatch(task)
@@ -241,10 +247,10 @@ def proc_pid_status(task: Task) -> str:
         ("Gid", f"{cred.gid}\t{cred.egid}\t{cred.sgid}\t{cred.fsgid}"),
         ("FDSize", fdsize(task)),
         ("Groups", " "),
-        ("NStgid", task.tgid),
-        ("NSpid", task.pid),
-        ("NSpgid", pid_.task_pgrp_vnr(task)),
-        ("NSsid", pid_.task_session_vnr(task)),
+        ("NStgid", ns_numbers(task, pid_.task_tgid(task))),
+        ("NSpid", ns_numbers(task, pid_.task_pid(task))),
+        ("NSpgid", ns_numbers(task, pid_.task_pgrp(task))),
+        ("NSsid", ns_numbers(task, pid_.task_session(task))),
     ]
     if version >= (6, 8):
         lines.append(("Kthread", int(bool(task.flags & 0x200000))))
@@ -268,15 +274,27 @@ def proc_pid_status(task: Task) -> str:
         ("SigBlk", f"{task.blocked:016x}"),
         ("SigIgn", f"{ignored:016x}"),
         ("SigCgt", f"{caught:016x}"),
-        # Not modelled: capabilities.
+        ("CapInh", f"{cred.cap_inheritable:016x}"),
+        ("CapPrm", f"{cred.cap_permitted:016x}"),
+        ("CapEff", f"{cred.cap_effective:016x}"),
+        ("CapBnd", f"{cred.cap_bset:016x}"),
+        ("CapAmb", f"{cred.cap_ambient:016x}"),
         ("NoNewPrivs", int(bool(task.atomic_flags & PFA_NO_NEW_PRIVS))),
         # Not modelled: seccomp, memory nodes.
-        ("Cpus_allowed", f"{task.cpus_allowed & (1 << cpus) - 1:x}"),
-        ("Cpus_allowed_list", bitmap_list(task.cpus_allowed, cpus)),
+        ("Cpus_allowed", f"{sched_core.task_cpus_mask(task) & (1 << cpus) - 1:x}"),
+        ("Cpus_allowed_list", bitmap_list(sched_core.task_cpus_mask(task), cpus)),
         ("voluntary_ctxt_switches", task.nvcsw),
         ("nonvoluntary_ctxt_switches", task.nivcsw),
     ]
     return "".join(f"{name}:\t{value}\n" for name, value in lines)
+
+
+def ns_numbers(task: Task, pid: Pid | None) -> str:
+    """Return a pid's numbers in the namespaces from that of /proc down to the task's own."""
+    mine = task.thread_pid
+    if mine is None:
+        return "0"
+    return "\t".join(str(pid_.pid_nr_ns(pid, ns)) for _, ns in mine.numbers)
 
 
 def sigpending(task: Task) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import taskscope.model.fs.d_path as d_path
 import taskscope.model.fs.exec as exec_
+import taskscope.model.fs.nsfs as nsfs
 import taskscope.model.fs.proc.array as array
 import taskscope.model.fs.proc.inode as proc_inode
 import taskscope.model.kernel.kallsyms as kallsyms
@@ -136,6 +137,8 @@ def proc_pident_lookup(dir: Inode, name: str) -> Inode | None:
         return proc_inode.proc_dir_inode(proc_task_inode_operations, proc_task_operations, pid)
     if name == "fd":
         return proc_inode.proc_dir_inode(proc_fd_inode_operations, proc_fd_operations, pid, 0o500)
+    if name == "ns":
+        return nsfs.proc_ns_dir_inode(pid)
     for entry in entries:
         if entry.name == name:
             inode = proc_inode.proc_get_inode(
@@ -151,12 +154,14 @@ def proc_pident_lookup(dir: Inode, name: str) -> Inode | None:
 def proc_pident_readdir(f: File) -> list[str]:
     """Return the names in the directory of a process or thread."""
     entries = f.f_inode.i_private[1]
-    return [entry.name for entry in entries] + (["task", "fd"] if entries is machine.cur.tgid_base_stuff else ["fd"])
+    folders = ["task", "fd", "ns"] if entries is machine.cur.tgid_base_stuff else ["fd", "ns"]
+    return [entry.name for entry in entries] + folders
 
 
 def proc_pid_lookup(name: str) -> Inode | None:
     """Return the directory of a process (any task's, though only leaders are listed)."""
-    pid = pid_.find_vpid(int(name)) if name.isdigit() and len(name) < 10 else None
+    ns = machine.cur.init_pid_ns            # that of the mount: there is one /proc
+    pid = pid_.find_pid_ns(int(name), ns) if name.isdigit() and len(name) < 10 else None
     return None if pid is None or get_proc_task(pid) is None else proc_pid_make_inode(pid, machine.cur.tgid_base_stuff)
 
 
@@ -179,7 +184,8 @@ def proc_pid_readdir() -> list[str]:
 def proc_task_lookup(dir: Inode, name: str) -> Inode | None:
     """Look a thread up in /proc/PID/task."""
     leader = get_proc_task(dir.i_private)
-    pid = pid_.find_vpid(int(name)) if name.isdigit() and len(name) < 10 else None
+    ns = machine.cur.init_pid_ns            # that of the mount: there is one /proc
+    pid = pid_.find_pid_ns(int(name), ns) if name.isdigit() and len(name) < 10 else None
     task = None if pid is None else get_proc_task(pid)
     if leader is None or pid is None or task is None or task.signal is not leader.signal:
         return None

@@ -1,22 +1,25 @@
 """/proc itself and the files in it that are of no task.
 
-Fs/proc/root.c, self.c, stat.c, interrupts.c, uptime.c, loadavg.c, version.c, v4.19.
+Fs/proc/root.c, self.c, stat.c, softirqs.c, cmdline.c, uptime.c, loadavg.c, version.c, v4.19.
 """
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, EPERM
 from stat import S_IFDIR
 from typing import Any, Final
 
 import taskscope.model.fs.proc.base as base
 import taskscope.model.fs.proc.inode as proc_inode
 import taskscope.model.fs.super as super_
+import taskscope.model.kernel.cred as cred
+import taskscope.model.kernel.irq.proc as irq_proc
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.pid_namespace as pid_namespace
 import taskscope.model.kernel.sched.cputime as cputime
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeOperations
-from taskscope.model.include.linux.interrupt import SOFTIRQ_NAMES, IrqDesc
+from taskscope.model.include.linux.interrupt import SOFTIRQ_NAMES
 
 USER_HZ = 100
 
@@ -26,13 +29,14 @@ def proc_root_init() -> None:
     base.proc_base_init()
     super_.kern_add("/proc", super_.new_inode(S_IFDIR | 0o555, proc_root_operations, proc_root_inode_operations))
     for name, show in (
-        ("interrupts", show_interrupts),
+        ("interrupts", irq_proc.show_interrupts),
         ("stat", show_stat),
         ("uptime", show_uptime),
         ("loadavg", show_loadavg),
         ("version", show_version),
         ("meminfo", show_meminfo),
         ("softirqs", show_softirqs),
+        ("cmdline", show_cmdline),
         ("cpuinfo", show_cpuinfo),
     ):
         proc_inode.proc_create(name, 0o444, show)
@@ -60,21 +64,6 @@ def proc_root_readdir(f: File) -> list[str]:
     return [*sorted(f.f_inode.i_children), "self", "thread-self", *base.proc_pid_readdir()]
 
 
-def show_interrupts(private: Any) -> str:
-    """/proc/interrupts: how often each CPU took each interrupt."""
-    del private
-    m = machine.cur
-    lines = [" " * 5 + "".join(f"CPU{cpu.id:<8d}" for cpu in m.cpus)]
-    for desc in sorted(m.irq_descs, key=_irq_order):
-        shown = f"{desc.label:>4} " + "".join(f"{count:10d} " for count in desc.kstat_irqs)
-        lines.append(f"{shown} {desc.chip + '  ' if desc.chip else ''}{desc.name}")
-    return "\n".join(lines) + "\n"
-
-
-def _irq_order(desc: IrqDesc) -> tuple[bool, int]:
-    return (not desc.label[0].isdigit(), desc.irq)
-
-
 def cpu_times(cpu: machine.Cpu) -> list[int]:
     """Return user, nice, system, idle, iowait, irq, softirq (ns), in the order of /proc/stat."""
     stat = cputime.kcpustat(cpu)
@@ -90,6 +79,7 @@ def show_stat(private: Any) -> str:
     lines = ["cpu  " + " ".join(str(ns * USER_HZ // 1_000_000_000) for ns in total)]
     lines += [f"cpu{n} " + " ".join(str(ns * USER_HZ // 1_000_000_000) for ns in row) for n, row in enumerate(rows)]
     running = sum(cpu.rq.nr_running for cpu in m.cpus)
+    softirqs = [sum(counts) for counts in zip(*(cpu.pcpu["softirqs"] for cpu in m.cpus), strict=True)]
     lines += [
         f"intr {sum(sum(desc.kstat_irqs) for desc in m.irq_descs)}",
         f"ctxt {sum(cpu.rq.nr_switches for cpu in m.cpus)}",
@@ -97,6 +87,7 @@ def show_stat(private: Any) -> str:
         f"processes {m.total_forks}",
         f"procs_running {running}",
         f"procs_blocked {sum(cpu.rq.nr_iowait for cpu in m.cpus)}",
+        "softirq " + " ".join(str(n) for n in (sum(softirqs), *softirqs)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -136,9 +127,14 @@ def show_softirqs(private: Any) -> str:
     cpus = machine.cur.cpus
     lines = [" " * 20 + "".join(f"CPU{cpu.id:<8d}" for cpu in cpus)]
     for n, name in enumerate(SOFTIRQ_NAMES):
-        counts = "".join(f" {cpu.pcpu.get('softirqs', {}).get(n, 0):10d}" for cpu in cpus)
-        lines.append(f"{name:>12}:{counts}")
+        lines.append(f"{name:>12}:" + "".join(f" {cpu.pcpu['softirqs'][n]:10d}" for cpu in cpus))
     return "\n".join(lines) + "\n"
+
+
+def show_cmdline(private: Any) -> str:
+    """/proc/cmdline: the arguments that the kernel was booted with."""
+    del private
+    return machine.cur.boot_command_line + "\n"
 
 
 def show_cpuinfo(private: Any) -> str:
@@ -150,9 +146,9 @@ def show_cpuinfo(private: Any) -> str:
 
 
 def show_pid_max(private: Any) -> str:
-    """Sysctl kernel.pid_max."""
+    """Sysctl kernel.pid_max: of the reader's pid namespace since v6.14, before that of all."""
     del private
-    return f"{machine.cur.init_pid_ns.pid_max}\n"
+    return f"{pid_namespace.pid_max(pid_.task_active_pid_ns(machine.cur.cpu.curr))}\n"
 
 
 def store_pid_max(private: Any, data: bytes) -> int:
@@ -165,25 +161,30 @@ def store_pid_max(private: Any, data: bytes) -> int:
         return -EINVAL
     if not m.pid_max_min <= value <= m.pid_max_max:
         return -EINVAL
-    m.init_pid_ns.pid_max = value
+    ns = m.init_pid_ns
+    if m.flavour.version >= (6, 14):
+        ns = pid_.task_active_pid_ns(m.cpu.curr)
+    ns.pid_max = value
     return len(data)
 
 
 def show_last_pid(private: Any) -> str:
-    """Sysctl kernel.ns_last_pid: the number given out last."""
+    """Sysctl kernel.ns_last_pid: the number given out last in the reader's pid namespace."""
     del private
-    return f"{max(machine.cur.init_pid_ns.idr_next - 1, 0)}\n"
+    return f"{max(pid_.task_active_pid_ns(machine.cur.cpu.curr).idr_next - 1, 0)}\n"
 
 
 def store_last_pid(private: Any, data: bytes) -> int:
     """Set from where the next number is looked for (pid_ns_ctl_handler())."""
     del private
-    ns = machine.cur.init_pid_ns
+    ns = pid_.task_active_pid_ns(machine.cur.cpu.curr)
     try:
         value = int(data)
     except ValueError:
         return -EINVAL
-    if not 0 <= value <= ns.pid_max:
+    if not cred.capable(cred.CAP_SYS_ADMIN):
+        return -EPERM
+    if not 0 <= value <= pid_namespace.pid_max(ns):
         return -EINVAL
     ns.idr_next = value + 1
     return len(data)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskscope.abi.preempt import HARDIRQ_MASK, HARDIRQ_OFFSET, NMI_MASK, PREEMPT_MASK, SOFTIRQ_MASK, SOFTIRQ_OFFSET
+from taskscope.abi.preempt import (
+    HARDIRQ_MASK,
+    HARDIRQ_OFFSET,
+    NMI_MASK,
+    NMI_OFFSET,
+    PREEMPT_MASK,
+    SOFTIRQ_MASK,
+    SOFTIRQ_OFFSET,
+)
 from taskscope.model import machine
 
 __all__ = ["HARDIRQ_OFFSET", "PREEMPT_MASK", "SOFTIRQ_OFFSET"]
@@ -61,14 +69,39 @@ def preemptible() -> bool:
     return not cpu.preempt_count and not cpu.irqs_off
 
 
+def irq_count() -> int:
+    """Return the fields of the count that are about interrupts: NMI, hard interrupt, softirq."""
+    return machine.cur.cpu.preempt_count & _INTERRUPT
+
+
+def hardirq_count() -> int:
+    """Return the field of the count that counts hard interrupts."""
+    return machine.cur.cpu.preempt_count & HARDIRQ_MASK
+
+
+def softirq_count() -> int:
+    """Return the field of the count that is about softirqs: those that run, and how often they are disabled."""
+    return machine.cur.cpu.preempt_count & SOFTIRQ_MASK
+
+
 def in_interrupt() -> bool:
     """Tell whether a hard interrupt, a softirq or an NMI is being handled, or softirqs are disabled."""
     return bool(machine.cur.cpu.preempt_count & _INTERRUPT)
 
 
 def in_irq() -> bool:
-    """Tell whether a hard interrupt is being handled."""
+    """Tell whether a hard interrupt is being handled (in_hardirq() since v5.11)."""
     return bool(machine.cur.cpu.preempt_count & HARDIRQ_MASK)
+
+
+def in_nmi() -> bool:
+    """Tell whether an NMI is being handled."""
+    return bool(machine.cur.cpu.preempt_count & NMI_MASK)
+
+
+def in_task() -> bool:
+    """Tell whether a task's own code runs; softirqs may be disabled."""
+    return not machine.cur.cpu.preempt_count & (NMI_MASK | HARDIRQ_MASK | SOFTIRQ_OFFSET)
 
 
 def in_softirq() -> bool:
@@ -84,6 +117,18 @@ def in_serving_softirq() -> bool:
 def in_atomic() -> bool:
     """Tell whether the running code must not sleep: a spinlock is held, or an interrupt is being handled."""
     return machine.cur.cpu.preempt_count != 0
+
+
+def nmi_enter() -> None:
+    """Enter the context of an interrupt that cannot be masked.  It may have come anywhere, in another one too."""
+    machine.cur.cpu.preempt_count += NMI_OFFSET + HARDIRQ_OFFSET
+
+
+def nmi_exit() -> None:
+    """Leave it.  No softirqs run and nobody is preempted here: what it has interrupted may not allow that."""
+    cpu = machine.cur.cpu
+    assert cpu.preempt_count & NMI_MASK, "nmi_exit() without nmi_enter()"
+    cpu.preempt_count -= NMI_OFFSET + HARDIRQ_OFFSET
 
 
 def irqs_disabled() -> bool:

@@ -203,6 +203,7 @@ class Task(_Switched):
         "pdeath_signal",
         "pending",
         "personality",
+        "pi",
         "pi_lock",
         "pid_links",
         "policy",
@@ -214,6 +215,7 @@ class Task(_Switched):
         "real_parent",
         "restart_block",
         "restore_sigmask",
+        "robust_list",
         "rt",
         "rt_priority",
         "sas_ss_sp",
@@ -339,6 +341,8 @@ class Task(_Switched):
     start_time: int                     # ns, monotonic
     start_boottime: int
     restart_block: Any
+    pi: Any                             # pi_lock: struct rtmutex.PiState; None until it is wanted
+    robust_list: Any                    # where in user memory the locks stand that it holds (futex)
     task_works: Any
     kthread: Any                        # struct kthread of a kernel thread
     fail_nth: int                       # lib/fault_inject.py: which of the places that can fail is to fail, 0 none

@@ -22,6 +22,7 @@ FILES: Final = (
     "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.kcmp", "kernel.printk",
     "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
     "fs.pidfs", "fs.fcntl", "fs.ioctl", "fs.d_path",
+    "kernel.sys_ids", "kernel.capability", "kernel.nsproxy", "kernel.futex.syscalls",
 )
 
 #: what 32-bit ARM's functions are called beside: times of 32 bits (v5.0), assembly in front (_wrapper)

@@ -26,6 +26,7 @@ EVENT_FILE_FL_TRIGGER: Final = 2
 EVENT_FILE_FL_SOFT_DISABLED: Final = 4
 EVENT_FILE_FL_PID_FILTER: Final = 8
 EVENT_FILE_FL_STACKTRACE: Final = 16  # the instance's option stacktrace; tr->trace_flags in the kernel
+EVENT_FILE_FL_MIGRATION: Final = 64  # some task has migration disabled, which the record's context says
 EVENT_FILE_FL_SLOW: Final = 32  # records of varying or great length, or times of another clock
 
 _FIELD: Final = re.compile(r"(?P<type>.*?[\w*\]])\s*\b(?P<name>\w+)(?:\[(?P<count>\d*|-)\])?\Z")

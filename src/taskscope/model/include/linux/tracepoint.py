@@ -22,6 +22,7 @@ class Tracepoints:
         "hrtimer_expire_exit",
         "hrtimer_init",
         "hrtimer_start",
+        "ipi_send_cpu",
         "irq_handler_entry",
         "irq_handler_exit",
         "itimer_expire",
@@ -73,6 +74,7 @@ class Tracepoints:
     hrtimer_expire_exit: Probes
     hrtimer_init: Probes
     hrtimer_start: Probes
+    ipi_send_cpu: Probes
     irq_handler_entry: Probes
     irq_handler_exit: Probes
     itimer_expire: Probes

@@ -17,6 +17,7 @@ import taskscope.model.kernel.fork as fork
 import taskscope.model.kernel.nsproxy as nsproxy
 import taskscope.model.kernel.panic as panic_
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.pid_namespace as pid_namespace
 import taskscope.model.kernel.printk as printk_
 import taskscope.model.kernel.rcu.tree as rcu
 import taskscope.model.kernel.sched.core as sched_core
@@ -294,14 +295,15 @@ def find_alive_thread(p: Task) -> Task | None:
     return None
 
 
-def find_child_reaper(father: Task) -> Task:  # noqa: RET503  panic() never returns
-    """Return the reaper of the namespace; if that is dying, another thread of it.
+def find_child_reaper(father: Task, dead: ListHead) -> Task:
+    """Return the reaper of the namespace; if that is dying, another thread of it, or the end of the namespace.
 
-    Context: tasklist_lock held for writing; released on the way into panic().
+    Context: tasklist_lock held for writing; released and taken again where the namespace ends, which sleeps.
     """
     m = machine.cur
-    pid_ns = m.init_pid_ns
+    pid_ns = pid_.task_active_pid_ns(father)
     reaper = pid_ns.child_reaper
+    assert reaper is not None, "a namespace that a task lives in has its init"
     if reaper is not father:
         return reaper
     other = find_alive_thread(father)
@@ -309,7 +311,15 @@ def find_child_reaper(father: Task) -> Task:  # noqa: RET503  panic() never retu
         pid_ns.child_reaper = other
         return other
     write_unlock_irq(m.tasklist_lock)
-    panic_.panic(f"Attempted to kill init! exitcode=0x{father.signal.group_exit_code or father.exit_code:08x}\n")
+    if pid_ns is m.init_pid_ns:
+        panic_.panic(f"Attempted to kill init! exitcode=0x{father.signal.group_exit_code or father.exit_code:08x}\n")
+    # Those whom exit_notify() was to reap: their numbers must not keep us waiting.
+    for p in list_for_each_entry_safe(dead):
+        list_del_init(p.ptrace_entry)
+        release_task(p)
+    pid_namespace.zap_pid_ns_processes(pid_ns)
+    write_lock_irq(m.tasklist_lock)
+    return father
 
 
 def find_new_reaper(father: Task, child_reaper: Task) -> Task:
@@ -321,8 +331,10 @@ def find_new_reaper(father: Task, child_reaper: Task) -> Task:
         # Find the first ->is_child_subreaper ancestor in our pid_ns.  We can't check reaper != child_reaper to
         # ensure we do not cross the namespaces, the exiting parent could be injected by setns() + fork().
         init_task = machine.cur.init_task
+        assert father.thread_pid is not None
+        ns_level = father.thread_pid.level
         reaper = father.real_parent
-        while reaper is not init_task:
+        while reaper is not init_task and reaper.thread_pid is not None and reaper.thread_pid.level == ns_level:
             if reaper.signal.is_child_subreaper:
                 thread = find_alive_thread(reaper)
                 if thread is not None:
@@ -354,7 +366,7 @@ def forget_original_parent(father: Task, dead: ListHead) -> None:
     Context: tasklist_lock held for writing.
     """
     # Not modelled: exit_ptrace().
-    reaper = find_child_reaper(father)
+    reaper = find_child_reaper(father, dead)
     if father.children.next is father.children:
         return
     reaper = find_new_reaper(father, reaper)

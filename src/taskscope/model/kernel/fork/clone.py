@@ -5,22 +5,20 @@ _do_fork() makes the child with copy_process(), puts it on a runqueue with wake_
 
 from __future__ import annotations
 
-from errno import EFAULT, EINVAL, ENOMEM, EPERM
+from errno import EFAULT, EINVAL, ENOMEM
 from typing import Any, Final
 
 import taskscope.model.fs.file as fs_file
 import taskscope.model.fs.fs_struct as fs_struct
-import taskscope.model.kernel.cred as cred
 import taskscope.model.kernel.fork as fork
+import taskscope.model.kernel.nsproxy as nsproxy
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.lib.fault_inject as fault_inject
 from taskscope.model import machine
 from taskscope.model.include.linux.completion import Completion
-from taskscope.model.include.linux.pid import (
-    PIDTYPE_PID,
-)
+from taskscope.model.include.linux.pid import MAX_PID_NS_LEVEL, PIDTYPE_PID
 from taskscope.model.include.linux.sched import (
     Task,
 )
@@ -36,6 +34,8 @@ from taskscope.model.include.uapi.linux.sched import (
     CLONE_INTO_CGROUP,
     CLONE_LEGACY_FLAGS,
     CLONE_NAMESPACES,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
     CLONE_PARENT,
     CLONE_PARENT_SETTID,
     CLONE_PIDFD,
@@ -55,7 +55,7 @@ SIGCHLD: Final = 17
 
 def _do_fork(
     clone_flags: int, stack_start: Any, stack_size: Any, parent_tidptr: Any, child_tidptr: Any, tls: Any, *,
-    exit_signal: int | None = None, pidfd: Any = None,
+    exit_signal: int | None = None, pidfd: Any = None, set_tid: tuple[int, ...] = (),
 ) -> int:
     """Make a child and start it; its pid or a negative errno.  kernel_clone() since v5.10.
 
@@ -68,7 +68,8 @@ def _do_fork(
         clone_flags &= ~CSIGNAL
     # Not modelled: PTRACE_EVENT_FORK, VFORK, CLONE.
     p = fork.copy_process(
-        clone_flags, stack_start, stack_size, child_tidptr, None, 0, tls, exit_signal=exit_signal, pidfd=pidfd
+        clone_flags, stack_start, stack_size, child_tidptr, None, 0, tls, exit_signal=exit_signal, pidfd=pidfd,
+        set_tid=set_tid,
     )
     if isinstance(p, int):
         return p
@@ -77,7 +78,7 @@ def _do_fork(
     trace_sched_process_fork(current, p)
     pid = pid_.get_task_pid(p, PIDTYPE_PID)
     assert pid is not None
-    nr = pid.nr
+    nr = pid_.pid_vnr(pid)
     if clone_flags & CLONE_PARENT_SETTID:
         put_user(nr, parent_tidptr)
     vfork = None
@@ -174,13 +175,15 @@ def sys_clone3(uargs: Any, size: int = 88) -> int:
         return -EFAULT
     if uargs.exit_signal & ~CSIGNAL or not 0 <= uargs.exit_signal <= 64:
         return -EINVAL
-    if uargs.flags & CLONE_INTO_CGROUP or uargs.set_tid:
-        # Not modelled: cgroups; choosing the pid.
+    if uargs.flags & CLONE_INTO_CGROUP:
+        # Not modelled: cgroups.
+        return -EINVAL
+    if len(uargs.set_tid) > MAX_PID_NS_LEVEL:
         return -EINVAL
     if not clone3_args_valid(uargs):
         return -EINVAL
     return _do_fork(uargs.flags, uargs.stack, 0, uargs.parent_tid, uargs.child_tid, uargs.tls,
-                    exit_signal=uargs.exit_signal, pidfd=uargs.pidfd)
+                    exit_signal=uargs.exit_signal, pidfd=uargs.pidfd, set_tid=tuple(uargs.set_tid))
 
 
 def sys_set_tid_address(tidptr: Any) -> int:
@@ -209,31 +212,58 @@ def unshare_files() -> Any:
 
 
 def sys_unshare(unshare_flags: int) -> int:
-    """unshare(2): stop sharing the table of files, or root and working directory."""
-    # If unsharing vm or signal handlers, the thread group must be empty (check_unshare_flags()).
+    """unshare(2): stop sharing the table of files, root and working directory, or namespaces."""
+    # If unsharing a user namespace must also unshare the thread group and unshare the filesystem root and working
+    # directories.
+    if unshare_flags & CLONE_NEWUSER:
+        unshare_flags |= CLONE_THREAD | CLONE_FS
+    # If unsharing vm, must also unshare signal handlers; with them the signal queues.
+    if unshare_flags & CLONE_VM:
+        unshare_flags |= CLONE_SIGHAND
+    if unshare_flags & CLONE_SIGHAND:
+        unshare_flags |= CLONE_THREAD
+    # If unsharing namespace, must also unshare filesystem information.
+    if unshare_flags & CLONE_NEWNS:
+        unshare_flags |= CLONE_FS
+    err = check_unshare_flags(unshare_flags)
+    if err:
+        return err
+    current = machine.cur.cpu.curr
+    # In C all copies are made before the first is put in; here the namespaces, which alone can be refused, come first.
+    new_nsproxy = nsproxy.unshare_nsproxy_namespaces(unshare_flags)
+    if isinstance(new_nsproxy, int):
+        return new_nsproxy
+    old = unshare_files() if unshare_flags & CLONE_FILES else None
+    if isinstance(old, int):
+        if new_nsproxy is not None:
+            nsproxy.free_nsproxy(new_nsproxy)
+        return old
+    if new_nsproxy is not None:
+        nsproxy.switch_task_namespaces(current, new_nsproxy)
+    if unshare_flags & CLONE_FS and current.fs.users > 1:
+        fs_struct.unshare_fs_struct()
+    if old is not None:
+        fs_file.put_files_struct(old)
+    return 0
+
+
+def check_unshare_flags(unshare_flags: int) -> int:
+    """Check that what is to be unshared is not shared where the kernel cannot unshare it: 0 or -EINVAL."""
     if unshare_flags & ~(
         CLONE_FS | CLONE_FILES | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_NAMESPACES
     ):
         return -EINVAL
+    # Not implemented, but pretend it works if there is nothing to unshare.  Note that unsharing the address space or
+    # the signal handlers also need to unshare the signal queues (aka CLONE_THREAD).
     current = machine.cur.cpu.curr
     if unshare_flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) and not thread_group_empty(current):
         return -EINVAL
     if unshare_flags & (CLONE_SIGHAND | CLONE_VM):
         assert current.sighand is not None
-        if current.sighand.count > 1 or (unshare_flags & CLONE_VM and current.mm.mm_users > 1):
+        if current.sighand.count > 1:
             return -EINVAL
-    if unshare_flags & CLONE_NAMESPACES:
-        # Not modelled: namespaces.
-        return -EINVAL if cred.capable(cred.CAP_SYS_ADMIN) else -EPERM
-    if unshare_flags & CLONE_FS and current.fs.users > 1:
-        fs_struct.unshare_fs_struct()
-    if unshare_flags & CLONE_FILES:
-        old = unshare_files()
-        if isinstance(old, int):
-            return old
-        if old is not None:
-            fs_file.put_files_struct(old)
-    return 0
+    # current_is_single_threaded()
+    return -EINVAL if unshare_flags & CLONE_VM and current.mm.mm_users > 1 else 0
 
 
 def walk_process_tree(top: Task, visitor: Any, data: Any) -> None:

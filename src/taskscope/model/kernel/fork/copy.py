@@ -214,13 +214,14 @@ def copy_io(clone_flags: int, tsk: Task) -> int:
 
 def copy_process(
     clone_flags: int, stack_start: Any, stack_size: Any, child_tidptr: Any, pid: Pid | None, trace: int, tls: Any,
-    node: int = -1, *, exit_signal: int = 0, pidfd: Any = None,
+    node: int = -1, *, exit_signal: int = 0, pidfd: Any = None, set_tid: tuple[int, ...] = (),
 ) -> Task | int:
     """Make a new task as a copy of the caller, without starting it; a negative errno if that fails.
 
     :param pid: init_struct_pid for an idle task, which takes no number; None for everybody else
     :param stack_start: of a kernel thread: its function, and `stack_size` its argument
     :param exit_signal: the low byte of clone()'s flags, which clone3() has as a field
+    :param set_tid: numbers that clone3() chooses, of the innermost namespace first
     """
     del node
     m = machine.cur
@@ -242,7 +243,9 @@ def copy_process(
     if clone_flags & CLONE_PARENT and current.signal.flags & SIGNAL_UNKILLABLE:
         return -EINVAL
     # If the new process will be in a different pid or user namespace do not allow it to share a thread group.
-    if clone_flags & CLONE_THREAD and clone_flags & (CLONE_NEWUSER | CLONE_NEWPID):
+    if clone_flags & CLONE_THREAD and (
+            clone_flags & (CLONE_NEWUSER | CLONE_NEWPID)
+            or pid_.task_active_pid_ns(current) is not current.nsproxy.pid_ns_for_children):
         return -EINVAL
     # CLONE_DETACHED is blocked so that it can be reused; there are no pidfds of threads (until v6.9).
     if clone3 and clone_flags & CLONE_PIDFD and clone_flags & (CLONE_DETACHED | (
@@ -329,7 +332,7 @@ def copy_process(
         return bad_fork_cleanup(p, clone_flags, 6, None, delayed, retval)
 
     if pid is not m.init_struct_pid:
-        new = pid_.alloc_pid(m.init_pid_ns)
+        new = pid_.alloc_pid(p.nsproxy.pid_ns_for_children, set_tid)
         if isinstance(new, int):
             return bad_fork_cleanup(p, clone_flags, 7, None, delayed, new)
         pid = new
@@ -351,7 +354,7 @@ def copy_process(
     p.thread_info.flags &= ~m.tif.SYSCALL_TRACE
 
     # ok, now we should be set up..
-    p.pid = pid.nr
+    p.pid = pid.nr                          # pid_nr()
     if clone_flags & CLONE_THREAD:
         p.exit_signal = -1
         p.group_leader = current.group_leader
@@ -364,6 +367,8 @@ def copy_process(
     p.pdeath_signal = 0
     p.thread_group = ListHead(p)
     p.task_works = None
+    p.robust_list = None
+    p.pi = None                             # rt_mutex_init_task()
     if clone_flags & CLONE_THREAD:
         p.thread_node = ListHead(p)
 
@@ -390,7 +395,7 @@ def copy_process(
     # Not modelled: copy_seccomp(), rseq_fork().
     # Don't start children in a dying pid namespace; let kill terminate clone/fork in the middle.
     retval = 0
-    if not m.init_pid_ns.pid_allocated & PIDNS_ADDING:
+    if not pid_.ns_of_pid(pid).pid_allocated & PIDNS_ADDING:
         retval = -ENOMEM
     elif signal_send.fatal_signal_pending(current):
         retval = -EINTR
@@ -414,7 +419,7 @@ def copy_process(
             pids[PIDTYPE_PGID] = current.signal.pids[PIDTYPE_PGID]
             pids[PIDTYPE_SID] = current.signal.pids[PIDTYPE_SID]
             if pid_.is_child_reaper(pid):
-                m.init_pid_ns.child_reaper = p
+                pid_.ns_of_pid(pid).child_reaper = p
                 p.signal.flags |= SIGNAL_UNKILLABLE
             p.signal.shared_pending.signal = delayed.signal
             p.signal.tty = current.signal.tty
@@ -488,7 +493,9 @@ def bad_fork_cleanup(
 def bad_fork_free(p: Task, delayed: signal_send.MultiprocessSignals, retval: int) -> int:
     """Free the task_struct of a fork that failed."""
     p.state = TASK_DEAD
-    p.stack_greenlet = None
+    stack, p.stack_greenlet = p.stack_greenlet, None
+    if stack is not None:
+        machine.cur.drop_stack(stack)
     fork.put_task_stack(p)
     p.usage = 0
     fork.free_task(p)

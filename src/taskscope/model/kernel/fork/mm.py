@@ -6,6 +6,9 @@ from errno import ENOMEM
 from typing import Any
 
 import taskscope.model.fs.file_table as file_table
+import taskscope.model.kernel.futex.pi as pi
+import taskscope.model.kernel.futex.robust as robust
+import taskscope.model.kernel.futex.syscalls as futex_syscalls
 import taskscope.model.kernel.sched.completion as completion
 import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.mm.page_alloc as page_alloc
@@ -18,9 +21,8 @@ from taskscope.model.include.linux.sched import (
 )
 from taskscope.model.include.linux.sched_task import put_task_struct
 from taskscope.model.include.linux.uaccess import put_user
-from taskscope.model.include.uapi.linux.sched import (
-    CLONE_VM,
-)
+from taskscope.model.include.uapi.linux.futex import FUTEX_WAKE
+from taskscope.model.include.uapi.linux.sched import CLONE_VM
 
 # ---- mm_struct ------------------------------------------------------------------------------------------
 
@@ -168,12 +170,18 @@ def mm_release(tsk: Task, mm: MmStruct | None) -> None:
 
     Called when a task exits or executes another program.
     """
-    # Not modelled: robust futex lists, uprobe_free_utask(), deactivate_mm().
+    # Get rid of any futexes when releasing the mm
+    if tsk.robust_list is not None:
+        robust.exit_robust_list(tsk)
+        tsk.robust_list = None
+    if tsk.pi is not None and tsk.pi.pi_state_list:
+        pi.exit_pi_state_list(tsk)
+    # Not modelled: uprobe_free_utask(), deactivate_mm().
     if tsk.clear_child_tid is not None:
         # The program may still be there to see it only if it has another user.
         if not tsk.signal.flags & 0x8 and mm is not None and mm.mm_users > 1:
             put_user(0, tsk.clear_child_tid)
-            # Not modelled: do_futex(FUTEX_WAKE); there is no futex yet.
+            futex_syscalls.do_futex(tsk.clear_child_tid, FUTEX_WAKE, 1, None, None, 0, 0)
         tsk.clear_child_tid = None
     # All done, finally we can wake up the parent that borrows its memory.
     if tsk.vfork_done is not None:

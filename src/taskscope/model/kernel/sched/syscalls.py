@@ -29,7 +29,9 @@ from taskscope.model.include.linux.sched import (
 )
 from taskscope.model.include.linux.uaccess import put_user
 from taskscope.model.kernel import cred, pid
+from taskscope.model.kernel.locking import rtmutex
 from taskscope.model.kernel.sched import core, fair, rt
+from taskscope.model.kernel.sched.core import pi as pi_
 from taskscope.model.kernel.sched.sched import (
     DEQUEUE_MOVE,
     DEQUEUE_NOCLOCK,
@@ -138,7 +140,8 @@ def __setscheduler(p: Task, attr: SchedAttr) -> None:
     p.rt_priority = attr.sched_priority
     p.normal_prio = core.normal_prio(p)
     core.set_load_weight(p)
-    p.prio = core.normal_prio(p)
+    # Keep a potential priority boosting if called from sched_setscheduler().
+    p.prio = core.normal_prio(p) if p.pi is None else pi_.rt_effective_prio(p, core.normal_prio(p))
     p.sched_class = rt.rt_sched_class if p.prio < MAX_RT_PRIO else fair.fair_sched_class
 
 
@@ -166,9 +169,9 @@ def __sched_setscheduler(p: Task, attr: SchedAttr, user: bool, pi: bool) -> int:
     """Change a task's policy and priority.
 
     :param user: check the caller's permission
+    :param pi: pass a new priority on to who owns what the task waits for
     :return: 0 or a negative errno
     """
-    del pi
     policy = attr.sched_policy
     if policy < 0:
         reset_on_fork = p.sched_reset_on_fork
@@ -220,6 +223,8 @@ def __sched_setscheduler(p: Task, attr: SchedAttr, user: bool, pi: bool) -> int:
     # Avoid rq from going away on us: preemption stays disabled over the unlock.
     machine.cur.cpu.preempt_count += 1
     core.task_rq_unlock(rq, p, flags)
+    if pi and p.pi is not None:
+        rtmutex.rt_mutex_adjust_pi(p)
     core.balance_callback(rq)
     preempt_enable()
     return 0
@@ -366,7 +371,7 @@ def sys_sched_getaffinity(nr: int, length: int, mask: Any) -> int:
     p = find_process_by_pid(nr)
     if p is None:
         return -ESRCH
-    if put_user(p.cpus_allowed & m.cpu_active_mask, mask):
+    if put_user(core.task_cpus_mask(p) & m.cpu_active_mask, mask):
         return -EFAULT
     words = -(-m.nr_cpus // (8 * m.flavour.long_size))
     return min(length, words * m.flavour.long_size)

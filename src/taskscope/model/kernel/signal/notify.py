@@ -54,7 +54,8 @@ def do_notify_parent(tsk: Task, sig: int) -> bool:
     if sig != SIGCHLD and tsk.parent_exec_id != tsk.parent.self_exec_id:
         # This is only possible if parent == real_parent.  Check if it has changed security domain.
         sig = SIGCHLD
-    info = Siginfo(sig, 0, pid_.task_pid_vnr(tsk), tsk.cred.uid)
+    # We are under tasklist_lock here so our parent is tied to us and cannot change: the pid as it sees it.
+    info = Siginfo(sig, 0, pid_.task_pid_nr_ns(tsk, pid_.task_active_pid_ns(tsk.parent)), tsk.cred.uid)
     utime, stime = tsk.utime, tsk.stime
     info.si_utime = nsec_to_clock_t(utime + tsk.signal.utime)
     info.si_stime = nsec_to_clock_t(stime + tsk.signal.stime)
@@ -103,7 +104,7 @@ def do_notify_parent_cldstop(tsk: Task, for_ptracer: bool, why: int) -> None:
     else:
         tsk = tsk.group_leader
         parent = tsk.real_parent
-    info = Siginfo(SIGCHLD, why, pid_.task_pid_vnr(tsk), tsk.cred.uid)
+    info = Siginfo(SIGCHLD, why, pid_.task_pid_nr_ns(tsk, pid_.task_active_pid_ns(parent)), tsk.cred.uid)
     utime, stime = tsk.utime, tsk.stime
     info.si_utime = nsec_to_clock_t(utime)
     info.si_stime = nsec_to_clock_t(stime)

@@ -383,7 +383,7 @@ def __send_signal(sig: int, info: Any, t: Task, type: int, from_ancestor_ns: boo
         if legacy_queue(pending, sig):
             result = TRACE_SIGNAL_ALREADY_PENDING
         else:
-            result = queue_signal(sig, info, t, pending)
+            result = queue_signal(sig, info, t, pending, from_ancestor_ns)
             if result == TRACE_SIGNAL_OVERFLOW_FAIL:
                 # Queue overflow, abort.  We may abort if the signal was rt and sent by user using something other
                 # than kill().
@@ -404,7 +404,7 @@ def __send_signal(sig: int, info: Any, t: Task, type: int, from_ancestor_ns: boo
     return ret
 
 
-def queue_signal(sig: int, info: Any, t: Task, pending: SigPending) -> int:
+def queue_signal(sig: int, info: Any, t: Task, pending: SigPending, from_ancestor_ns: bool) -> int:
     """Put the siginfo on the queue; how it went, as TRACE_SIGNAL_*; the middle of __send_signal()."""
     current = machine.cur.cpu.curr
     special = info.__class__ is int
@@ -427,12 +427,28 @@ def queue_signal(sig: int, info: Any, t: Task, pending: SigPending) -> int:
     list_add_tail(q.list, pending.list)
     if special:
         if info == SEND_SIG_NOINFO:
-            q.info = Siginfo(sig, SI_USER, current.tgid, current.cred.uid)
+            q.info = Siginfo(sig, SI_USER, _sender_in_ns_of(t, current), current.cred.uid)
         else:
             q.info = Siginfo(sig, SI_KERNEL)
     else:
         q.info = info
+        if from_ancestor_ns:
+            # copy_siginfo(): the others of a group may be in the sender's namespace
+            q.info = info.copy()
+            q.info.si_pid = 0
     return TRACE_SIGNAL_DELIVERED
+
+
+def _sender_in_ns_of(t: Task, current: Task) -> int:
+    """Return the sender's process number as the target sees it: 0 from an ancestor of its pid namespace."""
+    if t.thread_pid is None or not t.thread_pid.level:
+        return current.tgid
+    return pid_.task_tgid_nr_ns(current, pid_.task_active_pid_ns(t))
+
+
+def si_fromuser(info: Any) -> bool:
+    """Tell whether a program sends (include/linux/sched/signal.h): SI_USER or below, in C's words."""
+    return info == SEND_SIG_NOINFO if info.__class__ is int else info.si_code <= 0
 
 
 def send_signal(sig: int, info: Any, t: Task, type: int) -> int:
@@ -440,8 +456,11 @@ def send_signal(sig: int, info: Any, t: Task, type: int) -> int:
 
     Context: siglock held.
     """
-    # Not modelled: senders in an ancestor pid namespace.
-    return __send_signal(sig, info, t, type, False)
+    # si_fromuser() and not seen by the target: the sender is in an ancestor pid namespace
+    from_ancestor_ns = (
+        t.thread_pid is not None and t.thread_pid.level > 0 and si_fromuser(info)
+        and not pid_.task_pid_nr_ns(machine.cur.cpu.curr, pid_.task_active_pid_ns(t)))
+    return __send_signal(sig, info, t, type, from_ancestor_ns)
 
 
 def send_sigqueue(q: SigqueuePrealloc, pid: Pid | None, type: int) -> int:
@@ -581,8 +600,7 @@ def check_kill_permission(sig: int, info: Any, t: Task) -> int:
     """Check that the caller may send the signal: 0, -EINVAL or -EPERM."""
     if not 0 <= sig <= _NSIG:
         return -EINVAL
-    # si_fromuser()
-    if not (info == SEND_SIG_NOINFO or (info.__class__ is not int and info.si_code <= 0)):
+    if not si_fromuser(info):
         return 0
     current = machine.cur.cpu.curr
     if not same_thread_group(current, t) and not kill_ok_by_cred(t):

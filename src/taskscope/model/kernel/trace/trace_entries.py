@@ -228,6 +228,7 @@ _IDS: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("task", 203, "task_prctl_unknown task_rename task_newtask"),
         ("irq", 219, _IRQ),
         ("signal", 260, "signal_deliver signal_generate"),
+        ("ipi", 353, "ipi_send_cpumask ipi_send_cpu"),
         ("sched", 355, _SCHED_618),
         ("printk", 411, "console"),
         ("raw_syscalls", 442, "sys_exit sys_enter"),

@@ -14,6 +14,7 @@ from taskscope.abi.preempt import HARDIRQ_MASK, NMI_MASK, SOFTIRQ_MASK, SOFTIRQ_
 from taskscope.model import machine
 from taskscope.model.include.linux.trace_events import (
     EVENT_FILE_FL_FILTERED,
+    EVENT_FILE_FL_MIGRATION,
     EVENT_FILE_FL_PID_FILTER,
     EVENT_FILE_FL_SLOW,
     EVENT_FILE_FL_SOFT_DISABLED,
@@ -60,11 +61,30 @@ def tracing_gen_ctx(cur: Machine) -> int:
         if count & SOFTIRQ_MASK & ~SOFTIRQ_OFFSET and cur.flavour.version >= (5, 19):
             flags |= TRACE_FLAG_BH_OFF
     if cpu.curr.thread_info.flags & cur.tif_need_resched:
-        # x86 folds the flag into preempt_count, so that both say it.
-        flags |= TRACE_FLAG_NEED_RESCHED | (TRACE_FLAG_PREEMPT_RESCHED if cur.flavour.arch == "x86_64" else 0)
+        flags |= TRACE_FLAG_NEED_RESCHED
+        # x86 folds the flag into preempt_count, so that both say it: at once if this CPU has set it, else in the
+        # interrupt by which the other CPU tells.
+        if cur.flavour.arch == "x86_64" and cpu.resched_by_ipi is not cpu.curr:
+            flags |= TRACE_FLAG_PREEMPT_RESCHED
     count &= 0xFF
-    # Since v5.14 the upper half is migration_disable_value(), which nothing modelled raises.
-    return flags << 16 | (min(count, 15) if cur.flavour.version >= (5, 14) else count) << 24
+    if cur.flavour.version >= (5, 14):
+        count = min(count, 15)
+        if cur.migration_disabled:
+            count |= min(migration_disable_value(cur), 15) << 4
+    return flags << 16 | count << 24
+
+
+def migration_disable_value(cur: Machine) -> int:
+    """Return how often the running task has migration disabled."""
+    pinned = cur.migration_disabled.get(cur.cpu.curr)
+    return 0 if pinned is None else pinned.count
+
+
+def trace_migration(cur: Machine, on: bool) -> None:
+    """Let records take the long way, on which they say whether migration is disabled, or the short one again."""
+    for tr in cur.ftrace_trace_arrays:
+        for file in tr.events.values():
+            event_file_set_flag(file, EVENT_FILE_FL_MIGRATION, on)
 
 
 def trace_event_buffer_commit(file: TraceEventFile, values: tuple[Any, ...]) -> None:
@@ -209,10 +229,10 @@ def event_calls(cur: Machine) -> list[TraceEventCall]:
 
 def declarations() -> Iterator[Declaration]:
     """Iterate over all shapes of all events."""
-    from taskscope.model.include.trace.events import irq, printk, sched, signal, syscalls, task, timer
+    from taskscope.model.include.trace.events import ipi, irq, printk, sched, signal, syscalls, task, timer
     from taskscope.model.kernel.trace import trace_entries
 
-    for module in (trace_entries, task, signal, sched, irq, printk, timer, syscalls):
+    for module in (trace_entries, task, signal, sched, irq, ipi, printk, timer, syscalls):
         yield from module.EVENTS
 
 
@@ -224,6 +244,8 @@ def trace_event_files(cur: Machine, tr: TraceArray) -> dict[tuple[str, str], Tra
             file = TraceEventFile(event_call, tr)
             if event_call.dynamic or not event_call.type_len:
                 file.flags = EVENT_FILE_FL_SLOW
+            if cur.migration_disabled:
+                file.flags |= EVENT_FILE_FL_MIGRATION
             files[event_call.system, event_call.name] = file
     return files
 

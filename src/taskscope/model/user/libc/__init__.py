@@ -14,33 +14,23 @@ from taskscope.abi.sched import CloneFlag
 from taskscope.abi.signal import Signal
 from taskscope.model import machine
 from taskscope.model.include.linux.uaccess import Cell, Word
+from taskscope.model.user.libc.pthread import PTHREAD_FLAGS, Threads
 from taskscope.model.user.libc.sched import Sched
 from taskscope.model.user.libc.signal import SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK, Signals
 from taskscope.model.user.libc.time import Time
 from taskscope.model.user.libc.unistd import Files
+from taskscope.model.user.libc.unistd_ids import Ids
 from taskscope.model.user.libc.wait import Wait, WaitResult
 from taskscope.model.user.python import _CLONE_THREAD, _CLONE_VM, DivergedError, UserContext, private
 
 _SIGCHLD: Final = int(Signal.SIGCHLD)
-#: what glibc's pthread_create() asks for
-PTHREAD_FLAGS: Final = int(
-    CloneFlag.CLONE_VM
-    | CloneFlag.CLONE_FS
-    | CloneFlag.CLONE_FILES
-    | CloneFlag.CLONE_SIGHAND
-    | CloneFlag.CLONE_THREAD
-    | CloneFlag.CLONE_SYSVSEM
-    | CloneFlag.CLONE_SETTLS
-    | CloneFlag.CLONE_PARENT_SETTID
-    | CloneFlag.CLONE_CHILD_CLEARTID
-)
 #: what glibc's fork() asks for: 0x01200011
 FORK_FLAGS: Final = int(CloneFlag.CLONE_CHILD_SETTID | CloneFlag.CLONE_CHILD_CLEARTID) | _SIGCHLD
 #: where the C library keeps the thread's own id, in every address space of ours
 _TID: Final = Word(0x1000)
 
 
-class Sys(Wait, Signals, Time, Sched, Files):
+class Sys(Wait, Signals, Time, Sched, Files, Ids, Threads):
     """The C library of one task."""
 
     __slots__ = ("_backwards", "_out", "_tty", "environ")
@@ -50,6 +40,7 @@ class Sys(Wait, Signals, Time, Sched, Files):
     ) -> None:
         super().__init__(entry, args, shared=shared, thread=thread)
         self._backwards = machine.cur.flavour.arch == "arm"
+        self._descriptor = None
         self.environ: dict[str, str] = {}
         self._out: list[str] = []  # stdout's buffer
         self._tty: bool | None = None  # whether stdout is a terminal, once that was asked
@@ -59,13 +50,18 @@ class Sys(Wait, Signals, Time, Sched, Files):
         child = super().forked()
         assert isinstance(child, Sys)
         child.environ = dict(self.environ)
+        # The first thread's descriptor comes from malloc(), which the child does again.
+        child._descriptor = self._descriptor if self._thread else None
         return child
 
     # ---- birth -----------------------------------------------------------------------------------------
 
     def fork(self) -> int:
         """Create a child: 0 in the child, its pid in the parent.  As glibc does it: clone(0x01200011)."""
-        return self.clone_flags(FORK_FLAGS, 0, _TID)
+        pid = self.clone_flags(FORK_FLAGS, 0, _TID)
+        if not pid:
+            self._robust_after_fork()
+        return pid
 
     def sys_fork(self) -> int:
         """The system call fork(2) itself, where the architecture has it."""
@@ -114,11 +110,14 @@ class Sys(Wait, Signals, Time, Sched, Files):
 
     def pthread_create(self, fn: Callable[..., Any], *args: Any) -> int:
         """Start a thread that runs ``fn(sys, *args)``; return its tid."""
-        tid = Word(self._enter_word())
-        return self._clone(PTHREAD_FLAGS, self._context(fn, args, PTHREAD_FLAGS), tid, tid)
+        return self._new_thread(lambda descriptor: self._clone_thread(fn, args, descriptor))
 
-    def _enter_word(self) -> int:
-        return 0x2000 + 8 * len(self._log)
+    def _clone_thread(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], descriptor: Word
+    ) -> int:
+        context = self._context(fn, args, PTHREAD_FLAGS)
+        context._descriptor = descriptor
+        return self._clone(PTHREAD_FLAGS, context, descriptor, descriptor)
 
     def _context(self, fn: Callable[..., Any], args: tuple[Any, ...], flags: int) -> Sys:
         shared = bool(flags & _CLONE_VM)
@@ -166,6 +165,8 @@ class Sys(Wait, Signals, Time, Sched, Files):
 
     def pthread_exit(self, status: int = 0) -> NoReturn:
         """End this thread only: the system call exit(2)."""
+        if self._descriptor is not None:
+            self._ended(status)
         self._call("exit", status)
         raise AssertionError("exit() returned")
 
@@ -176,65 +177,15 @@ class Sys(Wait, Signals, Time, Sched, Files):
 
     def _finish(self, status: int) -> None:
         self.fflush()
+        if self._thread and self._descriptor is not None:
+            self._ended(status)
         super()._finish(status)
 
     def _crashed(self, error: Exception) -> None:
         self.fflush()
         super()._crashed(error)
 
-    # ---- ids -------------------------------------------------------------------------------------------
-
-    def getpid(self) -> int:
-        """Return the process id (the thread group's)."""
-        return int(self._call("getpid"))
-
-    def getppid(self) -> int:
-        """Return the parent's process id."""
-        return int(self._call("getppid"))
-
-    def gettid(self) -> int:
-        """Return the task's own id."""
-        return int(self._call("gettid"))
-
-    def getpgid(self, pid: int = 0) -> int:
-        """Return the process group of a process."""
-        return int(self._call("getpgid", pid))
-
-    def getpgrp(self) -> int:
-        """Return the caller's process group."""
-        return self.getpgid(0)
-
-    def setpgid(self, pid: int, pgid: int) -> None:
-        """Move a process to a process group."""
-        self._call("setpgid", pid, pgid)
-
-    def getsid(self, pid: int = 0) -> int:
-        """Return the session of a process."""
-        return int(self._call("getsid", pid))
-
-    def setsid(self) -> int:
-        """Begin a session; return its id."""
-        return int(self._call("setsid"))
-
-    def getuid(self) -> int:
-        """Return the real user id."""
-        return int(self._call("getuid"))
-
-    def geteuid(self) -> int:
-        """Return the effective user id."""
-        return int(self._call("geteuid"))
-
-    def getgid(self) -> int:
-        """Return the real group id."""
-        return int(self._call("getgid"))
-
-    def setuid(self, uid: int) -> None:
-        """Set the user ids."""
-        self._call("setuid", uid)
-
-    def setgid(self, gid: int) -> None:
-        """Set the group ids."""
-        self._call("setgid", gid)
+    # ---- asking the kernel -----------------------------------------------------------------------------
 
     def prctl(self, option: int, arg2: Any = 0, arg3: Any = 0, arg4: Any = 0, arg5: Any = 0) -> int:
         """Ask for one of the PR_* operations; where it writes through a pointer, see `prctl_get`."""

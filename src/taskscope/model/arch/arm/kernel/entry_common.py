@@ -19,7 +19,7 @@ import taskscope.model.user.python as python
 from taskscope.model import machine
 from taskscope.model.costs import SYSCALL
 from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
-from taskscope.model.include.linux.interrupt import IrqDesc
+from taskscope.model.include.linux.irqdesc import IrqDesc
 from taskscope.model.include.linux.sched_signal import SA_RESTART
 from taskscope.model.include.trace.events.syscalls import trace_sys_enter, trace_sys_exit
 
@@ -181,22 +181,43 @@ def do_irq(desc: IrqDesc) -> None:
 
     Context: irqs off, as the hardware enters; returns so, perhaps on another CPU.
     """
+    if machine.cur.cpu.irq_regs_user:
+        __irq_usr(desc)
+    else:
+        __irq_svc(desc)
+
+
+def __irq_usr(desc: IrqDesc) -> None:
+    """Take an interrupt that came in user mode; on the way back all that is due for the task is done."""
+    m = machine.cur
+    irq_handler(desc)
+    # ret_to_user_from_irq
+    if m.cpu.curr.thread_info.flags & m.work_mask:
+        do_work_pending(PtRegs(0), 0)
+    assert m.cpu.preempt_count == 0, f"preempt_count {m.cpu.preempt_count:#x} on the way to user space"
+
+
+def __irq_svc(desc: IrqDesc) -> None:
+    """Take an interrupt that came in the kernel, which goes on, or is preempted where its count is 0."""
     m = machine.cur
     cpu = m.cpu
-    user = cpu.irq_regs_user
+    irq_handler(desc)
+    # CONFIG_PREEMPT
+    if m.kernel_preempt and not cpu.preempt_count and cpu.curr.thread_info.flags & m.tif_need_resched:
+        svc_preempt()
+
+
+def svc_preempt() -> None:
+    """Let others run before the interrupted kernel code goes on."""
+    sched_core.preempt_schedule_irq()
+
+
+def irq_handler(desc: IrqDesc) -> None:
+    """Tell interrupts of devices from those of other CPUs (handle_arch_irq)."""
     if desc.ipi:
         handle_IPI(desc)
     else:
         handle_IRQ(desc)
-    current = cpu.curr
-    if user:
-        # ret_to_user_from_irq
-        if current.thread_info.flags & m.work_mask:
-            do_work_pending(PtRegs(0), 0)
-        assert m.cpu.preempt_count == 0, f"preempt_count {m.cpu.preempt_count:#x} on the way to user space"
-    elif m.kernel_preempt and not cpu.preempt_count and current.thread_info.flags & m.tif_need_resched:
-        # svc_preempt
-        sched_core.preempt_schedule_irq()
 
 
 def handle_IRQ(desc: IrqDesc) -> None:

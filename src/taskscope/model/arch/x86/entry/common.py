@@ -19,7 +19,7 @@ import taskscope.model.kernel.softirq as softirq
 import taskscope.model.user.python as python
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
-from taskscope.model.include.linux.interrupt import IrqDesc
+from taskscope.model.include.linux.irqdesc import IrqDesc
 from taskscope.model.include.linux.sched_signal import SA_RESTART
 from taskscope.model.include.trace.events.syscalls import trace_sys_enter, trace_sys_exit
 
@@ -185,8 +185,7 @@ def do_irq(desc: IrqDesc) -> None:
     Context: irqs off, as the hardware enters; returns so, perhaps on another CPU.
     """
     m = machine.cur
-    cpu = m.cpu
-    user = cpu.irq_regs_user
+    user = m.cpu.irq_regs_user
     if desc is m.irq_timer:
         smp_apic_timer_interrupt(desc)
     elif desc is m.ipi_reschedule:
@@ -195,14 +194,25 @@ def do_irq(desc: IrqDesc) -> None:
         smp_call_function_single_interrupt(desc)
     else:
         do_IRQ(desc)
-    current = cpu.curr
+    irqentry_exit(user)
+
+
+def irqentry_exit(user: bool) -> None:
+    """Leave an interrupt: towards user mode all that is due for the task is done, in the kernel it may be preempted."""
+    m = machine.cur
+    cpu = m.cpu
     if user:
-        # retint_user
-        if current.thread_info.flags & m.work_mask:
+        if cpu.curr.thread_info.flags & m.work_mask:
             exit_to_usermode_loop(PtRegs(-1, 0))
         assert m.cpu.preempt_count == 0, f"preempt_count {m.cpu.preempt_count:#x} on the way to user space"
-    elif m.kernel_preempt and not cpu.preempt_count and current.thread_info.flags & m.tif_need_resched:
-        # retint_kernel
+    elif m.kernel_preempt and not cpu.preempt_count:
+        irqentry_exit_cond_resched()
+
+
+def irqentry_exit_cond_resched() -> None:
+    """Let others run before the interrupted kernel code goes on, if they should (preempt=full)."""
+    m = machine.cur
+    if m.cpu.curr.thread_info.flags & m.tif_need_resched:
         sched_core.preempt_schedule_irq()
 
 

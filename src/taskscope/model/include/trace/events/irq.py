@@ -1,4 +1,7 @@
-"""The events of interrupts and softirqs: include/trace/events/irq.h, v4.19 (unchanged until v6.18 but for tasklets)."""
+"""The events of interrupts, softirqs and tasklets: include/trace/events/irq.h, v4.19 to v6.18.
+
+Tasklets have events on the later flavours only; the others are the same in all.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from taskscope.model import machine
 from taskscope.model.include.linux.trace_events import Declaration, TraceEventFile
 from taskscope.model.kernel.trace import trace_events
 
-IRQ_HANDLED: Final = 1
 SOFTIRQS: Final = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")
 
 
@@ -52,6 +54,22 @@ def trace_softirq_exit(vec_nr: int) -> None:
             probe(data, vec_nr)
 
 
+def trace_tasklet_entry(t: Any, func: Any) -> None:
+    """Trace that a tasklet's function is called."""
+    probes = machine.cur.tp.tasklet_entry
+    if probes:
+        for probe, data in probes:
+            probe(data, t, func)
+
+
+def trace_tasklet_exit(t: Any, func: Any) -> None:
+    """Trace that a tasklet's function has returned."""
+    probes = machine.cur.tp.tasklet_exit
+    if probes:
+        for probe, data in probes:
+            probe(data, t, func)
+
+
 def trace_event_raw_event_irq_handler_entry(file: TraceEventFile, irq: int, action: Any) -> None:
     """Write the record of a handler's call."""
     trace_events.trace_event_buffer_commit(file, (irq, action.name))
@@ -66,6 +84,13 @@ def trace_event_raw_event_irq_handler_exit(file: TraceEventFile, irq: int, actio
 def trace_event_raw_event_softirq(file: TraceEventFile, vec_nr: int) -> None:
     """Write the record of a softirq."""
     trace_events.trace_event_buffer_commit(file, (vec_nr,))
+
+
+def trace_event_raw_event_tasklet(file: TraceEventFile, t: Any, func: Any) -> None:
+    """Write the record of a tasklet."""
+    cur = machine.cur
+    trace_events.trace_event_buffer_commit(
+        file, (trace_events.kernel_word(cur, t), trace_events.kernel_word(cur, func)))
 
 
 def trace_raw_output_irq_handler_exit(v: Any) -> str:
@@ -106,9 +131,9 @@ EVENTS: Final = (
         Declaration("irq", name, "unsigned int vec", _SOFTIRQ, trace_event_raw_event_softirq, trace_raw_output_softirq)
         for name in ("softirq_raise", "softirq_entry", "softirq_exit")
     ),
-    # Not modelled: tasklets.
     *(
-        Declaration("irq", name, "void * tasklet; void * func", _TASKLET, None, None, since=(6, 0))
+        Declaration("irq", name, "void * tasklet; void * func", _TASKLET, trace_event_raw_event_tasklet, None,
+                    since=(6, 0))
         for name in ("tasklet_entry", "tasklet_exit")
     ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.model import machine
 from taskscope.model.include.linux import preempt
+from taskscope.model.include.linux.completion import Completion
 from taskscope.model.include.linux.sched import (
     PF_KTHREAD,
     PF_NO_SETAFFINITY,
@@ -21,6 +22,7 @@ from taskscope.model.include.linux.spinlock import (
     raw_spin_unlock_irqrestore,
 )
 from taskscope.model.kernel import stop_machine
+from taskscope.model.kernel.sched import completion
 from taskscope.model.kernel.sched.core import runqueue, wakeup
 from taskscope.model.kernel.sched.sched import (
     DEQUEUE_NOCLOCK,
@@ -33,6 +35,7 @@ from taskscope.model.kernel.sched.sched import (
     rq_unlock,
 )
 from taskscope.model.kernel.time import timer
+from taskscope.model.kernel.trace import trace_events
 
 
 def is_cpu_allowed(p: Task, cpu: int) -> bool:
@@ -64,6 +67,63 @@ def set_cpus_allowed_common(p: Task, new_mask: int) -> None:
     """Set the mask and its count."""
     p.cpus_allowed = new_mask
     p.nr_cpus_allowed = new_mask.bit_count()
+
+
+class Pinned:
+    """What task_struct keeps of a task that has called migrate_disable()."""
+
+    __slots__ = ("count", "cpus_mask", "done")
+
+    def __init__(self, cpus_mask: int) -> None:
+        self.count = 1                          # migration_disabled
+        self.cpus_mask = cpus_mask              # where it may go afterwards
+        self.done: Completion | None = None     # who wants to move it waits for this (set_affinity_pending)
+
+
+def task_cpus_mask(p: Task) -> int:
+    """Return the CPUs that a task was allowed to use (cpus_mask), also while it is kept on one (cpus_ptr)."""
+    pinned = machine.cur.migration_disabled.get(p)
+    return p.cpus_allowed if pinned is None else pinned.cpus_mask
+
+
+def migrate_disable() -> None:
+    """Keep the running task on its CPU, though it can be preempted and may sleep; calls nest.
+
+    The kernel has this since v5.11.  It narrows the task's mask at its next switch (migrate_disable_switch()), here at
+    once.
+    """
+    m = machine.cur
+    p = m.cpu.curr
+    pinned = m.migration_disabled.get(p)
+    if pinned is not None:
+        pinned.count += 1
+        return
+    if not m.migration_disabled:
+        trace_events.trace_migration(m, True)
+    m.migration_disabled[p] = Pinned(p.cpus_allowed)
+    rq, flags = runqueue.task_rq_lock(p)
+    __do_set_cpus_allowed(rq, p, 1 << m.cpu.id)
+    runqueue.task_rq_unlock(rq, p, flags)
+
+
+def migrate_enable() -> None:
+    """Let the running task move again; if its affinity was changed meanwhile, it goes where it is to be.
+
+    Context: process context; may sleep.
+    """
+    m = machine.cur
+    p = m.cpu.curr
+    pinned: Pinned | None = m.migration_disabled.get(p)
+    assert pinned is not None, "migrate_enable() without migrate_disable()"
+    if pinned.count > 1:
+        pinned.count -= 1
+        return
+    del m.migration_disabled[p]
+    if not m.migration_disabled:
+        trace_events.trace_migration(m, False)
+    __set_cpus_allowed_ptr(p, pinned.cpus_mask, False)
+    if pinned.done is not None:
+        completion.complete_all(pinned.done)
 
 
 def do_set_cpus_allowed(p: Task, new_mask: int) -> None:
@@ -133,20 +193,33 @@ def __set_cpus_allowed_ptr(p: Task, new_mask: int, check: bool) -> int:
     """Change a task's affinity, and move it if it may not stay where it is.
 
     :param check: refuse tasks whose affinity user space may not change
-    :return: 0 or -EINVAL
+    :return: 0, -EINVAL, or -EBUSY: the running task has migration disabled
     """
     m = machine.cur
     rq, flags = runqueue.task_rq_lock(p)
     runqueue.update_rq_clock(rq)
+    pinned: Pinned | None = m.migration_disabled.get(p) if m.migration_disabled else None
     # Kernel threads are allowed on online && !active CPUs.
     valid = m.cpu_online_mask if p.flags & PF_KTHREAD else m.cpu_active_mask
     ret = 0
     if check and p.flags & PF_NO_SETAFFINITY:
         ret = -22
-    elif p.cpus_allowed == new_mask:
+    elif p.cpus_allowed == new_mask and pinned is None:
         pass
     elif not new_mask & valid:
         ret = -22
+    elif pinned is not None:
+        # It stays where it is; whoever wants it elsewhere waits until it may go.
+        if p is m.cpu.curr and not new_mask >> p.thread_info.cpu & 1:
+            ret = -16
+        else:
+            pinned.cpus_mask = new_mask
+            if not new_mask >> p.thread_info.cpu & 1:
+                if pinned.done is None:
+                    pinned.done = Completion()
+                runqueue.task_rq_unlock(rq, p, flags)
+                completion.wait_for_completion(pinned.done)
+                return 0
     else:
         __do_set_cpus_allowed(rq, p, new_mask)
         # Can the task run on the task's current CPU?  If so, we're done.

@@ -17,6 +17,7 @@ from taskscope.model.include.linux.spinlock import (
     raw_spin_unlock,
     raw_spin_unlock_irqrestore,
 )
+from taskscope.model.kernel import printk as printk_
 from taskscope.model.kernel import softirq
 from taskscope.model.kernel.sched import fair, fair_balance, idle, loadavg
 from taskscope.model.kernel.sched.core import affinity, switch, wakeup
@@ -74,6 +75,39 @@ def sched_init() -> None:
     init_idle(init_task, m.cpu.id)
     m.cpu.rq.online = True
     softirq.open_softirq(softirq.SCHED_SOFTIRQ, fair_balance.run_rebalance_domains)
+
+
+def setup_preempt_mode(mode: str) -> int:
+    """Take the boot argument ``preempt=``: none, voluntary or full (CONFIG_PREEMPT_DYNAMIC).
+
+    :return: 1; 0 if it is none of them
+    """
+    if mode not in ("none", "voluntary", "full"):
+        printk_.printk(f"<4>Dynamic Preempt: unsupported mode: {mode}\n")
+        return 0
+    sched_dynamic_update(mode)
+    return 1
+
+
+def sched_dynamic_update(mode: str) -> None:
+    """Choose the preemption model.
+
+    In C this patches cond_resched(), might_resched() and preempt_schedule() in or out; here ``kernel_preempt`` says
+    whether the kernel preempts itself, and `_cond_resched` and `might_resched` look at ``preempt``.
+    """
+    m = machine.cur
+    assert mode in ("none", "voluntary", "full"), mode
+    m.preempt = mode  # type: ignore[assignment]
+    m.kernel_preempt = mode == "full"
+    printk_.printk(f"<6>Dynamic Preempt: {mode}\n")
+
+
+def preempt_name() -> str:
+    """Return what uname(2) and the first line of the log say of preemption, with a space before it."""
+    m = machine.cur
+    if m.flavour.switches.preempt_dynamic:
+        return " PREEMPT_DYNAMIC"
+    return " PREEMPT" if m.kernel_preempt else ""
 
 
 def sched_init_smp() -> None:

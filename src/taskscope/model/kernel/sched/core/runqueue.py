@@ -101,7 +101,7 @@ def normal_prio(p: Task) -> int:
 
 
 def effective_prio(p: Task) -> int:
-    """Return the priority that the scheduler uses; a boosted one stays.  Not modelled: priority inheritance."""
+    """Return the priority that the scheduler uses; a realtime one that is lent (rt_mutex_setprio()) stays."""
     p.normal_prio = normal_prio(p)
     if p.prio >= MAX_RT_PRIO:
         return p.normal_prio
@@ -146,7 +146,10 @@ def resched_curr(rq: Rq) -> None:
     if info.flags & m.tif_need_resched:
         return
     info.flags |= m.tif_need_resched
-    if rq.cpu is not m.cpu:
+    if rq.cpu is m.cpu:
+        m.cpu.resched_by_ipi = None                         # set_preempt_need_resched()
+    else:
+        rq.cpu.resched_by_ipi = rq.curr
         # Not modelled: idle loops that poll TIF_NEED_RESCHED (_TIF_POLLING_NRFLAG) and need no interrupt.
         smp.smp_send_reschedule(rq.cpu_id)
 

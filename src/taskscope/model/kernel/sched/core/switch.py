@@ -284,12 +284,30 @@ def preempt_schedule_irq() -> None:
 def _cond_resched() -> int:
     """Let others run if they should; return whether they did (CONFIG_PREEMPT kernels need no such place)."""
     m = machine.cur
+    if m.kernel_preempt:
+        return 0
     if not m.cpu.preempt_count and m.cpu.curr.thread_info.flags & m.tif_need_resched:
         m.cpu.preempt_count += 1                            # preempt_schedule_common()
         __schedule(True)
         m.cpu.preempt_count -= 1
         return 1
     return 0
+
+
+def might_resched() -> None:
+    """Let others run where the kernel might sleep anyway: what CONFIG_PREEMPT_VOLUNTARY, preempt=voluntary, adds."""
+    if machine.cur.preempt == "voluntary":
+        _cond_resched()
+
+
+def io_schedule() -> None:
+    """Sleep as schedule() does, waiting for a device: the CPU's idle time is iowait meanwhile."""
+    current = machine.cur.cpu.curr
+    token = current.in_iowait                               # io_schedule_prepare()
+    current.in_iowait = True
+    # Not modelled: blk_schedule_flush_plug(): requests are not plugged.
+    schedule()
+    current.in_iowait = token                               # io_schedule_finish()
 
 
 def do_task_dead() -> None:

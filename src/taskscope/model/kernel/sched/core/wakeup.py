@@ -154,6 +154,7 @@ def scheduler_ipi() -> None:
     Context: hard interrupt entry of the architecture; the way out of the interrupt looks at TIF_NEED_RESCHED.
     """
     cpu = machine.cur.cpu
+    cpu.resched_by_ipi = None                               # preempt_fold_need_resched()
     if not cpu.rq.wake_list and not got_nohz_idle_kick():
         return
     softirq.irq_enter()

@@ -1,0 +1,1 @@
+"""arch/x86/kernel/apic/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""block/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""drivers/block/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""drivers/irqchip/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""drivers/mmc/core/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""drivers/mmc/host/ of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""Security modules; of them the capabilities, which every kernel has."""
