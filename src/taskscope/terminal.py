@@ -96,6 +96,7 @@ class Terminal:
         task = self._system.find(self.process.pid)
         return (
             not self._system.machine.uart_fifo
+            and not self.tty.port.data
             and not self.tty.lines
             and task is not None
             and task.state == 1

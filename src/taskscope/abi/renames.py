@@ -52,6 +52,13 @@ RENAMES: Final = (
     Rename("scheduler_tick", "sched_tick", "v6.10", "86dd6c04ef9f"),
     Rename("task_running", "task_on_cpu", "v6.1", "0b9d46fc5ef7"),
     Rename("__do_softirq", "handle_softirqs", "v6.10", "1dd1eff161bd", "__do_softirq() stayed as a wrapper"),
+    # workqueues
+    Rename("pwq_activate_delayed_work", "pwq_activate_inactive_work", "v5.15", "018f3a13dd63"),
+    Rename("pwq_activate_inactive_work", "__pwq_activate_work", "v6.9", None),
+    Rename("flush_workqueue", "__flush_workqueue", "v5.19", "c4f135d64382", "flush_workqueue() became a macro"),
+    Rename("destroy_worker", "set_worker_dying", "v6.3", "e02b93124855"),
+    Rename("wake_up_worker", "kick_pool", "v6.5", "0219a3528d72"),
+    Rename("__cancel_work_timer", "__cancel_work_sync", "v6.10", None),
     # x86 entry
     Rename("smp_apic_timer_interrupt", "sysvec_apic_timer_interrupt", "v5.8", None, "x86"),
     Rename("do_IRQ", "common_interrupt", "v5.8", None, "x86"),

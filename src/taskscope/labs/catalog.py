@@ -25,6 +25,7 @@ TITLES: dict[str, str] = {
     "raspbian-exit": "the same program ends by exit()",
     "exec-whoami": "a shell runs whoami: fork, exec, exit, free",
     "kthread-create": "a kernel thread is asked for, and made by kthreadd",
+    "kthread-kinds": "kthreadd, a worker and an interrupt thread at work",
     "kthreadd-wakeup": "who wakes kthreadd, and whom the notes' patch names",
     "do-exit": "the order of do_exit(), and its recursion guard",
     "task-dead": "who drops the stack and the task_struct of a dead task",

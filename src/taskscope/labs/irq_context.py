@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any
 
 from taskscope.labs.lab import Lab, Run
-from taskscope.labs.logtext import clear_log, log_rows
+from taskscope.labs.logtext import clear_log, log_rows, report_rows
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
 
@@ -105,6 +105,33 @@ def scenario(run: Run) -> None:
         second_half(run, k)
 
 
+def on_real(run: Run) -> None:
+    """Record the interrupts of a real kernel while a program computes and something makes a device interrupt."""
+    # The disk of a host, the serial line of a guest.
+    work = ("dd if=/dev/zero of=blocks bs=64k count=16 oflag=sync 2>/dev/null" if run.real.place == "host" else
+            "for n in 1 2 3 4 5; do echo $n > /dev/console; sleep 0.02; done")
+    shot = run.record(f"( i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done ) &\n{work}\nwait\nrm -f blocks\n",
+                      irq=True, everything=True)
+    rows = report_rows(shot.recording)
+    entries = [row for row in rows if row.event == "irq_handler_entry"]
+    exits = [row for row in rows if row.event == "irq_handler_exit"]
+    run.show([row.text for row in (*entries[:3], *exits[:1])], "in the log")
+    run.check("devices interrupted", len(entries) >= 3, len(entries))
+    run.check("the flags column says h and d: in a hard interrupt, with interrupts off",
+              all(row.context in "hH" and row.irqs_off for row in (*entries, *exits)),
+              [row.flags for row in entries if row.context not in "hH"])
+    run.check("each handler that was entered is left, on the same CPU, before the next",
+              all(one.event != two.event for cpu in {row.cpu for row in entries}
+                  for one, two in pairwise([row for row in (*rows,) if row.cpu == cpu and row.event in (
+                      "irq_handler_entry", "irq_handler_exit")])), len(exits))
+    outside = [row for row in rows if row.event == "sched_switch"]
+    run.check("tasks switch outside of interrupts only: the count is not raised there",
+              bool(outside) and all(row.context == run.expect(".", "h") for row in outside),
+              {row.flags for row in outside})
+    run.check("current is whom the interrupt stopped: the idle task, a program, whoever ran",
+              len({row.comm for row in entries}) >= 1, {row.comm for row in entries})
+
+
 def second_half(run: Run, k: Any) -> None:
     """Let the card behind mmc1 interrupt: its handler leaves the work to irq/86-mmc1."""
     seen: list[tuple[str, int, str]] = []
@@ -162,6 +189,7 @@ LAB = Lab(
         "(irq/86-mmc1), which runs in a task's context and may sleep."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "irq_enter() does not count the interrupt",
         "kernel.softirq:irq_enter",

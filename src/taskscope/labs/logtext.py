@@ -6,11 +6,13 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from taskscope.recording import Recording
     from taskscope.system import System
 
 TRACE = "/sys/kernel/tracing/trace"
 _ROW = re.compile(
-    r"\s*(?P<comm>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\]\s+(?P<flags>\S{4,5})\s+(?P<s>\d+)\.(?P<us>\d{6}): "
+    r"\s*(?P<comm>.+)-(?P<pid>\d+)\s+(?:\([^)]*\)\s+)?\[(?P<cpu>\d+)\]\s+(?P<flags>\S{4,5})\s+"
+    r"(?P<s>\d+)\.(?P<us>\d{6}): "
     r"(?P<event>\w+): (?P<body>.*)\Z"
 )
 
@@ -58,8 +60,18 @@ class Row(NamedTuple):
 
 def log_rows(k: System) -> list[Row]:
     """Return the log's events, oldest first."""
+    return rows_of(k.read(TRACE).decode())
+
+
+def report_rows(recording: Recording) -> list[Row]:
+    """Return the events of a recording, oldest first."""
+    return rows_of("".join(block.decode(errors="replace") for block in recording.report()))
+
+
+def rows_of(text: str) -> list[Row]:
+    """Return the events in a text of the log."""
     rows = []
-    for line in k.read(TRACE).decode().splitlines():
+    for line in text.splitlines():
         match = _ROW.match(line)
         if match:
             rows.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskscope.labs.lab import Lab, Run
-from taskscope.labs.logtext import Row, clear_log, log_rows
+from taskscope.labs.logtext import Row, clear_log, log_rows, report_rows
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
 
@@ -41,6 +41,28 @@ def look_at(run: Run, k: System, full: bool) -> None:
     user_mode(run, k, model)
     kernel_mode(run, k, model, full)
     forbidden(run, k, model, full)
+
+
+def on_real(run: Run) -> None:
+    """Let a task of high priority wake up every 2 ms while others compute, in user mode and in the kernel."""
+    with run.real.booted_with("preempt=full") as machine:
+        shot = machine.record(machine.program("alarm"), everything=True)
+    rows = report_rows(shot.recording)
+    run.equal("the program ran to its end", shot.typed.status, 0)
+    user = [row for row in lost_to_alarm(rows, "in_user") if row.cpu == 0]
+    kernel = [row for row in lost_to_alarm(rows, "in_kernel") if row.cpu == 0]
+    run.show([row.text for row in user[:2]], "a program that computes in user mode")
+    run.show([row.text for row in kernel[:2]], "a program that computes in the kernel (it reads /dev/urandom)")
+    states = [row.value("prev_state") for row in user]
+    run.check("on the way to user mode the CPU is taken by plain schedule(): prev_state=R, nearly always",
+              len(states) >= 5 and states.count(run.expect("R", "S")) > 0.8 * len(states), states)
+    run.check("inside the kernel it is taken by preemption: prev_state=R+",
+              any(row.value("prev_state") == "R+" for row in kernel), [row.value("prev_state") for row in kernel])
+    late = [row for row in rows if row.event == "sched_wakeup" and "comm=alarm " in row.body and row.depth > 1]
+    run.show([row.text for row in late[:2]], "the alarm is woken while preemption is off: the count says so")
+    run.check("while the count is raised the CPU does not change hands: no switch is logged with a count above 2",
+              all(row.depth <= 2 for row in rows if row.event == "sched_switch"),
+              [row.flags for row in rows if row.event == "sched_switch" and row.depth > 2][:3])
 
 
 def user_mode(run: Run, k: System, model: str) -> None:
@@ -211,6 +233,7 @@ LAB = Lab(
         "kernels give way in the kernel where they sleep, and at cond_resched(), which is R+, too."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "preempt_schedule_irq() calls __schedule() as schedule() does",
         "kernel.sched.core.switch:preempt_schedule_irq",

@@ -141,8 +141,8 @@ LAB = Lab(
     real=on_real,
     mutant=Mutant(
         "workers do not say that they are workers",
-        "kernel.workqueue:worker_thread",
-        "    current.flags |= PF_WQ_WORKER\n",
-        "    pass\n",
+        "kernel.workqueue:set_pf_worker",
+        "        current.flags |= PF_WQ_WORKER\n",
+        "        pass\n",
     ),
 )

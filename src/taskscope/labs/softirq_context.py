@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskscope.labs.lab import Lab, Run
-from taskscope.labs.logtext import Row, clear_log, log_rows
+from taskscope.labs.logtext import Row, clear_log, log_rows, report_rows
 from taskscope.labs.module import insmod
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
@@ -196,6 +196,40 @@ def too_much(run: Run, k: System) -> None:
     run.equal("with the priority of any program (120): others run too", k.task(thread_pid).row.prio, 120)
 
 
+def on_real(run: Run) -> None:
+    """Record the softirqs of a real kernel while timers fire and a program computes."""
+    shot = run.record("( i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done ) &\n"
+                      "for n in 1 2 3 4 5; do sleep 0.02; done\nwait\n", irq=True, everything=True)
+    rows = [row for row in report_rows(shot.recording) if row.event.startswith(("softirq_", "irq_"))]
+    raised = [row for row in rows if row.event == "softirq_raise" and row.context in "hH"]
+    entered = [row for row in rows if row.event == "softirq_entry"]
+    run.show([row.text for row in rows[:8]], "the log")
+    run.check("interrupts raise softirqs: raise is in hard interrupt context (h), with interrupts off",
+              bool(raised) and all(row.irqs_off for row in raised), raised[:1])
+    run.check("a softirq runs in context s, with interrupts on",
+              bool(entered) and all(row.context == run.expect("s", "h") and not row.irqs_off for row in entered),
+              {row.flags for row in entered})
+    # Raised twice before it runs it runs once: there are never more runs than raises, but for what was due before.
+    late: list[str] = []
+    left: dict[tuple[int, str], int] = {}
+    for row in rows:
+        if row.event == "softirq_raise":
+            left[row.cpu, vector(row)] = left.get((row.cpu, vector(row)), 1) + 1
+        elif row.event == "softirq_entry":
+            left[row.cpu, vector(row)] = left.get((row.cpu, vector(row)), 1) - 1
+            late += [row.text] if left[row.cpu, vector(row)] < 0 else []
+    run.check("each was raised before it ran, on its CPU", not late, late[:3])
+    inside = 0
+    for cpu in {row.cpu for row in rows}:
+        depth = 0
+        for row in (one for one in rows if one.cpu == cpu):
+            depth += {"softirq_entry": 1, "softirq_exit": -1}.get(row.event, 0)
+            inside = max(inside, depth)
+    run.equal("softirqs do not nest: one runs at a time on a CPU", inside, 1)
+    run.check("they run in whatever task was interrupted, or in ksoftirqd", bool({row.comm for row in entered}),
+              {row.comm for row in entered})
+
+
 def before_and_in(counts: list[tuple[str, int, bool, bool, bool]]) -> list[tuple[str, int, bool, bool, bool]]:
     """Return the first pair of an invoke_softirq() and the block softirq that it runs."""
     for i, count in enumerate(counts):
@@ -248,6 +282,7 @@ LAB = Lab(
         "rest is left to ksoftirqd/N, which the scheduler treats as any task."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "irq_exit() does not look whether softirqs are disabled",
         "kernel.softirq:irq_exit",

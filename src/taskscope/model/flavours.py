@@ -87,6 +87,20 @@ class Switches:
     preempt_dynamic: bool = False
     #: task_struct.state is called __state (v5.14: 2f064a59a11f, "sched: Change task_struct::state")
     state_is_dunder: bool = False
+    #: a worker's sleep and return are accounted outside of rq.lock, by wq_worker_running() (v5.2: 6d25be5782e4,
+    #: "sched/core, workqueues: Distangle worker accounting from rq lock"); until then by wq_worker_waking_up()
+    wq_worker_running: bool = False
+    #: idle workers are ended by a work, not by a timer (v6.3: 3f959aa3b338, "workqueue: Convert the idle_timer to a
+    #: timer + work_struct")
+    idle_cull_work: bool = False
+    #: wq_worker_tick() takes a worker that computes for 10 ms for CPU intensive (v6.5: 616db8779b1e)
+    wq_worker_tick: bool = False
+    #: pool_workqueues are released by a kthread_worker of their own (v6.6: 687a9aa56f81)
+    pwq_release_worker: bool = False
+    #: each CPU has two more worker pools, without threads, for BH workqueues (v6.9: 4cb1ef64609f)
+    wq_bh_pools: bool = False
+    #: /proc names workers anew, in full length, and a dying one keeps its comm (v6.11: 2a1b02bcba78, 68f83057b913)
+    format_worker_id: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +135,7 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(zap_always=True, last_thread_decides=True, rcu_user_reference=True, vmap_stack=True,
                      thread_info_in_task=True, syscall_work=True, clone3=True, state_is_dunder=True,
+                     wq_worker_running=True,
                      ksoftirqd_goes_first=True, blk_completes_locally=True, forced_threads_irqs_off=True,
                      tasklet_kill_sleeps=True, preempt_dynamic=True, coredump_is_group_exit=True,
                      sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True)),
@@ -128,7 +143,9 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,
                      vmap_stack=True, thread_info_in_task=True, sched_prepare_exec=True, syscall_work=True, clone3=True,
-                     state_is_dunder=True, blk_completes_locally=True, forced_threads_irqs_off=True,
+                     state_is_dunder=True, wq_worker_running=True, idle_cull_work=True, wq_worker_tick=True,
+                     pwq_release_worker=True, wq_bh_pools=True, format_worker_id=True,
+                     blk_completes_locally=True, forced_threads_irqs_off=True,
                      tasklet_kill_sleeps=True, preempt_dynamic=True, coredump_is_group_exit=True,
                      sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True,
                      timer_signals_checked=True, pidfd_signal_flags=True)),

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from taskscope.model.fs.exec import LinuxBinprm
     from taskscope.model.include.linux.completion import Completion
     from taskscope.model.include.linux.irqdesc import IrqDesc
+    from taskscope.model.include.linux.kthread import KthreadWorker
     from taskscope.model.include.linux.list import ListHead
     from taskscope.model.include.linux.mm_types import MmStruct
+    from taskscope.model.include.linux.mutex import Mutex
     from taskscope.model.include.linux.pid import Pid, PidNamespace
     from taskscope.model.include.linux.sched import Task
     from taskscope.model.include.linux.sched_signal import KSigaction
@@ -45,7 +47,8 @@ if TYPE_CHECKING:
     from taskscope.model.kernel.smpboot import SmpHotplugThread
     from taskscope.model.kernel.trace.trace import TraceArray
     from taskscope.model.kernel.user import UserStruct
-    from taskscope.model.kernel.workqueue import WorkerPool, WorkqueueStruct
+    from taskscope.model.kernel.workqueue.pool import WorkerPool
+    from taskscope.model.kernel.workqueue.pwq import WorkqueueStruct
     from taskscope.model.mm.page_alloc import Zone
     from taskscope.model.mm.slab import KmemCache
     from taskscope.model.mm.vmalloc import VmStruct
@@ -224,14 +227,23 @@ class Machine:
     cpuhp_states: list[CpuhpCpuState]
     cpu_running: Completion
     wq_online: bool
+    wq_pool_mutex: Mutex                        # workqueues, worker_pool_idr, unbound_pools
+    wq_pool_attach_mutex: Mutex                 # which workers are attached to pools, PF_WQ_WORKER
+    wq_mayday_lock: Spinlock
+    wq_manager_wait: WaitQueueHead
+    cancel_waitq: WaitQueueHead
     workqueues: list[WorkqueueStruct]
-    cpu_worker_pools: list[list[WorkerPool]]
-    unbound_pool: WorkerPool
+    worker_pool_idr: dict[int, WorkerPool | None]
+    cpu_worker_pools: list[list[WorkerPool]]    # by CPU: normal and high priority
+    unbound_pools: list[WorkerPool]
+    pwq_release_worker: KthreadWorker
     system_wq: WorkqueueStruct
     system_highpri_wq: WorkqueueStruct
     system_long_wq: WorkqueueStruct
     system_unbound_wq: WorkqueueStruct
     system_freezable_wq: WorkqueueStruct
+    system_power_efficient_wq: WorkqueueStruct
+    system_freezable_power_efficient_wq: WorkqueueStruct
     mm_percpu_wq: WorkqueueStruct
     devtmpfs_thread: Task
     hung_task_switches: dict[int, int]          # kernel/hung_task.py: switch counts at the last look, by task_struct
@@ -242,6 +254,7 @@ class Machine:
     vmap_next: int
     vmap_free: dict[tuple[int, int], list[int]]
     vmap_areas: dict[int, VmStruct]
+    data_end: int                               # bytes of kernel data that have been given addresses
     memory: dict[int, Any]                      # what stands at an address: task_structs, thread_infos, stack ends
 
     # ---- init/main.py, arch: written at boot ----

@@ -24,8 +24,8 @@ FIRST = {
         "ksoftirqd/1 kworker/1:0 kworker/1:0H kdevtmpfs inet_frag_wq kauditd khungtaskd oom_reaper writeback "
         "kcompactd0 ksmd kintegrityd kblockd blkcg_punt_bio",
     "6.18-x86_64":
-        "pool_workqueue_ kworker/R-rcu_g kworker/R-rcu_p kworker/R-sync_ kworker/R-kvfre kworker/R-slub_ "
-        "kworker/R-netns kworker/0:0 kworker/0:0H kworker/u4:0 kworker/R-mm_pe ksoftirqd/0 rcu_preempt "
+        "pool_workqueue_ kworker/R-rcu_g kworker/R-sync_ kworker/R-kvfre kworker/R-slub_ "
+        "kworker/R-netns kworker/0:0 kworker/0:0H kworker/u8:0 kworker/R-mm_pe ksoftirqd/0 rcu_preempt "
         "rcu_exp_par_gp_ rcu_exp_gp_kthr migration/0 cpuhp/0 cpuhp/1 migration/1 ksoftirqd/1 kworker/1:0 "
         "kworker/1:0H kdevtmpfs kworker/R-inet_ rcu_tasks_kthre rcu_tasks_rude_ rcu_tasks_trace kauditd "
         "khungtaskd oom_reaper kworker/R-write kcompactd0 ksmd khugepaged kworker/R-kbloc",

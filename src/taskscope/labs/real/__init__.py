@@ -6,6 +6,7 @@ A lab gets a `Real`: it types scripts there, records them, and looks at the reco
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -73,6 +74,9 @@ class Real(Protocol):
 
     def traceable(self, names: Sequence[str]) -> list[str]:
         """Return those of some functions that the function tracer there can trace: others are inlined, or not there."""
+
+    def booted_with(self, words: str) -> AbstractContextManager[Real]:
+        """Return the same kernel booted with more words on its command line; a host is what it is."""
 
     def close(self) -> None:
         """Leave it as it was."""

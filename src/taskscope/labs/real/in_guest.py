@@ -6,10 +6,11 @@ our side.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from taskscope.ftrace.record_events import Chosen, Events, choose, enable
 from taskscope.ftrace.tracefs import KernelRefusedError
 from taskscope.labs.guest.guest import Guest
 from taskscope.labs.guest.kernel import find_kernel
+from taskscope.labs.guest.qemu import Settings
 from taskscope.labs.programs import build
 from taskscope.labs.real import Shot, Typed
 
@@ -86,14 +88,16 @@ class InGuest:
 
     shell = "sh"
 
-    def __init__(self, kernel: str = "6.1", say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, kernel: str = "6.1", say: Callable[[str], None] = lambda _: None, append: str = "") -> None:
         """Boot it.
 
         :param kernel: as `taskscope.labs.guest.kernel.find_kernel` takes it
+        :param append: more words of the kernel's command line
         :raises GuestError: it cannot be had here
         """
         self.place = f"guest:{kernel}"
-        self.guest = Guest.boot(find_kernel(kernel, say), say=say)
+        self._kernel, self._say = kernel, say
+        self.guest = Guest.boot(find_kernel(kernel, say), Settings(accel="", append=append), say=say)
         self.release = self.guest.release
         self.machine = self.guest.kernel.machine
         self._texts: dict[str, bytes] = {}
@@ -201,6 +205,15 @@ class InGuest:
             recording = Recording.open(path)
         recording.source.path = self.place
         return recording
+
+    @contextlib.contextmanager
+    def booted_with(self, words: str) -> Iterator[InGuest]:
+        """See `Real.booted_with`."""
+        again = InGuest(self._kernel, self._say, words)
+        try:
+            yield again
+        finally:
+            again.close()
 
     def close(self) -> None:
         """See `Real.close`."""

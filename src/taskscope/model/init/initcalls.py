@@ -31,7 +31,7 @@ import taskscope.model.mm.oom_kill as oom_kill
 import taskscope.model.mm.vmscan as vmscan
 from taskscope.model import machine
 from taskscope.model.include.linux.sched import Task
-from taskscope.model.kernel.workqueue import WQ_MEM_RECLAIM
+from taskscope.model.include.linux.workqueue import WQ_MEM_RECLAIM
 
 # An initcall is a function; a text is a workqueue that its owner makes with WQ_MEM_RECLAIM.
 _LATER: Final = {
@@ -104,8 +104,9 @@ def rcu_spawn_gp_kthread() -> None:
         sched_core.wake_up_process(t)
     if m.flavour.version >= (6, 9):
         # expedited grace periods have workers of their own (rcu_spawn_exp_par_gp_kworker(), rcu_start_exp_gp_kworker())
-        kthread.kthread_run(kthread.kthread_worker_fn, None, "rcu_exp_par_gp_kthread_worker/0")
-        kthread.kthread_run(kthread.kthread_worker_fn, None, "rcu_exp_gp_kthread_worker")
+        for name in ("rcu_exp_par_gp_kthread_worker/0", "rcu_exp_gp_kthread_worker"):
+            worker = kthread.kthread_create_worker(name)
+            assert not isinstance(worker, int), f"{name}: {worker}"
 
 
 def start_devices() -> None:

@@ -78,7 +78,9 @@ def cpuhp_ap_up(cpu: int) -> None:
     st = cpuhp_state(cpu)
     # CPUHP_AP_SMPBOOT_THREADS
     smpboot.smpboot_unpark_threads(cpu)
-    # CPUHP_AP_WORKQUEUE_ONLINE, CPUHP_AP_RCUTREE_ONLINE: nothing to do.  CPUHP_AP_ACTIVE: sched_cpu_activate()
+    # CPUHP_AP_WORKQUEUE_ONLINE
+    workqueue.workqueue_online_cpu(cpu)
+    # CPUHP_AP_RCUTREE_ONLINE: nothing to do.  CPUHP_AP_ACTIVE: sched_cpu_activate()
     sched_core.set_cpu_active(cpu, True)
     st.state = CPUHP_ONLINE
 

@@ -17,11 +17,14 @@ import taskscope.model.kernel.sched.completion as completion_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.syscalls as sched_syscalls
 import taskscope.model.kernel.signal.deliver as signal_deliver
+import taskscope.model.kernel.time.timer as timer_
 import taskscope.model.lib.fault_inject as fault_inject
 from taskscope.model import machine
 from taskscope.model.include.linux.completion import Completion
+from taskscope.model.include.linux.kthread import KthreadDelayedWork, KthreadWork, KthreadWorker
 from taskscope.model.include.linux.list import (
     ListHead,
+    list_add,
     list_add_tail,
     list_del_init,
     list_empty,
@@ -38,8 +41,23 @@ from taskscope.model.include.linux.sched import (
     set_current_state,
 )
 from taskscope.model.include.linux.sched_task import get_task_struct, put_task_struct
-from taskscope.model.include.linux.spinlock import Spinlock, spin_lock, spin_unlock
-from taskscope.model.include.trace.events.sched import trace_sched_kthread_stop, trace_sched_kthread_stop_ret
+from taskscope.model.include.linux.spinlock import (
+    Spinlock,
+    spin_lock,
+    spin_lock_irq,
+    spin_lock_irqsave,
+    spin_unlock,
+    spin_unlock_irq,
+    spin_unlock_irqrestore,
+)
+from taskscope.model.include.linux.timer import TimerList
+from taskscope.model.include.trace.events.sched import (
+    trace_sched_kthread_stop,
+    trace_sched_kthread_stop_ret,
+    trace_sched_kthread_work_execute_end,
+    trace_sched_kthread_work_execute_start,
+    trace_sched_kthread_work_queue_work,
+)
 from taskscope.model.include.uapi.linux.sched import CLONE_FILES, CLONE_FS
 
 SIGCHLD: Final = 17
@@ -314,17 +332,279 @@ def kthread_stop(k: Task) -> int:
     return ret
 
 
-def kthread_worker_fn(worker_ptr: Any) -> int:
-    """Be a kthread_worker: sleep until there is work."""
-    del worker_ptr
+# ---- kthread_worker ------------------------------------------------------------------------------------------
+
+
+def kthread_worker_fn(worker_ptr: KthreadWorker) -> int:
+    """Be a kthread_worker: do its works one after the other, sleep when there is none, until kthread_stop()."""
+    worker = worker_ptr
     current = machine.cur.cpu.curr
-    while True:
+    assert worker.task is None or worker.task is current, "a kthread_worker is one thread"
+    worker.task = current
+    # Not modelled: the freezer (KTW_FREEZABLE).
+    while True:                                             # repeat:
         set_current_state(TASK_INTERRUPTIBLE)
         if kthread_should_stop():
             current.state = TASK_RUNNING
+            spin_lock_irq(worker.lock)
+            worker.task = None
+            spin_unlock_irq(worker.lock)
             return 0
-        # Not modelled: kthread_queue_work(); nobody queues any.
-        sched_core.schedule()
+        work: KthreadWork | None = None
+        spin_lock_irq(worker.lock)
+        if not list_empty(worker.work_list):
+            work = list_first_entry(worker.work_list)
+            list_del_init(work.node)
+        worker.current_work = work
+        spin_unlock_irq(worker.lock)
+        if work is not None:
+            current.state = TASK_RUNNING
+            func = work.func
+            trace_sched_kthread_work_execute_start(work)
+            func(work)
+            # Avoid dereferencing work after this point.  The trace event only cares about the address.
+            trace_sched_kthread_work_execute_end(work, func)
+        else:
+            sched_core.schedule()
+        sched_core._cond_resched()
+
+
+def __kthread_create_worker(cpu: int, name: str) -> KthreadWorker | int:
+    worker = KthreadWorker()
+    task = kthread_create_on_node(kthread_worker_fn, worker, -1, name)
+    if isinstance(task, int):
+        return task
+    if cpu >= 0:
+        kthread_bind(task, cpu)
+    worker.task = task
+    sched_core.wake_up_process(task)
+    return worker
+
+
+def kthread_create_worker(name: str) -> KthreadWorker | int:
+    """Make a kthread_worker; a negative errno if that fails.
+
+    Context: process context; sleeps.
+    """
+    return __kthread_create_worker(-1, name)
+
+
+def kthread_create_worker_on_cpu(cpu: int, name: str) -> KthreadWorker | int:
+    """Make a kthread_worker that runs on one CPU.
+
+    Context: process context; sleeps.
+    """
+    return __kthread_create_worker(cpu, name)
+
+
+def queuing_blocked(worker: KthreadWorker, work: KthreadWork) -> bool:
+    """Tell whether a work cannot be queued: it is, or somebody cancels it.
+
+    Context: worker.lock held.
+    """
+    assert worker.lock.held, "worker.lock"
+    return not list_empty(work.node) or work.canceling > 0
+
+
+def kthread_insert_work(worker: KthreadWorker, work: KthreadWork, pos: ListHead) -> None:
+    """Put a work before a node of the worker's list.
+
+    Context: worker.lock held.
+    """
+    assert worker.lock.held, "worker.lock"
+    assert work.worker in (None, worker), "a work is used with one worker"
+    trace_sched_kthread_work_queue_work(worker, work)
+    list_add_tail(work.node, pos)
+    work.worker = worker
+    if worker.current_work is None and worker.task is not None:
+        sched_core.wake_up_process(worker.task)
+
+
+def kthread_queue_work(worker: KthreadWorker, work: KthreadWork) -> bool:
+    """Give a work to a kthread_worker; False if it waits already.
+
+    Context: any.
+    """
+    ret = False
+    flags = spin_lock_irqsave(worker.lock)
+    if not queuing_blocked(worker, work):
+        kthread_insert_work(worker, work, worker.work_list)
+        ret = True
+    spin_unlock_irqrestore(worker.lock, flags)
+    return ret
+
+
+def kthread_delayed_work_timer_fn(t: TimerList) -> None:
+    """Queue a delayed work whose time has come.
+
+    Context: softirq.
+    """
+    dwork: KthreadDelayedWork = t.owner
+    work = dwork.work
+    worker = work.worker
+    assert worker is not None, "this might happen when a pending work is reinitialized"
+    flags = spin_lock_irqsave(worker.lock)
+    # Move the work from worker->delayed_work_list.
+    list_del_init(work.node)
+    if not work.canceling:
+        kthread_insert_work(worker, work, worker.work_list)
+    spin_unlock_irqrestore(worker.lock, flags)
+
+
+def __kthread_queue_delayed_work(worker: KthreadWorker, dwork: KthreadDelayedWork, delay: int) -> None:
+    timer = dwork.timer
+    work = dwork.work
+    # The earliest a timer can expire is the next tick; users depend on that there is no such delay for 0.
+    if not delay:
+        kthread_insert_work(worker, work, worker.work_list)
+        return
+    assert work.worker in (None, worker), "a work is used with one worker"
+    list_add(work.node, worker.delayed_work_list)
+    work.worker = worker
+    timer.expires = machine.cur.jiffies + delay
+    timer_.add_timer(timer)
+
+
+def kthread_queue_delayed_work(worker: KthreadWorker, dwork: KthreadDelayedWork, delay: int) -> bool:
+    """Give a work to a kthread_worker in `delay` jiffies; False if it is pending already.
+
+    Context: any.
+    """
+    ret = False
+    flags = spin_lock_irqsave(worker.lock)
+    if not queuing_blocked(worker, dwork.work):
+        __kthread_queue_delayed_work(worker, dwork, delay)
+        ret = True
+    spin_unlock_irqrestore(worker.lock, flags)
+    return ret
+
+
+class KthreadFlushWork:
+    """struct kthread_flush_work: a work that tells that it is reached."""
+
+    __slots__ = ("done", "work")
+
+    def __init__(self) -> None:
+        self.work = KthreadWork(kthread_flush_work_fn, self, on_stack=True)
+        self.done = Completion()
+
+
+def kthread_flush_work_fn(work: KthreadWork) -> None:
+    """Tell that all works before this one have ended."""
+    fwork: KthreadFlushWork = work.owner
+    completion_.complete(fwork.done)
+
+
+def kthread_flush_work(work: KthreadWork) -> None:
+    """Wait until a work has ended that is queued or being done.
+
+    Context: process context; sleeps.
+    """
+    worker = work.worker
+    if worker is None:
+        return
+    fwork = KthreadFlushWork()
+    noop = False
+    spin_lock_irq(worker.lock)
+    if not list_empty(work.node):
+        kthread_insert_work(worker, fwork.work, work.node.next)
+    elif worker.current_work is work:
+        kthread_insert_work(worker, fwork.work, worker.work_list.next)
+    else:
+        noop = True
+    spin_unlock_irq(worker.lock)
+    if not noop:
+        completion_.wait_for_completion(fwork.done)
+
+
+def __kthread_cancel_work(work: KthreadWork, is_dwork: bool) -> bool:
+    """Take a work off its list; whether it was there.
+
+    Context: worker.lock held.  del_timer_sync() needs no release of it here: the timer's function is one step.
+    """
+    if is_dwork:
+        dwork: KthreadDelayedWork = work.owner
+        timer_.del_timer_sync(dwork.timer)
+    if not list_empty(work.node):
+        list_del_init(work.node)
+        return True
+    return False
+
+
+def kthread_mod_delayed_work(worker: KthreadWorker, dwork: KthreadDelayedWork, delay: int) -> bool:
+    """Let a work be queued in `delay` jiffies, whether it is pending (True) or not (False).
+
+    Context: any.
+    """
+    work = dwork.work
+    ret = False
+    flags = spin_lock_irqsave(worker.lock)
+    # Do not bother with canceling when never queued; do not fight with another command that is canceling this work.
+    if not work.canceling:
+        if work.worker is not None:
+            ret = __kthread_cancel_work(work, True)
+        __kthread_queue_delayed_work(worker, dwork, delay)
+    spin_unlock_irqrestore(worker.lock, flags)
+    return ret
+
+
+def __kthread_cancel_work_sync(work: KthreadWork, is_dwork: bool) -> bool:
+    worker = work.worker
+    if worker is None:
+        return False
+    flags = spin_lock_irqsave(worker.lock)
+    ret = __kthread_cancel_work(work, is_dwork)
+    if worker.current_work is work:
+        # The work is in progress and we need to wait with the lock released.  In the meantime, block any queuing.
+        work.canceling += 1
+        spin_unlock_irqrestore(worker.lock, flags)
+        kthread_flush_work(work)
+        flags = spin_lock_irqsave(worker.lock)
+        work.canceling -= 1
+    spin_unlock_irqrestore(worker.lock, flags)
+    return ret
+
+
+def kthread_cancel_work_sync(work: KthreadWork) -> bool:
+    """Take a work back and wait for its end if it is being done; whether it was pending.
+
+    Context: process context; sleeps.
+    """
+    return __kthread_cancel_work_sync(work, False)
+
+
+def kthread_cancel_delayed_work_sync(dwork: KthreadDelayedWork) -> bool:
+    """Take a delayed work back and wait for its end if it is being done; whether it was pending.
+
+    Context: process context; sleeps.
+    """
+    return __kthread_cancel_work_sync(dwork.work, True)
+
+
+def kthread_flush_worker(worker: KthreadWorker) -> None:
+    """Wait until all works have ended that are queued now.
+
+    Context: process context; sleeps.
+    """
+    fwork = KthreadFlushWork()
+    kthread_queue_work(worker, fwork.work)
+    completion_.wait_for_completion(fwork.done)
+
+
+def kthread_destroy_worker(worker: KthreadWorker) -> None:
+    """Finish a kthread_worker's works and end its thread.
+
+    Context: process context; sleeps.
+    """
+    task = worker.task
+    assert task is not None, "the worker runs"
+    kthread_flush_worker(worker)
+    kthread_stop(task)
+    assert list_empty(worker.work_list), "nobody queued works meanwhile"
+    assert list_empty(worker.delayed_work_list), "no delayed work is left"
+
+
+# ---- kthreadd ------------------------------------------------------------------------------------------------
 
 
 def kthreadd(unused: Any) -> int:

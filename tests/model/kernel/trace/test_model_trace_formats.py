@@ -14,7 +14,9 @@ from taskscope.model.kernel.trace.syscalls_metadata import syscalls_metadata
 from taskscope.model.kernel.trace.trace_syscalls import _enter_declaration, _exit_declaration
 from watched import DATA, running
 
-SYSTEMS = frozenset({"ftrace", "sched", "task", "signal", "raw_syscalls", "syscalls", "printk", "timer", "irq"})
+SYSTEMS = frozenset(
+    {"ftrace", "sched", "task", "signal", "raw_syscalls", "syscalls", "printk", "timer", "irq", "workqueue"}
+)
 LIVE = Path("/sys/kernel/tracing/events")
 
 

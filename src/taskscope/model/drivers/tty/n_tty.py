@@ -105,7 +105,7 @@ def n_tty_write(tty: TtyStruct, data: bytes) -> int:
 def n_tty_receive_buf(tty: TtyStruct, data: bytes) -> None:
     """Take what was typed: edit the line, send signals, complete lines.
 
-    Context: interrupt.
+    Context: a worker, see `tty_buffer.flush_to_ldisc`.
     """
     for char in data:
         n_tty_receive_char(tty, char)

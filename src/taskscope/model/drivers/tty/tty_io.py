@@ -1,7 +1,7 @@
 """Terminals: drivers/tty/tty_io.c, tty_ioctl.c, v4.19.  The line discipline is in n_tty.py.
 
-What a terminal shows goes to ``screen``; what is typed comes in by an interrupt and is cooked into lines.  In Linux the
-interrupt's bytes pass through a work queue (flush_to_ldisc()); here they reach the line discipline at once.
+What a terminal shows goes to ``screen``; what is typed comes in by an interrupt, which leaves it to a worker
+(tty_buffer.py) to be cooked into lines.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 import taskscope.model.arch.x86.kernel.apic.io_apic as io_apic
 import taskscope.model.drivers.irqchip.irq_bcm2835 as irq_bcm2835
 import taskscope.model.drivers.tty.n_tty as n_tty
+import taskscope.model.drivers.tty.tty_buffer as tty_buffer
 import taskscope.model.drivers.tty.tty_jobctrl as jobctrl
 import taskscope.model.fs.super as super_
 import taskscope.model.kernel.irq.manage as irq_manage
@@ -63,6 +64,7 @@ class TtyStruct:
         "lines",
         "name",
         "pgrp",
+        "port",
         "read_wait",
         "screen",
         "session",
@@ -89,6 +91,7 @@ class TtyStruct:
         self.screen: list[tuple[int, bytes]] = []
         #: also given what is shown, as it comes
         self.sink: Callable[[bytes], None] | None = None
+        self.port = tty_buffer.TtyBufhead(self)  # struct tty_port: of it, the flip buffer
 
     @property
     def is_pty(self) -> bool:
@@ -135,7 +138,8 @@ def uart_interrupt(irq: int, dev_id: Any) -> int:
         if data is None:
             tty_vhangup(tty)
         else:
-            n_tty.n_tty_receive_buf(tty, data)
+            tty_buffer.tty_insert_flip_string(tty.port, data)
+            tty_buffer.tty_flip_buffer_push(tty.port)
     return IRQ_HANDLED
 
 

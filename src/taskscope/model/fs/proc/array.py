@@ -9,10 +9,11 @@ import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.stacktrace as stacktrace
+import taskscope.model.kernel.workqueue as workqueue
 from taskscope.abi.state import state_letter
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
-from taskscope.model.include.linux.sched import Task, pid_alive, task_cpu
+from taskscope.model.include.linux.sched import PF_WQ_WORKER, Task, pid_alive, task_cpu
 from taskscope.model.include.linux.sched_signal import RLIMIT_RSS, RLIMIT_SIGPENDING, SIG_DFL, SIG_IGN, rlimit
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def get_task_state(tsk: Task) -> str:
 
 
 def proc_task_name(p: Task) -> str:
-    """Return a task's name for /proc: since v5.17 a kernel thread's is whole, not cut to comm's 15 bytes."""
-    # Not modelled: wq_worker_comm(), which adds what a worker last did.
+    """Return a task's name for /proc: a worker's with what it does, since v5.17 a kernel thread's whole name."""
+    if p.flags & PF_WQ_WORKER:
+        return workqueue.wq_worker_comm(p)
     if p.kthread is not None and machine.cur.flavour.version >= (5, 17) and p.kthread.full_name:
         return str(p.kthread.full_name)
     return p.comm

@@ -29,6 +29,9 @@ class Tracepoints:
         "itimer_state",
         "sched_kthread_stop",
         "sched_kthread_stop_ret",
+        "sched_kthread_work_execute_end",
+        "sched_kthread_work_execute_start",
+        "sched_kthread_work_queue_work",
         "sched_migrate_task",
         "sched_pi_setprio",
         "sched_prepare_exec",
@@ -66,6 +69,10 @@ class Tracepoints:
         "timer_expire_exit",
         "timer_init",
         "timer_start",
+        "workqueue_activate_work",
+        "workqueue_execute_end",
+        "workqueue_execute_start",
+        "workqueue_queue_work",
     )
 
     console: Probes
@@ -81,6 +88,9 @@ class Tracepoints:
     itimer_state: Probes
     sched_kthread_stop: Probes
     sched_kthread_stop_ret: Probes
+    sched_kthread_work_execute_end: Probes
+    sched_kthread_work_execute_start: Probes
+    sched_kthread_work_queue_work: Probes
     sched_migrate_task: Probes
     sched_pi_setprio: Probes
     sched_prepare_exec: Probes
@@ -118,6 +128,10 @@ class Tracepoints:
     timer_expire_exit: Probes
     timer_init: Probes
     timer_start: Probes
+    workqueue_activate_work: Probes
+    workqueue_execute_end: Probes
+    workqueue_execute_start: Probes
+    workqueue_queue_work: Probes
 
     def __init__(self) -> None:
         for name in self.__slots__:

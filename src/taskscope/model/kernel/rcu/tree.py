@@ -19,6 +19,7 @@ from taskscope.model.include.linux.completion import Completion
 from taskscope.model.include.linux.interrupt import RCU_SOFTIRQ
 from taskscope.model.include.linux.spinlock import Spinlock, raw_spin_lock_irqsave, raw_spin_unlock_irqrestore
 from taskscope.model.include.linux.wait import DEFINE_WAIT, WaitQueueHead
+from taskscope.model.include.linux.workqueue import WQ_MEM_RECLAIM
 from taskscope.model.kernel import softirq, workqueue
 from taskscope.model.kernel.sched import completion, core
 from taskscope.model.kernel.sched import wait as sched_wait
@@ -75,9 +76,10 @@ def rcu_init() -> None:
     for cpu in m.cpus:
         cpu.rcu_data = RcuData()
     softirq.open_softirq(RCU_SOFTIRQ, rcu_process_callbacks)
-    # Create workqueues for expedited grace periods.
-    m.rcu_gp_wq = workqueue.alloc_workqueue("rcu_gp", workqueue.WQ_MEM_RECLAIM, 0)
-    m.rcu_par_gp_wq = workqueue.alloc_workqueue("rcu_par_gp", workqueue.WQ_MEM_RECLAIM, 0)
+    # Create workqueues for expedited grace periods; since v6.9 those have kthread_workers, but for rcu_gp, of SRCU too.
+    m.rcu_gp_wq = workqueue.alloc_workqueue("rcu_gp", WQ_MEM_RECLAIM, 0)
+    if m.flavour.version < (6, 9):
+        m.rcu_par_gp_wq = workqueue.alloc_workqueue("rcu_par_gp", WQ_MEM_RECLAIM, 0)
 
 
 # ---- quiescent states --------------------------------------------------------------------------------------

@@ -57,11 +57,12 @@ def calc_index(expires: int, now: int) -> int:
     raise AssertionError("a level is always found")
 
 
-def __mod_timer(timer: TimerList, expires: int) -> int:
+def __mod_timer(timer: TimerList, expires: int, cpu: machine.Cpu | None = None) -> int:
     m = machine.cur
     ret = 1 if timer.node is not None else 0
-    base: TimerBase = m.cpu.timer_base
-    timer.base = m.cpu
+    cpu = cpu or m.cpu
+    base: TimerBase = cpu.timer_base
+    timer.base = cpu
     timer.expires = expires
     base.seq += 1
     timer.node = (max(calc_index(expires, m.jiffies), m.jiffies + 1), base.seq, timer)
@@ -79,6 +80,15 @@ def add_timer(timer: TimerList) -> None:
     """Start a timer that is not pending, for ``timer.expires``."""
     assert timer.node is None, "add_timer() of a pending timer"
     __mod_timer(timer, timer.expires)
+
+
+def add_timer_on(timer: TimerList, cpu: int) -> None:
+    """Start a timer that is not pending, for ``timer.expires``, on some CPU."""
+    m = machine.cur
+    assert timer.node is None, "add_timer_on() of a pending timer"
+    __mod_timer(timer, timer.expires, m.cpus[cpu])
+    if cpu != m.cpu.id:
+        core.wake_up_nohz_cpu(cpu)                          # trigger_dyntick_cpu(): it looks at its timers anew
 
 
 def del_timer(timer: TimerList) -> int:

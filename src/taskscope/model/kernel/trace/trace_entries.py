@@ -173,6 +173,7 @@ _FTRACE: Final = (
     "funcgraph_exit=10 funcgraph_entry=11"
 )
 _IRQ: Final = "tasklet_exit tasklet_entry softirq_raise softirq_exit softirq_entry irq_handler_exit irq_handler_entry"
+_WORKQUEUE: Final = "workqueue_execute_end workqueue_execute_start workqueue_activate_work workqueue_queue_work"
 _TIMER_61: Final = (
     "tick_stop itimer_expire itimer_state hrtimer_cancel hrtimer_expire_exit hrtimer_expire_entry hrtimer_start "
     "hrtimer_init timer_cancel timer_expire_exit timer_expire_entry timer_start timer_init"
@@ -211,6 +212,7 @@ _IDS: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("task", 26, "task_rename task_newtask"),
         ("irq", 32, _IRQ),
         ("signal", 41, "signal_deliver signal_generate"),
+        ("workqueue", 43, _WORKQUEUE),
         ("sched", 58, _SCHED_419),
         ("printk", 84, "console"),
         ("timer", 110, _TIMER_61),
@@ -219,6 +221,7 @@ _IDS: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("task", 126, "task_rename task_newtask"),
         ("irq", 141, _IRQ),
         ("signal", 182, "signal_deliver signal_generate"),
+        ("workqueue", 256, _WORKQUEUE),
         ("sched", 296, _SCHED_61),
         ("printk", 335, "console"),
         ("raw_syscalls", 345, "sys_exit sys_enter"),
@@ -228,6 +231,7 @@ _IDS: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("task", 203, "task_prctl_unknown task_rename task_newtask"),
         ("irq", 219, _IRQ),
         ("signal", 260, "signal_deliver signal_generate"),
+        ("workqueue", 334, _WORKQUEUE),
         ("ipi", 353, "ipi_send_cpumask ipi_send_cpu"),
         ("sched", 355, _SCHED_618),
         ("printk", 411, "console"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from taskscope.model.kernel.trace.trace import TraceArray
     from taskscope.model.machine import Machine
 
-_DIRECTIVE: Final = re.compile(r"%(?P<flags>[-0#+ ]*\d*)(?P<length>hh|h|ll|l|L|z)?(?P<kind>ps|pS|[diuxXspc%])")
+_DIRECTIVE: Final = re.compile(r"%(?P<flags>[-0#+ ]*\d*)(?P<length>hh|h|ll|l|L|z)?(?P<kind>ps|pS|pf|[diuxXspc%])")
 _ARG: Final = re.compile(r"(?:\([\w ]+\*?\)\s*)?(?:REC->(?P<field>\w+)(?P<rest>.*)|__get_str\((?P<string>\w+)\))\Z")
 
 
@@ -185,7 +185,7 @@ class _Format:
                 continue
             flags, kind, place = part
             value = values[place]
-            if kind in ("ps", "pS"):
+            if kind in ("ps", "pS", "pf"):
                 out.append(kallsyms.sprint_symbol(self.printer.cur, value, kind == "pS"))
             elif kind == "p":
                 out.append(f"{value:0{2 * self.printer.long_size}x}")

@@ -25,6 +25,14 @@ class Sched(UserContext):
         """Return the policy."""
         return int(self._call("sched_getscheduler", pid))
 
+    def sched_get_priority_min(self, policy: int) -> int:
+        """Return the lowest realtime priority of a policy."""
+        return int(self._call("sched_get_priority_min", policy))
+
+    def sched_get_priority_max(self, policy: int) -> int:
+        """Return the highest realtime priority of a policy."""
+        return int(self._call("sched_get_priority_max", policy))
+
     def sched_setaffinity(self, pid: int, cpus: Iterable[int]) -> None:
         """Set on which CPUs a task may run."""
         self._call("sched_setaffinity", pid, 8, sum(1 << cpu for cpu in set(cpus)))

@@ -186,6 +186,30 @@ def trace_sched_kthread_stop(t: Task) -> None:
             probe(data, t)
 
 
+def trace_sched_kthread_work_queue_work(worker: Any, work: Any) -> None:
+    """Trace that a kthread_worker is given a work (v5.11)."""
+    probes = machine.cur.tp.sched_kthread_work_queue_work
+    if probes:
+        for probe, data in probes:
+            probe(data, worker, work)
+
+
+def trace_sched_kthread_work_execute_start(work: Any) -> None:
+    """Trace that a kthread_worker begins a work (v5.11)."""
+    probes = machine.cur.tp.sched_kthread_work_execute_start
+    if probes:
+        for probe, data in probes:
+            probe(data, work, work.func)
+
+
+def trace_sched_kthread_work_execute_end(work: Any, function: Any) -> None:
+    """Trace that a work's function has returned (v5.11); the work may be gone."""
+    probes = machine.cur.tp.sched_kthread_work_execute_end
+    if probes:
+        for probe, data in probes:
+            probe(data, work, function)
+
+
 def trace_sched_kthread_stop_ret(ret: int) -> None:
     """Trace the return value of kthread_stop()."""
     probes = machine.cur.tp.sched_kthread_stop_ret
@@ -369,6 +393,20 @@ def trace_event_raw_event_sched_pi_setprio(file: TraceEventFile, tsk: Task, pi_t
 def trace_event_raw_event_sched_process_hang(file: TraceEventFile, tsk: Task) -> None:
     """Write the record of a task that hangs."""
     trace_events.trace_event_buffer_commit(file, (tsk.comm16, tsk.pid))
+
+
+def trace_event_raw_event_sched_kthread_work_queue_work(file: TraceEventFile, worker: Any, work: Any) -> None:
+    """Write the record of a work given to a kthread_worker."""
+    cur = machine.cur
+    values = tuple(trace_events.kernel_word(cur, thing) for thing in (work, work.func, worker))
+    trace_events.trace_event_buffer_commit(file, values)
+
+
+def trace_event_raw_event_sched_kthread_work_execute(file: TraceEventFile, work: Any, function: Any) -> None:
+    """Write the record of the begin or the end of a kthread_worker's work."""
+    cur = machine.cur
+    values = (trace_events.kernel_word(cur, work), trace_events.kernel_word(cur, function))
+    trace_events.trace_event_buffer_commit(file, values)
 
 
 def trace_event_raw_event_sched_kthread_stop_ret(file: TraceEventFile, ret: int) -> None:
@@ -626,34 +664,28 @@ EVENTS: Final = (
         trace_event_raw_event_sched_kthread_stop_ret,
         None,
     ),
-    # Not modelled: NUMA balancing and kthread workers; their events exist, as in the kernel, and stay silent.
     Declaration(
         "sched",
         "sched_kthread_work_queue_work",
         "void * work; void * function; void * worker",
         '"work struct=%p function=%ps worker=%p", REC->work, REC->function, REC->worker',
-        None,
-        None,
-        since=(5, 11),
-    ),
-    Declaration(
-        "sched",
-        "sched_kthread_work_execute_start",
-        "void * work; void * function",
-        '"work struct %p: function %ps", REC->work, REC->function',
-        None,
+        trace_event_raw_event_sched_kthread_work_queue_work,
         None,
         since=(5, 11),
     ),
-    Declaration(
-        "sched",
-        "sched_kthread_work_execute_end",
-        "void * work; void * function",
-        '"work struct %p: function %ps", REC->work, REC->function',
-        None,
-        None,
-        since=(5, 11),
+    *(
+        Declaration(
+            "sched",
+            name,
+            "void * work; void * function",
+            '"work struct %p: function %ps", REC->work, REC->function',
+            trace_event_raw_event_sched_kthread_work_execute,
+            None,
+            since=(5, 11),
+        )
+        for name in ("sched_kthread_work_execute_start", "sched_kthread_work_execute_end")
     ),
+    # Not modelled: NUMA balancing; its events exist, as in the kernel, and stay silent.
     Declaration(
         "sched",
         "sched_move_numa",

@@ -162,6 +162,13 @@ def resched_cpu(cpu: int) -> None:
     raw_spin_unlock_irqrestore(rq.lock, flags)
 
 
+def wake_up_nohz_cpu(cpu: int) -> None:
+    """Let a CPU that idles without a tick look at its timers again: another CPU has started one there."""
+    rq = machine.cur.cpus[cpu].rq
+    if rq.curr is rq.idle:                                  # wake_up_idle_cpu()
+        resched_cpu(cpu)
+
+
 def __task_rq_lock(p: Task) -> Rq:
     """Lock the runqueue that the task is on.  Context: p.pi_lock held."""
     assert p.pi_lock.owner is machine.cur.cpu, "p.pi_lock"

@@ -13,6 +13,7 @@ from taskscope.model.costs import CONTEXT_SWITCH
 from taskscope.model.include.linux import preempt, sched_task, uaccess
 from taskscope.model.include.linux.sched import (
     PF_NOFREEZE,
+    PF_WQ_WORKER,
     TASK_DEAD,
     TASK_INTERRUPTIBLE,
     TASK_RUNNING,
@@ -21,10 +22,10 @@ from taskscope.model.include.linux.sched import (
     signal_pending_state,
 )
 from taskscope.model.kernel import exit as exit_
-from taskscope.model.kernel import fork, pid
+from taskscope.model.kernel import fork, pid, workqueue
 from taskscope.model.kernel.rcu import tree as rcu_tree
 from taskscope.model.kernel.sched import fair, fair_balance, idle, loadavg, rt, stats, stop_task
-from taskscope.model.kernel.sched.core import runqueue
+from taskscope.model.kernel.sched.core import runqueue, wakeup
 from taskscope.model.kernel.sched.sched import (
     DEQUEUE_NOCLOCK,
     DEQUEUE_SLEEP,
@@ -180,7 +181,12 @@ def __schedule(preempt: bool) -> None:
             prev.on_rq = 0
             if prev.in_iowait:
                 rq.nr_iowait += 1
-            # Not modelled: wq_worker_sleeping(), see ttwu_activate().
+            # If a worker went to sleep, notify and ask workqueue whether it wants to wake up a task to maintain
+            # concurrency.
+            if prev.flags & PF_WQ_WORKER and not m.flavour.switches.wq_worker_running:
+                to_wakeup = workqueue.wq_worker_sleeping(prev)
+                if to_wakeup is not None:
+                    wakeup.try_to_wake_up_local(to_wakeup)
     # pick_next_task(), its optimisation: if all tasks are in the fair class we can call that function directly, but
     # only if prev was not of a higher class: otherwise those lose the opportunity to pull in work from other CPUs.
     next: Any
@@ -214,6 +220,21 @@ def __schedule(preempt: bool) -> None:
         cpu.irqs_off = False
 
 
+def sched_submit_work(tsk: Task) -> None:
+    """Tell the workqueues that a worker is about to sleep; since v5.2, until then __schedule() does.
+
+    Not modelled: plugged requests of the block layer, which are submitted here.
+    """
+    if tsk.state and machine.cur.flavour.switches.wq_worker_running:
+        workqueue.wq_worker_sleeping(tsk)
+
+
+def sched_update_worker(tsk: Task) -> None:
+    """Tell the workqueues that a worker runs again (v5.2)."""
+    if machine.cur.flavour.switches.wq_worker_running:
+        workqueue.wq_worker_running(tsk)
+
+
 def schedule() -> None:
     """Let another task run; return when this one runs again.
 
@@ -222,14 +243,19 @@ def schedule() -> None:
     """
     m = machine.cur
     cpu = m.cpu
-    # Not modelled: sched_submit_work(): there is no block layer whose plugged requests could deadlock.
+    tsk = cpu.curr
+    worker = tsk.flags & PF_WQ_WORKER
+    if worker:
+        sched_submit_work(tsk)
     while True:
         assert not cpu.preempt_count, f"BUG: scheduling while atomic: {cpu.curr} {cpu.preempt_count:#x}"
         cpu.preempt_count = 1
         __schedule(False)
         cpu = m.cpu                                         # may be another one now
         cpu.preempt_count = 0
-        if not cpu.curr.thread_info.flags & m.tif_need_resched:
+        if not tsk.thread_info.flags & m.tif_need_resched:
+            if worker:
+                sched_update_worker(tsk)
             return
 
 
@@ -331,5 +357,7 @@ def scheduler_tick() -> None:
     curr.sched_class.task_tick(rq, curr, 0)
     loadavg.calc_global_load_tick(rq)
     rq_unlock(rq)
+    if curr.flags & PF_WQ_WORKER and m.flavour.switches.wq_worker_tick:
+        workqueue.wq_worker_tick(curr)
     rq.idle_balance = curr is rq.idle and not rq.nr_running
     fair_balance.trigger_load_balance(rq)

@@ -12,6 +12,7 @@ from taskscope.model import costs, machine
 from taskscope.model.include.linux.sched import (
     DEFAULT_PRIO,
     MAX_RT_PRIO,
+    PF_WQ_WORKER,
     SCHED_NORMAL,
     TASK_NEW,
     TASK_NORMAL,
@@ -30,7 +31,7 @@ from taskscope.model.include.linux.spinlock import (
     raw_spin_unlock_irqrestore,
 )
 from taskscope.model.include.trace.events import sched as trace
-from taskscope.model.kernel import smp, softirq
+from taskscope.model.kernel import smp, softirq, workqueue
 from taskscope.model.kernel.sched import fair, rt
 from taskscope.model.kernel.sched.core import affinity, runqueue
 from taskscope.model.kernel.sched.sched import (
@@ -95,6 +96,9 @@ def ttwu_activate(rq: Rq, p: Task, en_flags: int) -> None:
     """Put the woken task on the runqueue."""
     runqueue.activate_task(rq, p, en_flags)
     p.on_rq = TASK_ON_RQ_QUEUED
+    # If a worker is waking up, notify the workqueue: until v5.2.
+    if p.flags & PF_WQ_WORKER and not machine.cur.flavour.switches.wq_worker_running:
+        workqueue.wq_worker_waking_up(p, rq.cpu_id)
 
 
 def ttwu_do_wakeup(rq: Rq, p: Task, wake_flags: int) -> None:
@@ -229,6 +233,29 @@ def try_to_wake_up(p: Task, state: int, wake_flags: int) -> int:
     ttwu_stat(p, cpu, wake_flags)
     raw_spin_unlock_irqrestore(p.pi_lock, flags)
     return 1
+
+
+def try_to_wake_up_local(p: Task) -> None:
+    """Wake a task of this CPU's runqueue, from within __schedule(): the worker that takes over.  Until v5.2.
+
+    Context: rq.lock of this CPU held, by the task that leaves it.
+    """
+    rq = machine.cur.cpu.rq
+    assert rq.lock.owner is machine.cur.cpu, "rq.lock"
+    assert machine.cur.cpus[p.thread_info.cpu].rq is rq, "a task of this runqueue"
+    assert p is not machine.cur.cpu.curr, "a task of this runqueue"
+    # p.pi_lock is taken by raw_spin_trylock(), against the order; here nobody can hold it.
+    assert p.pi_lock.owner is None, "p.pi_lock"
+    if not p.state & TASK_NORMAL:
+        return
+    trace.trace_sched_waking(p)
+    machine.cur.now += costs.WAKEUP
+    if not p.on_rq:
+        if p.in_iowait:
+            rq.nr_iowait -= 1
+        ttwu_activate(rq, p, ENQUEUE_WAKEUP | ENQUEUE_NOCLOCK)
+    ttwu_do_wakeup(rq, p, 0)
+    ttwu_stat(p, rq.cpu_id, 0)
 
 
 def wake_up_process(p: Task) -> int:

@@ -1,0 +1,187 @@
+"""Lab ``kthread-kinds``: kthreadd, a worker and an interrupt thread, each at work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from taskscope.labs.lab import Lab, Run
+from taskscope.labs.mutant import Mutant
+
+if TYPE_CHECKING:
+    from taskscope.system import System
+
+PF_WQ_WORKER, PF_KTHREAD = 0x20, 0x20_0000
+HARDIRQ_MASK = 0xF_0000
+
+
+def scenario(run: Run) -> None:
+    """Type a key: its interrupt queues a work, a worker does it, and kthreadd makes the next worker."""
+    k = run.boot()
+    terminal = k.terminal()
+    seen: dict[str, dict[str, Any]] = {}
+
+    def note(what: str) -> Callable[..., None]:
+        def at_work(*args: Any) -> None:
+            task = k.running()
+            seen.setdefault(
+                what,
+                {
+                    "comm": task.comm,
+                    "pid": task.pid,
+                    "flags": task.flags,
+                    "stack": k.running_stack(),
+                    "count": k.machine.cpu.preempt_count,
+                    "args": args,
+                },
+            )
+
+        return at_work
+
+    at_rest = k.task(2).row.wchan
+    with (
+        k.probe("workqueue_queue_work", note("queue_work")),
+        k.probe("workqueue_execute_start", note("execute_start")),
+        k.probe("flush_to_ldisc", note("worker")),
+        k.probe("workqueue_execute_end", note("execute_end")),
+        k.probe("wake_up_process", note("asker"), when=lambda p, *_: p is k.machine.kthreadd_task),
+        k.probe("create_kthread", note("kthreadd")),
+    ):
+        terminal.type("echo hello")
+    if not run.check("an interrupt leaves its work to a worker", "queue_work" in seen, plain(seen["worker"]["stack"])):
+        return
+    queued, worker = seen["queue_work"], seen["worker"]
+    run.show(queued["stack"], f"the interrupt queues a work, while {queued['comm']} ({queued['pid']}) runs")
+    run.show(worker["stack"], f"{worker['comm']} ({worker['pid']}) does it: innermost first")
+    run.check(
+        "the key's interrupt queues a work for system_unbound_wq, events_unbound: in hard interrupt context",
+        bool(queued["count"] & HARDIRQ_MASK) and queued["args"][1].wq.name == "events_unbound",
+        (hex(queued["count"]), queued["args"][1].wq.name),
+    )
+    run.check(
+        "worker threads run worker_thread() -> process_one_work() -> the work's function, on the stack of kthread()",
+        in_order(plain(worker["stack"]), "flush_to_ldisc", "process_one_work", "worker_thread", "kthread"),
+        plain(worker["stack"]),
+    )
+    run.check(
+        "a worker is kworker/uPOOL:ID, with PF_KTHREAD and PF_WQ_WORKER, and may sleep at its work: preempt_count is 0",
+        worker["comm"].startswith("kworker/u")
+        and worker["flags"] & (PF_KTHREAD | PF_WQ_WORKER) == PF_KTHREAD | PF_WQ_WORKER
+        and worker["count"] == 0,
+        (worker["comm"], hex(worker["flags"]), worker["count"]),
+    )
+    run.check(
+        "one work from queueing to its end: workqueue_queue_work, execute_start, execute_end name the same one",
+        seen["execute_start"]["args"][0] is queued["args"][2] is seen["execute_end"]["args"][0]
+        and seen["execute_start"]["pid"] == seen["execute_end"]["pid"] == worker["pid"],
+        [seen[what]["args"] for what in ("queue_work", "execute_start", "execute_end")],
+    )
+    k.run(s=0.1)
+    row = next(t for t in k.ps().tasks if t.pid == worker["pid"])
+    shown = k.read(f"/proc/{worker['pid']}/comm").decode().strip()
+    run.show([f"/proc/{worker['pid']}/comm: {shown}", *k.stack(worker["pid"])], "the worker, when it has done its work")
+    run.check(
+        "idle, it sleeps in worker_thread(), and /proc/PID/comm says what it did last",
+        row.wchan == "worker_thread" and shown == f"{worker['comm']}-events_unbound",
+        (row.wchan, shown),
+    )
+    kthreadd(run, k, seen, at_rest)
+    irq_thread(run, k, note, seen)
+
+
+def kthreadd(run: Run, k: System, seen: dict[str, dict[str, Any]], at_rest: str | None) -> None:
+    """Look at who asked for the next worker and who made it.
+
+    :param at_rest: where kthreadd slept before
+    """
+    asker, maker = seen["asker"], seen["kthreadd"]
+    name = maker["args"][0].full_name
+    run.show(asker["stack"], f"{asker['comm']} is about to work, and nobody would be idle: it asks for one more")
+    run.show(maker["stack"], f"{maker['comm']} ({maker['pid']}) makes {name}")
+    run.equal("kthreadd, pid 2, sleeps in kthreadd() while nobody asks", at_rest, "kthreadd")
+    run.check(
+        "worker_thread() -> manage_workers() -> create_worker() -> kthread_create_on_node() puts a request",
+        in_order(plain(asker["stack"]), "kthread_create_on_node", "create_worker", "manage_workers", "worker_thread"),
+        plain(asker["stack"]),
+    )
+    run.check(
+        "kthreadd() -> create_kthread() makes the thread",
+        maker["pid"] == 2 and in_order(plain(maker["stack"]), "create_kthread", "kthreadd"),
+        plain(maker["stack"]),
+    )
+    born = next((t for t in k.ps().tasks if t.comm == name), None)
+    run.check("the new worker is a child of kthreadd", born is not None and born.ppid == 2, born)
+
+
+def irq_thread(run: Run, k: System, note: Callable[[str], Callable[..., None]], seen: dict[str, Any]) -> None:
+    """Let the MMC controller of the Pi interrupt: its handler wakes the thread."""
+    threads = [t for t in k.machine_tasks() if t.kthread and t.kthread.threadfn.__name__ == "irq_thread"]
+    expected = [] if run.new else ["irq/86-mmc1"]
+    run.equal("interrupt threads: on the Pi that of the MMC controller", [t.comm for t in threads], expected)
+    if not threads:
+        return
+    with (
+        k.probe("bcm2835_mmc_irq", note("first half")),
+        k.probe("bcm2835_mmc_thread_irq", note("second half")),
+    ):
+        interrupt_mmc1(k)
+        k.run(s=0.01)
+    first, second = seen["first half"], seen["second half"]
+    run.show(first["stack"], f"the first half: hard interrupt, while {first['comm']} ({first['pid']}) runs")
+    run.show(second["stack"], f"the second half: {second['comm']} ({second['pid']})")
+    run.check(
+        "the handler runs in hard interrupt context, in the name of whoever it interrupts",
+        bool(first["count"] & HARDIRQ_MASK) and first["pid"] != threads[0].pid,
+        (hex(first["count"]), first["comm"]),
+    )
+    run.check(
+        "irq threads run the second half: irq_thread() -> the thread's function, in process context",
+        second["pid"] == threads[0].pid
+        and in_order(plain(second["stack"]), "bcm2835_mmc_thread_irq", "irq_thread", "kthread")
+        and second["count"] == 0,
+        (second["comm"], plain(second["stack"]), hex(second["count"])),
+    )
+    run.check(
+        "it is a SCHED_FIFO task of priority 50, no worker: PF_WQ_WORKER is clear",
+        (threads[0].policy, threads[0].rt_priority) == (1, 50) and not second["flags"] & PF_WQ_WORKER,
+        (threads[0].policy, threads[0].rt_priority, hex(second["flags"])),
+    )
+
+
+def interrupt_mmc1(k: System) -> None:
+    """Let the card interrupt."""
+    k.machine.mmc1.hw.card_interrupt()
+
+
+def plain(stack: list[str]) -> list[str]:
+    """Return the functions of a stack."""
+    return [entry.split("+")[0] for entry in stack]
+
+
+def in_order(stack: list[str], *names: str) -> bool:
+    """Tell whether the functions stand on the stack in this order, others between."""
+    rest = iter(stack)
+    return all(name in rest for name in names)
+
+
+LAB = Lab(
+    name="kthread-kinds",
+    title="kthreadd, a worker and an interrupt thread at work",
+    question="What do kernel threads run: kthreadd, kworker/…, irq/number-name?",
+    look="the stacks: what stands below kthread(), and what the thread was woken for",
+    answer=(
+        "All begin in kthread(), which calls the function that was given to kthread_create().  kthreadd runs "
+        "kthreadd(): it takes requests for threads off a list and makes them.  Workers run worker_thread(), which "
+        "takes works off its pool's list and calls process_one_work() -> the work's function; a worker that goes to "
+        "work and leaves nobody idle behind it asks kthreadd for one more (manage_workers()).  Interrupt threads run "
+        "irq_thread(): the handler, in hard interrupt context, only wakes the thread, which does the second half in "
+        "process context and may sleep."
+    ),
+    scenario=scenario,
+    mutant=Mutant(
+        "the interrupt does the work itself",
+        "drivers.tty.tty_buffer:tty_flip_buffer_push",
+        "    if m.wq_online:\n",
+        "    if not m.wq_online:\n",
+    ),
+)
