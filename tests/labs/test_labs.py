@@ -48,6 +48,8 @@ ROWS = [
     "cpu",
     "stack-alloc",
     "set-ftrace",
+    "low-memory-killer",
+    "kernel-fault",
     "decode",
 ]
 

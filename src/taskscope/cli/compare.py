@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from taskscope.labs.lab import Run
 
 EXAMPLES = (
-    ("taskscope compare monday.dat tuesday.dat", "two recordings of the same command"),
+    ("taskscope compare trace.dat other.dat", "two recordings of the same command"),
     ("taskscope compare --lab raspbian-proc model host", "a lab on the model and on this host"),
     ("taskscope compare --lab zombie host guest:6.1 --json", "on two real kernels, as data"),
 )

@@ -41,6 +41,8 @@ TITLES: dict[str, str] = {
     "cpu": "which CPU a task is on, and who changes it",
     "stack-alloc": "slab, pages and cached stacks over forks and exits",
     "set-ftrace": "the notes' set_ftrace.sh, line by line",
+    "low-memory-killer": "who is killed when memory runs short",
+    "kernel-fault": "a bad pointer in the kernel: oops, and the task dies",
     "decode": "the notes' numbers, decoded",
 }
 

@@ -101,6 +101,26 @@ class Switches:
     wq_bh_pools: bool = False
     #: /proc names workers anew, in full length, and a dying one keeps its comm (v6.11: 2a1b02bcba78, 68f83057b913)
     format_worker_id: bool = False
+    #: oom_badness() may be negative, and LONG_MIN says that a task must not be killed; before, 0 said so and all
+    #: others had 1 at least (v5.9: 9066e5cfb73c, "mm, oom: make the calculation of oom badness more accurate")
+    oom_signed_badness: bool = False
+    #: the OOM killer kills whom it chose, not one of its children (v5.1: bbbe48029720, "mm, oom: remove 'prefer
+    #: children over parent' heuristic")
+    oom_spares_children: bool = False
+    #: oom_reaper begins two seconds after the kill (v5.18: e4a38402c36e, "oom_kill.c: futex: delay the OOM reaper to
+    #: allow time for proper futex cleanup")
+    oom_reaper_waits: bool = False
+    #: a page fault that found no memory is tried again and kills nobody (v5.16: 60e2793d440a, "mm, oom: do not trigger
+    #: out_of_memory from the #PF")
+    pagefault_spares: bool = False
+    #: a mapping is refused only if it is larger than all memory (v5.2: 8c7829b04c52, "mm: fix false-positive
+    #: OVERCOMMIT_GUESS failures")
+    overcommit_by_total: bool = False
+    #: a soft lockup is reported again and again (v5.13: 9bf3bc949f8a, "watchdog: cleanup handling of false positives")
+    softlockup_repeats: bool = False
+    #: the sysrq c panics, instead of following a bad pointer (v5.1: 8341f2f222d7, "sysrq: Use panic() to force a
+    #: crash")
+    sysrq_panics: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +148,10 @@ class Flavour:
         return ThreadFlags(**{f.name: bits.get("TIF_" + f.name, 0) for f in fields(ThreadFlags)})
 
 
+_SINCE_5: Final = {
+    "oom_signed_badness": True, "oom_spares_children": True, "oom_reaper_waits": True, "pagefault_spares": True,
+    "overcommit_by_total": True, "softlockup_repeats": True, "sysrq_panics": True,
+}
 FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
     Flavour("4.19-arm", "4.19.73-v7+", (4, 19), "arm", "armv7l", 4, 8192, 100, "full", 0x8000_0000, 0x8000_8000,
             Switches(pf_exitpidone=True, ksoftirqd_goes_first=True)),
@@ -138,7 +162,7 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
                      wq_worker_running=True,
                      ksoftirqd_goes_first=True, blk_completes_locally=True, forced_threads_irqs_off=True,
                      tasklet_kill_sleeps=True, preempt_dynamic=True, coredump_is_group_exit=True,
-                     sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True)),
+                     sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True, **_SINCE_5)),
     Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,
@@ -148,7 +172,7 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
                      blk_completes_locally=True, forced_threads_irqs_off=True,
                      tasklet_kill_sleeps=True, preempt_dynamic=True, coredump_is_group_exit=True,
                      sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True,
-                     timer_signals_checked=True, pidfd_signal_flags=True)),
+                     timer_signals_checked=True, pidfd_signal_flags=True, **_SINCE_5)),
 )}
 DEFAULT: Final = "4.19-arm"
 

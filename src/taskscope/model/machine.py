@@ -246,10 +246,16 @@ class Machine:
     system_freezable_power_efficient_wq: WorkqueueStruct
     mm_percpu_wq: WorkqueueStruct
     devtmpfs_thread: Task
-    hung_task_switches: dict[int, int]          # kernel/hung_task.py: switch counts at the last look, by task_struct
+    hung_task: Any                              # kernel/hung_task.py
+    watchdog: Any                               # kernel/watchdog.py
+    lowmem: Any                                 # drivers/staging/android/lowmemorykiller.py, once it is loaded
 
     # ---- mm (zone->lock, vmap_area_lock) ----
     zone: Zone
+    min_free_kbytes: int
+    exec_tables: Any                            # mm/memory.py: which page tables a new program needs
+    vm: Any                                     # mm/vmscan.py: struct pglist_data and the list of shrinkers
+    oom: Any                                    # mm/oom_kill.py: its sysctls, victims, the reaper's list
     slab_caches: list[KmemCache]
     vmap_next: int
     vmap_free: dict[tuple[int, int], list[int]]
@@ -284,6 +290,12 @@ class Machine:
     vda: Any                                    # struct virtio_blk, of x86-64
     uart_fifo: list[Any]                        # what was typed and not yet taken: (tty, bytes)
     irq_uart: Any                               # struct irq_desc
+    abort: Any                                  # arch/*/mm/fault.py: a bad access of the kernel
+    user_abort: Any                             # a program's access to what is not there
+    bug: Any                                    # arch/*/kernel/traps.py: BUG()
+    show_irq_regs: Any                          # the registers of what an interrupt has interrupted
+    oops: Any                                   # kernel/panic.py: taints, oopses
+    modules: list[str]                          # loaded, the last one first
     user_gate: Any                              # the system call entry, for user/python.py
     hostctl: Any                                # drivers/char/hostctl.py
 

@@ -76,6 +76,10 @@ def write_file(m: Machine, path: str, data: bytes, append: bool) -> None:
         if S_ISBLK(f.f_inode.i_mode):
             raise _failed(-95, path)
         result = -22 if f.f_op.write is None else f.f_op.write(f, data)     # EINVAL
+        # A task that this has woken on the executing CPU would be looked for at the end of the interrupt or system call
+        # that woke it; there is none.
+        if m.cpu.curr.thread_info.flags & m.tif_need_resched or m.cpu.idle.thread_info.flags & m.tif_need_resched:
+            m.send_ipi(m.cpu, m.ipi_reschedule)
         if result < 0:
             raise _failed(result, path)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import taskscope.model.fs.fs_struct as fs_struct
 import taskscope.model.fs.ramfs.inode as ramfs
+import taskscope.model.mm.memory as memory
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import FileOperations, Inode, InodeOperations, Path
 
@@ -48,8 +49,18 @@ def kern_add(path: str, inode: Inode) -> Inode:
     folder, _, name = path.rpartition("/")
     parent = kern_mkdir(folder)
     assert parent.i_children is not None
+    old = parent.i_children.get(name)
+    if old is not None:
+        evict_inode(old)
     parent.i_children[name] = inode
     return inode
+
+
+def evict_inode(inode: Inode) -> None:
+    """Let go of what the page cache has of a file without a name; those who have it mapped keep it."""
+    table, inode.i_pages = inode.i_pages, None
+    if table is not None:
+        memory.put_table(table)
 
 
 def kern_file(path: str, content: bytes, mode: int = 0o644) -> Inode:

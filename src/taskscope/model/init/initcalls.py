@@ -13,16 +13,20 @@ import taskscope.model.block.blk_mq as blk_mq
 import taskscope.model.drivers.block.virtio_blk as virtio_blk
 import taskscope.model.drivers.char.hostctl as hostctl
 import taskscope.model.drivers.mmc.host.bcm2835_mmc as bcm2835_mmc
+import taskscope.model.drivers.tty.sysrq as sysrq
 import taskscope.model.drivers.tty.tty_io as tty_io
 import taskscope.model.drivers.watchdog.watchdog_dev as watchdog_dev
 import taskscope.model.kernel.audit as audit
 import taskscope.model.kernel.hung_task as hung_task
 import taskscope.model.kernel.kthread as kthread
+import taskscope.model.kernel.module as module
+import taskscope.model.kernel.panic as panic
 import taskscope.model.kernel.rcu.tasks as rcu_tasks
 import taskscope.model.kernel.rcu.tree as rcu
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.softirq as softirq
 import taskscope.model.kernel.stop_machine as stop_machine
+import taskscope.model.kernel.watchdog as watchdog
 import taskscope.model.kernel.workqueue as workqueue
 import taskscope.model.mm.compaction as compaction
 import taskscope.model.mm.khugepaged as khugepaged
@@ -117,7 +121,10 @@ def start_devices() -> None:
 
 
 def do_initcalls() -> None:
-    """Call all other initcalls."""
+    """Call all other initcalls: those without a thread, then those of the flavour."""
+    for initcall in (panic.kernel_panic_sysctls_init, oom_kill.oom_sysctls_init, watchdog.lockup_detector_init,
+                     sysrq.sysrq_init, module.modules_init):
+        initcall()
     blk_mq.blk_mq_init()
     for entry in _LATER[machine.cur.flavour.name]:
         if isinstance(entry, str):

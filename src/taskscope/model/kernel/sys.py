@@ -340,7 +340,7 @@ def fill_rusage(p: Task, who: int, r: Rusage) -> None:
             r.ru_minflt += t.min_flt
             r.ru_majflt += t.maj_flt
     if p.mm is not None:
-        r.ru_maxrss = p.mm.hiwater_rss * 4
+        r.ru_maxrss = max(p.mm.hiwater_rss, p.mm.rss) * 4
 
 
 def sys_getrusage(who: int, ru: Any) -> int:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from taskscope.model import machine
-from taskscope.model.kernel import kallsyms, stacktrace
+from taskscope.model.kernel import kallsyms, panic, stacktrace
 from taskscope.model.kernel.printk import printk
 
 if TYPE_CHECKING:
@@ -30,14 +30,27 @@ def dump_stack_print_info(level: str) -> None:
     """Print the lines that stand before a stack."""
     cur = machine.cur
     current = cur.cpu.curr
-    printk(f"{level}CPU: {cur.cpu.id} PID: {current.pid} Comm: {current.comm} Not tainted {cur.flavour.release} #1\n")
+    version = cur.flavour.version
+    taints = panic.print_tainted()
+    if version < (6, 11):
+        printk(f"{level}CPU: {cur.cpu.id} PID: {current.pid} Comm: {current.comm} {taints} {cur.flavour.release} #1\n")
+    else:
+        # The user came with v6.11, the model of preemption with v6.16.
+        model = f"PREEMPT({cur.flavour.preempt}) " if version >= (6, 16) else ""
+        printk(
+            f"{level}CPU: {cur.cpu.id} UID: {current.cred.uid} PID: {current.pid} Comm: {current.comm} {taints} "
+            f"{cur.flavour.release} #1 {model}\n"
+        )
+        if panic.panic_state().tainted_mask:
+            printk(f"{level}{panic.print_tainted_verbose()}\n")
     printk(f"{level}Hardware name: {'BCM2835' if cur.flavour.arch == 'arm' else 'taskscope'}\n")
 
 
-def show_stack(tsk: Task | None, frame: FrameType | None = None) -> None:
+def show_stack(tsk: Task | None, frame: FrameType | None = None, skip: int = 0) -> None:
     """Print the stack of a task into the kernel's log; of the running one by default.
 
     :param frame: the innermost function of the running task that is shown
+    :param skip: leave out so many of the innermost ones (x86)
     """
     cur = machine.cur
     if tsk is None or tsk is cur.cpu.curr:
@@ -49,7 +62,7 @@ def show_stack(tsk: Task | None, frame: FrameType | None = None) -> None:
             dump_backtrace_entry(cur, where, origin)
         return
     printk("Call Trace:\n <TASK>\n")
-    for address in entries:
+    for address in entries[skip:]:
         printk(f" {kallsyms.sprint_symbol(cur, address)}\n")
     printk(" </TASK>\n")
 

@@ -15,7 +15,7 @@ from taskscope.model.kernel.trace.trace_syscalls import _enter_declaration, _exi
 from watched import DATA, running
 
 SYSTEMS = frozenset(
-    {"ftrace", "sched", "task", "signal", "raw_syscalls", "syscalls", "printk", "timer", "irq", "workqueue"}
+    {"ftrace", "sched", "task", "signal", "raw_syscalls", "syscalls", "printk", "timer", "irq", "workqueue", "oom"}
 )
 LIVE = Path("/sys/kernel/tracing/events")
 
@@ -40,6 +40,7 @@ def without_id(text: bytes) -> bytes:
         ("d03-shellexec.dat", "6.1-x86_64"),
         ("d08-signals.dat", "6.1-x86_64"),
         ("d09-sched.dat", "6.1-x86_64"),
+        ("d11-oom.dat", "6.1-x86_64"),
         ("d14-instances.dat", "6.1-x86_64"),
         ("d70-host618-kill9-stack", "6.18-x86_64"),
     ],

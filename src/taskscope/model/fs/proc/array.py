@@ -13,8 +13,10 @@ import taskscope.model.kernel.workqueue as workqueue
 from taskscope.abi.state import state_letter
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
+from taskscope.model.include.linux.mm_types import MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS
 from taskscope.model.include.linux.sched import PF_WQ_WORKER, Task, pid_alive, task_cpu
 from taskscope.model.include.linux.sched_signal import RLIMIT_RSS, RLIMIT_SIGPENDING, SIG_DFL, SIG_IGN, rlimit
+from taskscope.model.mm import memory
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.mm_types import MmStruct
@@ -259,10 +261,7 @@ def proc_pid_status(task: Task) -> str:
     if task.mm is not None:
         mm = task.mm
         lines += [
-            ("VmPeak", kb(mm.total_vm)),
-            ("VmSize", kb(mm.total_vm)),
-            ("VmHWM", kb(max(mm.hiwater_rss, mm.rss))),
-            ("VmRSS", kb(mm.rss)),
+            *task_mem(mm),
         ]
     pending_shared = task.signal.shared_pending.signal if task.sighand is not None else 0
     ignored, caught = collect_sigign_sigcatch(task)
@@ -319,10 +318,50 @@ def kb(pages: int) -> str:
     return f"{pages * 4:8d} kB"
 
 
+def area_pages(mm: MmStruct) -> tuple[int, int, int]:
+    """Return how many pages of areas are data, stack, and text."""
+    data = stack = text = 0
+    for area in mm.mmap:
+        if area.name == "[stack]":
+            stack += area.nr_pages
+        elif area.flags[1] == "w" and area.flags.endswith("p"):
+            data += area.nr_pages
+        elif area.flags[2] == "x" and area.table.kind == MM_FILEPAGES:
+            text += area.nr_pages
+    return data, stack, text
+
+
+def task_mem(mm: MmStruct) -> list[tuple[str, str]]:
+    """Return the lines of /proc/PID/status on memory (fs/proc/task_mmu.c)."""
+    data, stack, text = area_pages(mm)
+    stat = mm.rss_stat
+    return [
+        ("VmPeak", kb(max(mm.hiwater_vm, mm.total_vm))),
+        ("VmSize", kb(mm.total_vm)),
+        ("VmLck", kb(0)),
+        ("VmPin", kb(0)),
+        ("VmHWM", kb(max(mm.hiwater_rss, mm.rss))),
+        ("VmRSS", kb(mm.rss)),
+        ("RssAnon", kb(stat[MM_ANONPAGES])),
+        ("RssFile", kb(stat[MM_FILEPAGES])),
+        ("RssShmem", kb(stat[MM_SHMEMPAGES])),
+        ("VmData", kb(data)),
+        ("VmStk", kb(stack)),
+        ("VmExe", kb(text)),
+        ("VmLib", kb(0)),
+        ("VmPTE", f"{memory.mm_pgtables_bytes(mm) >> 10:8d} kB"),
+        ("VmSwap", kb(stat[MM_SWAPENTS])),
+    ]
+
+
 def proc_pid_statm(task: Task) -> str:
-    """/proc/PID/statm: size and resident, in pages."""
+    """/proc/PID/statm: size, resident, shared, text, 0, data and stack, 0; in pages."""
     mm = task.mm
-    return "0 0 0 0 0 0 0\n" if mm is None else f"{mm.total_vm} {mm.rss} 0 0 0 {mm.total_vm} 0\n"
+    if mm is None:
+        return "0 0 0 0 0 0 0\n"
+    data, stack, text = area_pages(mm)
+    shared = mm.rss_stat[MM_FILEPAGES] + mm.rss_stat[MM_SHMEMPAGES]
+    return f"{mm.total_vm} {mm.rss} {shared} {text} 0 {data + stack} 0\n"
 
 
 def children_seq_show(task: Task) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EINVAL, ESRCH
+from errno import EACCES, EINVAL, ESRCH
 from typing import Any, Final, NamedTuple
 
 import taskscope.model.fs.d_path as d_path
@@ -13,12 +13,15 @@ import taskscope.model.fs.proc.array as array
 import taskscope.model.fs.proc.inode as proc_inode
 import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.printk as printk_
 import taskscope.model.kernel.stacktrace as stacktrace
+import taskscope.model.mm.oom_kill as oom_kill
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeOperations
 from taskscope.model.include.linux.list import list_for_each_entry
 from taskscope.model.include.linux.pid import PIDTYPE_PID, Pid
-from taskscope.model.include.linux.sched import Task
+from taskscope.model.include.linux.sched import PF_KTHREAD, Task
+from taskscope.model.include.trace.events.oom import trace_oom_score_adj_update
 
 
 class PidEntry(NamedTuple):
@@ -101,21 +104,73 @@ def oom_score_adj_read(task: Task) -> str:
     return f"{task.signal.oom_score_adj}\n"
 
 
+def __set_oom_adj(task: Task, oom_adj: int, legacy: bool) -> int:
+    """Set the adjustment of a process and of all that share its memory: 0 or a negative errno.
+
+    Lowering it below what root set needs root.
+    """
+    root = machine.cur.cpu.curr.cred.euid == 0
+    least = task.signal.oom_score_adj if legacy else task.signal.oom_score_adj_min
+    if oom_adj < least and not root:
+        return -EACCES
+    if legacy:
+        # warn that /proc/pid/oom_adj is deprecated, see Documentation/feature-removal-schedule.txt.
+        current = machine.cur.cpu.curr
+        printk_.printk(
+            f"<4>{current.comm} ({current.pid}): /proc/{task.pid}/oom_adj is deprecated, please use "
+            f"/proc/{task.pid}/oom_score_adj instead.\n"
+        )
+    task.signal.oom_score_adj = oom_adj
+    if not legacy and root:
+        task.signal.oom_score_adj_min = oom_adj
+    trace_oom_score_adj_update(task)
+    # Make sure we will check other processes sharing the mm if this is not vfrok which wants its own oom_score_adj.
+    mm = task.mm
+    if mm is None or task.vfork_done is not None or mm.mm_users <= 1:
+        return 0
+    for p in list_for_each_entry(machine.cur.init_task.tasks):
+        if p.signal is task.signal or p.pid == 1 or p.flags & PF_KTHREAD or not oom_kill.process_shares_mm(p, mm):
+            continue
+        p.signal.oom_score_adj = oom_adj
+        if not legacy and root:
+            p.signal.oom_score_adj_min = oom_adj
+    return 0
+
+
 def oom_score_adj_write(task: Task, data: bytes) -> int:
-    """Set the adjustment; lowering it below what root set needs root."""
+    """Set the adjustment, -1000 to 1000."""
     try:
         value = int(data.decode().strip())
     except ValueError:
         return -EINVAL
     if not -1000 <= value <= 1000:
         return -EINVAL
-    root = machine.cur.cpu.curr.cred.euid == 0
-    if value < task.signal.oom_score_adj_min and not root:
-        return -13
-    task.signal.oom_score_adj = value
-    if root:
-        task.signal.oom_score_adj_min = value
-    return len(data)
+    return __set_oom_adj(task, value, False) or len(data)
+
+
+def oom_adj_read(task: Task) -> str:
+    """/proc/PID/oom_adj: the adjustment in the old units, -17 to 15."""
+    adj = task.signal.oom_score_adj
+    old = min((abs(adj) * 17 // 1000) * (1 if adj >= 0 else -1), 15)
+    return f"{old}\n"
+
+
+def oom_adj_write(task: Task, data: bytes) -> int:
+    """Set the adjustment in the old units."""
+    try:
+        value = int(data.decode().strip())
+    except ValueError:
+        return -EINVAL
+    if not -16 <= value <= 15 and value != -17:
+        return -EINVAL
+    # Scale /proc/pid/oom_score_adj appropriately ensuring that a maximum value is always attainable.
+    adj = 1000 if value == 15 else (abs(value) * 1000 // 17) * (1 if value >= 0 else -1)
+    return __set_oom_adj(task, adj, True) or len(data)
+
+
+def proc_oom_score(task: Task) -> str:
+    """/proc/PID/oom_score: how much the process is in danger."""
+    return f"{oom_kill.oom_score(task)}\n"
 
 
 def proc_exe(task: Task) -> str:
@@ -228,6 +283,8 @@ def common_entries() -> tuple[PidEntry, ...]:
         PidEntry("wchan", 0o444, proc_pid_wchan),
         PidEntry("stack", 0o400, proc_pid_stack),
         PidEntry("schedstat", 0o444, proc_pid_schedstat),
+        PidEntry("oom_score", 0o444, proc_oom_score),
+        PidEntry("oom_adj", 0o644, oom_adj_read, oom_adj_write),
         PidEntry("oom_score_adj", 0o644, oom_score_adj_read, oom_score_adj_write),
         PidEntry("exe", 0o444, proc_exe),
         PidEntry("cwd", 0o444, proc_cwd),

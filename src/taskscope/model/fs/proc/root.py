@@ -17,9 +17,11 @@ import taskscope.model.kernel.irq.proc as irq_proc
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.pid_namespace as pid_namespace
 import taskscope.model.kernel.sched.cputime as cputime
+import taskscope.model.mm.show_mem as show_mem
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeOperations
 from taskscope.model.include.linux.interrupt import SOFTIRQ_NAMES
+from taskscope.model.include.linux.list import list_for_each_entry
 
 USER_HZ = 100
 
@@ -116,9 +118,50 @@ def show_version(private: Any) -> str:
 
 
 def show_meminfo(private: Any) -> str:
-    """/proc/meminfo: the total only; what is free is the page allocator's business."""
+    """/proc/meminfo (fs/proc/meminfo.c), what the model has of it, in the kernel's order."""
     del private
-    return f"MemTotal:       {machine.cur.mem // 1024:8d} kB\n"
+    m = machine.cur
+    zone = m.zone
+    # si_mem_available(): what is free above the reserve; no page of the page cache can be dropped here
+    available = max(zone.nr_free - zone.totalreserve_pages, 0)
+    committed = sum(
+        area.nr_pages
+        for p in list_for_each_entry(m.init_task.tasks)
+        if p.mm is not None
+        for area in p.mm.mmap
+        if area.flags[1] == "w"
+    )
+    rows = [
+        ("MemTotal", zone.managed_pages),
+        ("MemFree", zone.nr_free),
+        ("MemAvailable", available),
+        ("Buffers", 0),
+        ("Cached", zone.nr_file),
+        ("SwapCached", 0),
+        ("Active", zone.nr_anon),
+        ("Inactive", zone.nr_shmem),
+        ("Active(anon)", zone.nr_anon),
+        ("Inactive(anon)", zone.nr_shmem),
+        ("Active(file)", 0),
+        ("Inactive(file)", 0),
+        ("Unevictable", zone.nr_file - zone.nr_shmem),
+        ("Mlocked", 0),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+        ("Dirty", 0),
+        ("Writeback", 0),
+        ("AnonPages", zone.nr_anon),
+        ("Shmem", zone.nr_shmem),
+        *((("KReclaimable", 0),) if m.flavour.version >= (4, 20) else ()),
+        ("Slab", show_mem.slab_pages()),
+        ("SReclaimable", 0),
+        ("SUnreclaim", show_mem.slab_pages()),
+        ("KernelStack", show_mem.stack_kib() // 4),
+        ("PageTables", zone.nr_pagetable),
+        ("CommitLimit", zone.managed_pages // 2),
+        ("Committed_AS", committed),
+    ]
+    return "".join(f"{name + ':':<15} {pages << 2:8d} kB\n" for name, pages in rows)
 
 
 def show_softirqs(private: Any) -> str:

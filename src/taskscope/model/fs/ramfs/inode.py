@@ -38,6 +38,8 @@ def ramfs_unlink(dir: Inode, name: str) -> int:
     if inode is None:
         return -ENOENT
     inode.i_nlink -= 1
+    if not inode.i_nlink:
+        super_.evict_inode(inode)
     return 0
 
 

@@ -69,6 +69,7 @@ class Inode:
         "i_mode",
         "i_nlink",
         "i_op",
+        "i_pages",
         "i_pipe",
         "i_private",
         "i_program",
@@ -89,6 +90,7 @@ class Inode:
         self.i_children: dict[str, Inode] | None = {} if S_ISDIR(i_mode) else None
         self.i_content = b""  # of a file in memory
         self.i_private: Any = None  # the file system's or driver's own
+        self.i_pages: Any = None  # the page cache of a program's text: a PageTable
         self.i_pipe: Any = None  # struct pipe_inode_info
         self.i_program: Callable[..., Any] | None = None  # what the loader runs: a program in Python
         self.i_writecount = 0  # > 0: open for writing so often; < 0: executed so often, and not to be written

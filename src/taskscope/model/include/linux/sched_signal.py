@@ -110,7 +110,10 @@ RLIM_INFINITY: Final = (1 << 64) - 1
 class Siginfo:
     """struct siginfo, the fields that the model's signals carry."""
 
-    __slots__ = ("si_code", "si_errno", "si_pid", "si_signo", "si_status", "si_stime", "si_uid", "si_utime", "si_value")
+    __slots__ = (
+        "si_addr", "si_code", "si_errno", "si_pid", "si_signo", "si_status", "si_stime", "si_uid", "si_utime",
+        "si_value",
+    )
 
     #: of a timer's signal; see `TimerSiginfo`
     si_tid = 0
@@ -127,6 +130,7 @@ class Siginfo:
         self.si_utime = 0                   # clock ticks
         self.si_stime = 0
         self.si_value: Any = 0
+        self.si_addr = 0                    # of a fault
 
     def copy(self) -> Siginfo:
         """Return another with the same fields (copy_siginfo())."""
@@ -309,6 +313,7 @@ class SignalStruct:
     sum_sched_runtime: int
     # task_lock(group_leader):
     rlim: list[Rlimit]
+    oom_mm: Any                             # of an OOM victim: the mm that it was chosen for
     oom_score_adj: int
     oom_score_adj_min: int
     cred_guard_mutex: Any

@@ -21,6 +21,7 @@ FILES: Final = (
     "kernel.sched.syscalls", "kernel.groups",
     "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.kcmp", "kernel.printk",
     "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
+    "mm.mmap", "kernel.module",
     "fs.pidfs", "fs.fcntl", "fs.ioctl", "fs.d_path",
     "kernel.sys_ids", "kernel.capability", "kernel.nsproxy", "kernel.futex.syscalls",
 )

@@ -17,6 +17,7 @@ class Tracepoints:
 
     __slots__ = (
         "console",
+        "finish_task_reaping",
         "hrtimer_cancel",
         "hrtimer_expire_entry",
         "hrtimer_expire_exit",
@@ -27,6 +28,9 @@ class Tracepoints:
         "irq_handler_exit",
         "itimer_expire",
         "itimer_state",
+        "mark_victim",
+        "oom_score_adj_update",
+        "reclaim_retry_zone",
         "sched_kthread_stop",
         "sched_kthread_stop_ret",
         "sched_kthread_work_execute_end",
@@ -54,9 +58,11 @@ class Tracepoints:
         "sched_waking",
         "signal_deliver",
         "signal_generate",
+        "skip_task_reaping",
         "softirq_entry",
         "softirq_exit",
         "softirq_raise",
+        "start_task_reaping",
         "sys_enter",
         "sys_exit",
         "task_newtask",
@@ -69,6 +75,7 @@ class Tracepoints:
         "timer_expire_exit",
         "timer_init",
         "timer_start",
+        "wake_reaper",
         "workqueue_activate_work",
         "workqueue_execute_end",
         "workqueue_execute_start",
@@ -76,6 +83,7 @@ class Tracepoints:
     )
 
     console: Probes
+    finish_task_reaping: Probes
     hrtimer_cancel: Probes
     hrtimer_expire_entry: Probes
     hrtimer_expire_exit: Probes
@@ -86,6 +94,9 @@ class Tracepoints:
     irq_handler_exit: Probes
     itimer_expire: Probes
     itimer_state: Probes
+    mark_victim: Probes
+    oom_score_adj_update: Probes
+    reclaim_retry_zone: Probes
     sched_kthread_stop: Probes
     sched_kthread_stop_ret: Probes
     sched_kthread_work_execute_end: Probes
@@ -113,9 +124,11 @@ class Tracepoints:
     sched_waking: Probes
     signal_deliver: Probes
     signal_generate: Probes
+    skip_task_reaping: Probes
     softirq_entry: Probes
     softirq_exit: Probes
     softirq_raise: Probes
+    start_task_reaping: Probes
     sys_enter: Probes
     sys_exit: Probes
     task_newtask: Probes
@@ -132,6 +145,7 @@ class Tracepoints:
     workqueue_execute_end: Probes
     workqueue_execute_start: Probes
     workqueue_queue_work: Probes
+    wake_reaper: Probes
 
     def __init__(self) -> None:
         for name in self.__slots__:

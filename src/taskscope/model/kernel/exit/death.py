@@ -27,6 +27,7 @@ import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.signal.sigqueue as sigqueue
 import taskscope.model.kernel.time.itimer as itimer
 import taskscope.model.kernel.time.posix_timers as posix_timers
+import taskscope.model.mm.oom_kill as oom_kill
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.list import (
     ListHead,
@@ -272,7 +273,8 @@ def exit_mm() -> None:
     current.mm = None
     mm_update_next_owner(mm)
     fork.mmput(mm)
-    # Not modelled: exit_oom_victim().
+    if current.thread_info.flags & machine.cur.tif.MEMDIE:
+        oom_kill.exit_oom_victim()
 
 
 def mm_update_next_owner(mm: Any) -> None:
@@ -498,6 +500,39 @@ def do_exit(code: int) -> NoReturn:
     preempt_disable()
     sched_core.do_task_dead()
     raise AssertionError("a dead task runs")
+
+
+def make_task_dead(signr: int) -> NoReturn:
+    """End a task that has made an oops: do_exit(), unless that is where it made it (v5.17, 0e25498f8cd4).
+
+    Before, do_exit() itself has these checks.
+    """
+    m = machine.cur
+    tsk = m.cpu.curr
+    if in_interrupt():
+        panic_.panic("Aiee, killing interrupt handler!")
+    if not tsk.pid:
+        panic_.panic("Attempted to kill the idle task!")
+    if m.cpu.irqs_off:
+        printk_.printk(f"<6>note: {tsk.comm}[{tsk.pid}] exited with irqs disabled\n")
+        m.cpu.irqs_off = False
+    if m.cpu.preempt_count:
+        printk_.printk(f"<6>note: {tsk.comm}[{tsk.pid}] exited with preempt_count {m.cpu.preempt_count}\n")
+        m.cpu.preempt_count = 0
+    # Every time the system oopses, if the oops happens while a reference to an object was held, the reference leaks.
+    # If the oops doesn't also leak memory, repeated oopsing can cause reference counters to wrap around.
+    state = panic_.panic_state()
+    state.oops_count += 1
+    if state.oops_limit and state.oops_count >= state.oops_limit:
+        panic_.panic(f"Oopsed too often (kernel.oops_limit is {state.oops_limit})")
+    # We're taking recursive faults here in make_task_dead. Safest is to just leave this task alone and wait for reboot.
+    if tsk.flags & PF_EXITING:
+        printk_.printk("<1>Fixing recursive fault but reboot is needed!\n")
+        tsk.exit_state = EXIT_DEAD
+        tsk.rcu_users += 1
+        preempt_disable()
+        sched_core.do_task_dead()
+    do_exit(signr)
 
 
 def complete_and_exit(comp: Any, code: int) -> NoReturn:

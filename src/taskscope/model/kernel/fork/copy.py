@@ -186,12 +186,15 @@ def zero_signal_struct(sig: SignalStruct) -> None:
     sig.nvcsw = sig.nivcsw = sig.cnvcsw = sig.cnivcsw = 0
     sig.min_flt = sig.maj_flt = sig.cmin_flt = sig.cmaj_flt = 0
     sig.sum_sched_runtime = 0
+    sig.oom_mm = None
 
 
 def free_signal_struct(sig: SignalStruct) -> None:
     """Free the signal_struct of a process."""
-    del sig
-    # Not modelled: taskstats_tgid_free(), sched_autogroup_exit(), sig->oom_mm.
+    # Not modelled: taskstats_tgid_free(), sched_autogroup_exit().
+    # __mmdrop is not safe to call from softirq context on x86 due to pgd_dtor: C leaves it to a workqueue.
+    if sig.oom_mm is not None:
+        fork.mmdrop(sig.oom_mm)
     slab.kmem_cache_free_object(machine.cur.signal_cachep)
 
 

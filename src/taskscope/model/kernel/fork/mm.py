@@ -11,11 +11,12 @@ import taskscope.model.kernel.futex.robust as robust
 import taskscope.model.kernel.futex.syscalls as futex_syscalls
 import taskscope.model.kernel.sched.completion as completion
 import taskscope.model.lib.fault_inject as fault_inject
+import taskscope.model.mm.memory as memory
 import taskscope.model.mm.page_alloc as page_alloc
 import taskscope.model.mm.slab as slab
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import allow_write_access, deny_write_access
-from taskscope.model.include.linux.mm_types import MmStruct
+from taskscope.model.include.linux.mm_types import MMF_OOM_SKIP, MmStruct
 from taskscope.model.include.linux.sched import (
     Task,
 )
@@ -81,9 +82,11 @@ def mmput(mm: MmStruct) -> None:
 
 def exit_mmap(mm: MmStruct) -> None:
     """Unmap everything (mm/mmap.c)."""
-    mm.mmap = []
+    memory.unmap_vmas(mm)
     mm.words = {}
-    mm.total_vm = mm.rss = 0
+    mm.total_vm = 0
+    # The OOM killer finds nothing here any more.
+    mm.flags |= MMF_OOM_SKIP
 
 
 def set_mm_exe_file(mm: MmStruct, new_exe_file: Any) -> None:
@@ -111,9 +114,14 @@ def dup_mm(tsk: Task, oldmm: MmStruct) -> MmStruct | None:
         mm.mm_users = 0
         mmdrop(mm)
         return None
-    mm.mmap = list(oldmm.mmap)
-    mm.total_vm = oldmm.total_vm
-    mm.rss = mm.hiwater_rss = oldmm.rss
+    if not memory.copy_page_range(mm, oldmm):
+        memory.unmap_vmas(mm)
+        mm.mm_users = 0
+        mmdrop(mm)
+        return None
+    mm.total_vm = mm.hiwater_vm = oldmm.total_vm
+    mm.hiwater_rss = oldmm.rss
+    mm.start_brk, mm.brk, mm.mmap_base = oldmm.start_brk, oldmm.brk, oldmm.mmap_base
     mm.words = dict(oldmm.words)
     mm.argv = oldmm.argv
     mm.envp = oldmm.envp

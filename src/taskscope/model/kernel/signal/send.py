@@ -533,6 +533,13 @@ def force_sig(sig: int, p: Task) -> None:
     force_sig_info(sig, SEND_SIG_PRIV, p)
 
 
+def force_sig_fault(sig: int, code: int, addr: int) -> int:
+    """Send the running task the signal of a fault at an address."""
+    info = Siginfo(sig, code)
+    info.si_addr = addr
+    return force_sig_info(sig, info, machine.cur.cpu.curr)
+
+
 def force_sig_info(sig: int, info: Any, t: Task) -> int:
     """Send a signal and make sure that it arrives: a blocked or ignored one gets its default action."""
     assert t.sighand is not None

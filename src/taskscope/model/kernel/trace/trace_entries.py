@@ -182,6 +182,10 @@ _TIMER_618: Final = (
     "tick_stop itimer_expire itimer_state hrtimer_cancel hrtimer_expire_exit hrtimer_expire_entry hrtimer_start "
     "hrtimer_setup timer_base_idle timer_cancel timer_expire_exit timer_expire_entry timer_start timer_init"
 )
+_OOM: Final = (
+    "compact_retry skip_task_reaping finish_task_reaping start_task_reaping wake_reaper mark_victim "
+    "reclaim_retry_zone oom_score_adj_update"
+)
 _SCHED_61: Final = (
     "sched_wake_idle_without_ipi sched_swap_numa sched_stick_numa sched_move_numa sched_process_hang "
     "sched_pi_setprio sched_stat_runtime sched_stat_blocked sched_stat_iowait sched_stat_sleep sched_stat_wait "
@@ -215,6 +219,7 @@ _IDS: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("workqueue", 43, _WORKQUEUE),
         ("sched", 58, _SCHED_419),
         ("printk", 84, "console"),
+        ("oom", 131, _OOM),
         ("timer", 110, _TIMER_61),
     ),
     "6.1-x86_64": (
@@ -226,6 +231,7 @@ _IDS: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("printk", 335, "console"),
         ("raw_syscalls", 345, "sys_exit sys_enter"),
         ("timer", 368, _TIMER_61),
+        ("oom", 501, _OOM),
     ),
     "6.18-x86_64": (
         ("task", 203, "task_prctl_unknown task_rename task_newtask"),
@@ -237,6 +243,7 @@ _IDS: Final[dict[str, tuple[tuple[str, int, str], ...]]] = {
         ("printk", 411, "console"),
         ("raw_syscalls", 442, "sys_exit sys_enter"),
         ("timer", 454, _TIMER_618),
+        ("oom", 604, _OOM),
     ),
 }
 _FTRACE_IDS: Final = {

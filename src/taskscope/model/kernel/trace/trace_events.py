@@ -229,10 +229,21 @@ def event_calls(cur: Machine) -> list[TraceEventCall]:
 
 def declarations() -> Iterator[Declaration]:
     """Iterate over all shapes of all events."""
-    from taskscope.model.include.trace.events import ipi, irq, printk, sched, signal, syscalls, task, timer, workqueue
+    from taskscope.model.include.trace.events import (
+        ipi,
+        irq,
+        oom,
+        printk,
+        sched,
+        signal,
+        syscalls,
+        task,
+        timer,
+        workqueue,
+    )
     from taskscope.model.kernel.trace import trace_entries
 
-    for module in (trace_entries, task, signal, sched, irq, ipi, printk, timer, workqueue, syscalls):
+    for module in (trace_entries, task, signal, sched, irq, ipi, printk, oom, timer, workqueue, syscalls):
         yield from module.EVENTS
 
 

@@ -11,6 +11,8 @@ from errno import ENOMEM
 from typing import Any, Final
 
 import taskscope.model.arch.arm.kernel.entry_common as entry_common
+import taskscope.model.arch.arm.kernel.traps as traps
+import taskscope.model.arch.arm.mm.fault as fault
 import taskscope.model.include.linux.sched_task_stack as task_stack
 import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.lib.fault_inject as fault_inject
@@ -72,6 +74,10 @@ def setup_processor() -> None:
     m.frame_size = FRAME
     m.switch_to = __switch_to
     m.do_irq = entry_common.do_irq
+    m.abort = fault.dabt_svc
+    m.user_abort = fault.dabt_usr
+    m.show_irq_regs = traps.show_irq_regs
+    m.bug = traps.do_undefinstr_bug
 
 
 def copy_thread(clone_flags: int, stack_start: Any, stk_sz: Any, p: Task, tls: Any) -> int:

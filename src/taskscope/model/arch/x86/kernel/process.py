@@ -9,6 +9,8 @@ from errno import ENOMEM
 from typing import Any, Final
 
 import taskscope.model.arch.x86.entry.common as common
+import taskscope.model.arch.x86.kernel.traps as traps
+import taskscope.model.arch.x86.mm.fault as fault
 import taskscope.model.include.linux.sched_task_stack as task_stack
 import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.lib.fault_inject as fault_inject
@@ -59,6 +61,10 @@ def setup_processor() -> None:
     m.frame_size = FRAME
     m.switch_to = __switch_to
     m.do_irq = common.do_irq
+    m.abort = fault.exc_page_fault_kernel
+    m.user_abort = fault.exc_page_fault
+    m.show_irq_regs = traps.show_irq_regs
+    m.bug = traps.exc_invalid_op
 
 
 def copy_thread(clone_flags: int, sp: Any, arg: Any, p: Task, tls: Any) -> int:

@@ -1,0 +1,176 @@
+"""Lab ``low-memory-killer``: who is killed when memory runs short, and who never is."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from taskscope.labs.lab import Lab, Run
+from taskscope.labs.mutant import Mutant
+
+if TYPE_CHECKING:
+    from taskscope.system import System
+
+PF_KTHREAD = 0x200000
+PAGE = 4096
+MEM = 64 << 20
+
+
+def holder(sys: Any, argv: list[str]) -> int:
+    """Take memory, a little at a time, and keep it: holder PAGES ADJ."""
+    pages, adj = int(argv[1]), argv[2]
+    fd = sys.open("/proc/self/oom_score_adj", 1)
+    sys.write_all(fd, adj.encode())
+    sys.close(fd)
+    for at in range(0, pages, 20):
+        size = min(20, pages - at) * PAGE
+        sys.touch(sys.mmap(size), size)
+        # slow enough for the reaper of last resort not to be needed
+        sys.run_for(500_000)
+    while True:
+        sys.pause()
+
+
+def start(k: System, name: str, pages: int, adj: int) -> Any:
+    """Start a process of that size, and wait until it has its memory."""
+    process = k.spawn(holder, str(pages), str(adj), name=name)
+    k.run(s=pages / 20 * 0.001 + 0.3)
+    return process
+
+
+def table(k: System, processes: dict[str, Any]) -> list[str]:
+    """Return what /proc says of each."""
+    lines = [f"{'name':<10} {'pid':>4} {'VmRSS':>9} {'oom_score_adj':>13} {'oom_score':>9}"]
+    for name, process in processes.items():
+        folder = f"/proc/{process.pid}"
+        rss = re.search(r"VmRSS:\s*(\d+)", k.read(f"{folder}/status").decode())
+        assert rss is not None, "it has memory"
+        lines.append(
+            f"{name:<10} {process.pid:>4} {rss[1] + ' kB':>9} {k.read(f'{folder}/oom_score_adj').decode().strip():>13} "
+            f"{k.read(f'{folder}/oom_score').decode().strip():>9}"
+        )
+    return lines
+
+
+def walks(log: str) -> list[str]:
+    """Return the lines of the walks over the processes that ended in a kill."""
+    shown: list[str] = []
+    walk: list[str] = []
+    for line in log.splitlines():
+        if "select" in line:
+            # A walk that meets a dying process ends without a word; the next begins with a line that was there.
+            if line.partition("] ")[2] in [old.partition("] ")[2] for old in walk]:
+                walk = []
+            walk.append(line)
+        elif "send sigkill" in line:
+            shown += [*walk, line]
+            walk = []
+    return shown
+
+
+def killed(log: str, pattern: str) -> list[str]:
+    """Return the names in the log's lines on kills, in order."""
+    return re.findall(pattern, log)
+
+
+def scenario(run: Run) -> None:
+    """Let the notes' driver choose, where it can be loaded; then the kernel's own OOM killer."""
+    if run.flavour == "4.19-arm":
+        lowmem(run)
+    oom(run)
+
+
+def lowmem(run: Run) -> None:
+    """Load the driver, fill the memory, and see in which order processes go."""
+    # CPUs enough for a victim to run at once, beside kswapd and who needs the memory
+    k = run.boot(cpus=4, mem=MEM)
+    terminal = k.terminal()
+    line = f"insmod /lib/modules/{k.machine.flavour.release}/lowmemorykiller.ko"
+    run.typed(line, terminal.type(line))
+    k.write("/sys/module/lowmemorykiller/parameters/adj", "100")
+    k.write("/sys/module/lowmemorykiller/parameters/minfree", "1536")
+    k.trace("signal:signal_generate", "sched:sched_process_exit")
+    processes = {
+        name: start(k, name, pages, adj)
+        for name, pages, adj in (("shell", 3500, 0), ("prefs", 1500, 300), ("cached_a", 1200, 500),
+                                 ("cached_b", 2000, 500))
+    }
+    run.show(table(k, processes), "before: who has what")
+    threads = [t.pid for t in k.machine_tasks() if t.flags & PF_KTHREAD]
+    before = len(k.dmesg())
+    eater = k.spawn(holder, "7200", "0", name="eater")
+    k.run(s=3)
+    log = k.dmesg()[before:]
+    run.show(walks(log), "what the driver says on each walk that ended in a kill")
+    order = killed(log, r"send sigkill to \d+ \((\w+)\)")
+    run.equal("those with the highest oom_score_adj go first, of equals the largest", order[:2],
+              ["cached_b", "cached_a"])
+    run.equal("then the next highest", order[2:3], ["prefs"])
+    run.equal("a process below the minimum of 100 is skipped, however large it is",
+              [name for name in ("shell", "eater") if name in order], [])
+    run.check("what the killed had is enough for the eater", eater.status is None and "shell" not in order)
+    alive = [t.pid for t in k.machine_tasks() if t.flags & PF_KTHREAD]
+    run.check("no kernel thread is selected: PF_KTHREAD", set(threads) <= set(alive)
+              and not any(f"select {pid} " in log for pid in threads))
+    recording = k.recording()
+    kills = [(row["ts"], row["pid"]) for row in run.events(recording, "signal:signal_generate", sig=9)]
+    deaths = {row["pid"]: row["ts"] for row in run.events(recording, "sched:sched_process_exit")}
+    pending = [
+        later[0] >= deaths.get(earlier[1], later[0] + 1) or later[0] - earlier[0] >= 1_000_000_000
+        for earlier, later in pairwise(kills)
+    ]
+    run.check("while one that has TIF_MEMDIE is dying nobody else is killed, for a second at most", all(pending), kills)
+
+
+def oom(run: Run) -> None:
+    """Without the driver: the OOM killer, by badness."""
+    k = run.boot(mem=MEM)
+    k.trace("oom:mark_victim", "oom:oom_score_adj_update", "signal:signal_generate")
+    processes = {
+        name: start(k, name, pages, adj)
+        for name, pages, adj in (("daemon", 4000, -1000), ("large", 4500, 0), ("small", 500, 800))
+    }
+    run.show(table(k, processes), "without the driver, before")
+    threads = {t.pid for t in k.machine_tasks() if t.flags & PF_KTHREAD}
+    total = k.machine.zone.managed_pages
+    eater = k.spawn(holder, "5500", "0", name="eater")
+    k.run(s=2)
+    log = k.dmesg()
+    wanted = re.compile(r"invoked oom-killer|Kill|swapents|\[ +\d+\] +0")
+    shown = [line for line in log.splitlines() if wanted.search(line)]
+    run.show(shown[:12], "what the OOM killer says")
+    order = killed(log, r"Killed process \d+ \((\w+)\)")
+    run.equal(
+        f"the highest badness goes first: its pages, and {total // 1000} for each point of oom_score_adj",
+        order[:1], ["small"],
+    )
+    run.equal("then the largest", order[1:2], ["large"])
+    run.check("with oom_score_adj -1000 a process is never chosen", processes["daemon"].status is None)
+    victims = [row["pid"] for row in run.events(k.recording(), "oom:mark_victim")]
+    run.check("no kernel thread is a victim", bool(victims) and not threads & set(victims), victims)
+    run.check("the machine lives", k.machine.panicked is None and (eater.status is None or len(order) > 1))
+
+
+LAB = Lab(
+    name="low-memory-killer",
+    title="who is killed when memory runs short",
+    question="lowmem_shrink() walks all processes: whom does it kill, and why never a kernel thread?",
+    look="the sizes and oom_score_adj before, and then who is selected, replaced by a better choice, and killed",
+    answer=(
+        "The driver is a shrinker: when few pages are free, kswapd or who needs a page asks it for some.  It "
+        "walks init_task.tasks.  Kernel threads have PF_KTHREAD and are skipped: they have no memory of their "
+        "own, and the kernel would not survive it.  find_lock_task_mm() skips those that have let go of theirs.  "
+        "If one is dying already (TIF_MEMDIE) it kills nobody else, for a second at most.  Of the others it skips"
+        " those whose oom_score_adj is below the minimum for the shortage, and kills the one with the highest, "
+        "the largest of equals.  The driver left the kernel with 4.12; the kernel's own OOM killer comes later, "
+        "when nothing can be freed, and weighs size and oom_score_adj together: oom_badness()."
+    ),
+    scenario=scenario,
+    mutant=Mutant(
+        "of equals the smallest is killed",
+        "drivers.staging.android.lowmemorykiller:lowmem_shrink",
+        "tasksize <= selected_tasksize",
+        "tasksize >= selected_tasksize",
+    ),
+)

@@ -1,0 +1,1 @@
+"""arch/arm/mm of the kernel's tree."""

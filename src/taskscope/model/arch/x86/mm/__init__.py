@@ -1,0 +1,1 @@
+"""arch/x86/mm of the kernel's tree."""

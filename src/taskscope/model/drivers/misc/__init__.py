@@ -1,0 +1,1 @@
+"""drivers/misc of the kernel's tree."""

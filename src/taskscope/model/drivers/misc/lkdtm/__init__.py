@@ -1,0 +1,1 @@
+"""drivers/misc/lkdtm of the kernel's tree."""

@@ -1,0 +1,1 @@
+"""drivers/staging of the kernel's tree."""

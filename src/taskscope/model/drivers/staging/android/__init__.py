@@ -1,0 +1,1 @@
+"""drivers/staging/android of the kernel's tree."""
