@@ -42,6 +42,7 @@ ROWS = [
     "zombie",
     "times",
     "thread-info",
+    "tif-flags",
     "irq-context",
     "softirq-context",
     "preempt",

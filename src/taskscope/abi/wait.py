@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
+from taskscope.abi.ptrace import PtraceEvent
 from taskscope.abi.signal import signal_name
 
 CORE: Final = 0x80
@@ -18,10 +19,7 @@ CONTINUED: Final = 0xFFFF
 How = Literal["exited", "killed", "stopped", "continued"]
 
 #: PTRACE_EVENT_* in bits 16-23 of a stop (include/uapi/linux/ptrace.h)
-PTRACE_EVENTS: Final = {
-    1: "PTRACE_EVENT_FORK", 2: "PTRACE_EVENT_VFORK", 3: "PTRACE_EVENT_CLONE", 4: "PTRACE_EVENT_EXEC",
-    5: "PTRACE_EVENT_VFORK_DONE", 6: "PTRACE_EVENT_EXIT", 7: "PTRACE_EVENT_SECCOMP", 128: "PTRACE_EVENT_STOP",
-}
+PTRACE_EVENTS: Final = {event.value: event.name for event in PtraceEvent}
 
 
 class WaitStatus(NamedTuple):

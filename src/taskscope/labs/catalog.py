@@ -35,6 +35,7 @@ TITLES: dict[str, str] = {
     "zombie": "a child that nobody has waited for yet",
     "times": "utime, stime and sched_info, and what they agree with",
     "thread-info": "where thread_info is, and how current is found",
+    "tif-flags": "the thread flags, on the way in and out",
     "irq-context": "what an interrupt does to the task that it stops, and to preempt_count",
     "softirq-context": "what an interrupt leaves for later, and where that runs",
     "preempt": "when a task loses its CPU, in user mode and in the kernel, and what forbids it",

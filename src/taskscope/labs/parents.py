@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+from taskscope.abi.ptrace import PtraceRequest
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
@@ -37,6 +38,7 @@ def scenario(run: Run) -> None:
         "the nearest ancestor that is a subreaper adopts, not the grandparent as such",
     )
     orphan(run, k, "to-thread", to_thread, "to-thread", "another thread of the same process adopts")
+    under_ptrace(run, k)
 
 
 def orphan(run: Run, k: Any, name: str, program: Any, adopter: str, what: str) -> None:
@@ -70,6 +72,73 @@ def orphan(run: Run, k: Any, name: str, program: Any, adopter: str, what: str) -
         and pid not in [c.pid for c in children(old)],
     )
     k.run(s=0.5)
+
+
+def under_ptrace(run: Run, k: Any) -> None:
+    """Trace a child, let its creator die, and let it go: the one time when the two fields differ."""
+    p = k.spawn(creator, name="creator")
+    k.run(until=lambda: "child" in p.text)
+    pid = int(p.text.split()[1])
+    task = k.find(pid)
+    seen: list[tuple[str, str, str, bool, bool]] = []
+
+    def look(when: str) -> None:
+        tracers = [one for one in k.machine_tasks() if task in [node.owner for node in nodes(one.ptraced)]]
+        seen.append(
+            (
+                when,
+                task.real_parent.comm,
+                task.parent.comm,
+                task in children(task.real_parent),
+                [one.comm for one in tracers] == ([] if task.parent is task.real_parent else [task.parent.comm]),
+            )
+        )
+
+    look("before")
+    tracer = k.spawn(traces, str(pid), name="tracer")
+    k.run(until=lambda: "attached" in tracer.text)
+    look("traced")
+    line = k.read(f"/proc/{pid}/status").decode()
+    told = [row for row in line.splitlines() if row.startswith(("State:", "PPid:", "TracerPid:"))]
+    waits = k.waits_in(task)
+    k.run(until=lambda: task.real_parent.comm != "creator")
+    look("creator dead")
+    k.run(until=lambda: "detached" in tracer.text)
+    look("let go")
+    run.show(
+        [f"{when:<13} real_parent {real:<8} parent {parent}" for when, real, parent, _, _ in seen],
+        f"creator, child {pid} and a tracer",
+    )
+    run.show(told, f"/proc/{pid}/status while it is stopped for the tracer")
+    run.equal(
+        "under ptrace the two differ: parent is the tracer, real_parent stays the creator, or who adopts after it",
+        [row[:3] for row in seen],
+        [
+            ("before", "creator", "creator"),
+            ("traced", "creator", "tracer"),
+            ("creator dead", "init", "tracer"),
+            ("let go", "init", "init"),
+        ],
+    )
+    run.check("children holds the child of real_parent, whoever traces it", all(row[3] for row in seen), seen)
+    run.check("the tracer has it on its list ptraced, by ptrace_entry", all(row[4] for row in seen), seen)
+    run.check("a task that is stopped for its tracer sleeps in ptrace_stop()", waits == "ptrace_stop", waits)
+    run.equal(
+        "PPid is real_parent, TracerPid is parent",
+        [int(row.split()[1]) for row in told[1:]],
+        [p.pid, tracer.pid],
+    )
+    k.run(s=0.3)
+
+
+def nodes(head: Any) -> list[Any]:
+    """Return the nodes of a list."""
+    found = []
+    node = head.next
+    while node is not head:
+        found.append(node)
+        node = node.next
+    return found
 
 
 def children(task: Any) -> list[Any]:
@@ -120,6 +189,24 @@ def parent_thread(sys: Sys) -> None:
     sys.nanosleep(50_000_000)
 
 
+def creator(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
+    """Have a child, and die after 60 ms."""
+    pid = sys.clone(rest)
+    sys.write(1, f"child {pid}\n".encode())
+    sys.nanosleep(60_000_000)
+
+
+def traces(sys: Sys, argv: list[str]) -> None:
+    """Trace a process for 120 ms."""
+    pid = int(argv[1])
+    sys.ptrace(PtraceRequest.PTRACE_ATTACH, pid)
+    sys.waitpid(pid)
+    sys.write(1, b"attached\n")
+    sys.nanosleep(120_000_000)
+    sys.ptrace(PtraceRequest.PTRACE_DETACH, pid)
+    sys.write(1, b"detached\n")
+
+
 def rest(sys: Sys) -> None:
     """Be the child."""
     sys.nanosleep(250_000_000)
@@ -129,7 +216,7 @@ LAB = Lab(
     name="parents",
     title="real_parent and parent, and who adopts orphans",
     question="The parent dies first: do real_parent and parent differ then, and who takes the child?",
-    look="both fields before and after, in the three cases",
+    look="both fields before and after, in the three cases, and under ptrace",
     answer=(
         "They do not differ.  forget_original_parent() sets real_parent to the reaper, and parent too, unless the "
         "child is traced: only under ptrace do the two differ (parent is then the tracer).  find_new_reaper() asks "

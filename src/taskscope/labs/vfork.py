@@ -143,7 +143,7 @@ LAB = Lab(
     mutant=Mutant(
         "the parent does not wait",
         "kernel.fork:_do_fork",
-        "        fork.wait_for_vfork_done(p, vfork)\n",
-        "        pass\n",
+        "killed = fork.wait_for_vfork_done(p, vfork)\n",
+        "killed = 0\n",
     ),
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Final, Literal
 
 from taskscope.abi.era import Version
-from taskscope.abi.threadinfo import THREAD_FLAGS
+from taskscope.abi.threadinfo import SYSCALL_WORK, THREAD_FLAGS
 from taskscope.errors import UsageError
 
 Preempt = Literal["none", "voluntary", "full"]
@@ -24,10 +24,25 @@ class ThreadFlags:
     SIGPENDING: int
     NEED_RESCHED: int
     NOTIFY_RESUME: int
+    UPROBE: int
     SYSCALL_TRACE: int
     SYSCALL_TRACEPOINT: int
     MEMDIE: int
     RESTORE_SIGMASK: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyscallWork:
+    """The bits that send a system call the long way: of thread_info.flags, or of thread_info.syscall_work."""
+
+    SYSCALL_TRACE: int
+    SYSCALL_TRACEPOINT: int
+    SYSCALL_EMU: int
+
+    @property
+    def mask(self) -> int:
+        """All of them: _TIF_SYSCALL_WORK as far as the model has it."""
+        return self.SYSCALL_TRACE | self.SYSCALL_TRACEPOINT | self.SYSCALL_EMU
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,22 @@ class Switches:
     timer_signals_checked: bool = False
     #: pidfd_send_signal() takes PIDFD_SIGNAL_* flags (v6.9), and PIDFD_SELF (v6.14)
     pidfd_signal_flags: bool = False
+    #: close(2) closes the file itself, not by task work on the way out (v6.6: 021a160abf62, "fs: use __fput_sync in
+    #: close(2)")
+    close_syncs: bool = False
+    #: a tracer can ask at which system call a task is stopped: PTRACE_GET_SYSCALL_INFO (v5.3: 201766a20e30)
+    ptrace_syscall_info: bool = False
+    #: ptrace() fails for a pid that changed hands in an execve() which the tracer has not waited for (v5.13:
+    #: dbb5afad100a, "ptrace: make ptrace() fail if the tracee changed its pid unexpectedly")
+    ptrace_knows_its_pid: bool = False
+    #: task_struct.jobctl says whether a task is stopped or traced, and whether SIGKILL may wake it; TASK_TRACED has no
+    #: TASK_WAKEKILL (v5.19: "sched,signal,ptrace: Rework TASK_TRACED, TASK_STOPPED state")
+    traced_in_jobctl: bool = False
+    #: ptrace_stop() sets PTRACE_GETEVENTMSG's word at every stop, and does not stop a task that is being killed (v5.18,
+    #: v5.19); before, the word of the last event stays
+    ptrace_fresh_message: bool = False
+    #: PTRACE_KILL sends a SIGKILL (v5.19); before, it resumes a stopped task with one, and does nothing to another
+    ptrace_kill_sends: bool = False
     #: softirqs that are raised while ksoftirqd is runnable are left to it (until v6.5: d15121be7485, "Revert "softirq:
     #: Let ksoftirqd do its job"")
     ksoftirqd_goes_first: bool = False
@@ -147,6 +178,16 @@ class Flavour:
         bits = {row.name: row.value for row in THREAD_FLAGS[family].at(self.version)}
         return ThreadFlags(**{f.name: bits.get("TIF_" + f.name, 0) for f in fields(ThreadFlags)})
 
+    @property
+    def syscall_work_bits(self) -> SyscallWork:
+        """The flags of system call entry as this kernel numbers them."""
+        if self.switches.syscall_work:
+            bits = {row.name.removeprefix("SYSCALL_WORK_"): row.value for row in SYSCALL_WORK.at(self.version)}
+        else:
+            family: Literal["arm", "x86"] = "x86" if self.arch == "x86_64" else "arm"
+            bits = {row.name.removeprefix("TIF_"): row.value for row in THREAD_FLAGS[family].at(self.version)}
+        return SyscallWork(**{f.name: bits.get(f.name, 0) for f in fields(SyscallWork)})
+
 
 _SINCE_5: Final = {
     "oom_signed_badness": True, "oom_spares_children": True, "oom_reaper_waits": True, "pagefault_spares": True,
@@ -161,7 +202,9 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
                      thread_info_in_task=True, syscall_work=True, clone3=True, state_is_dunder=True,
                      wq_worker_running=True,
                      ksoftirqd_goes_first=True, blk_completes_locally=True, forced_threads_irqs_off=True,
-                     tasklet_kill_sleeps=True, preempt_dynamic=True, coredump_is_group_exit=True,
+                     tasklet_kill_sleeps=True, preempt_dynamic=True, ptrace_syscall_info=True,
+                     ptrace_fresh_message=True, ptrace_kill_sends=True, traced_in_jobctl=True,
+                     ptrace_knows_its_pid=True, coredump_is_group_exit=True,
                      sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True, **_SINCE_5)),
     Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
@@ -170,9 +213,12 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
                      state_is_dunder=True, wq_worker_running=True, idle_cull_work=True, wq_worker_tick=True,
                      pwq_release_worker=True, wq_bh_pools=True, format_worker_id=True,
                      blk_completes_locally=True, forced_threads_irqs_off=True,
-                     tasklet_kill_sleeps=True, preempt_dynamic=True, coredump_is_group_exit=True,
+                     tasklet_kill_sleeps=True, preempt_dynamic=True, close_syncs=True, ptrace_syscall_info=True,
+                     ptrace_fresh_message=True, ptrace_kill_sends=True, traced_in_jobctl=True,
+                     ptrace_knows_its_pid=True, coredump_is_group_exit=True,
                      sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True,
-                     timer_signals_checked=True, pidfd_signal_flags=True, **_SINCE_5)),
+                     timer_signals_checked=True,
+                     pidfd_signal_flags=True, **_SINCE_5)),
 )}
 DEFAULT: Final = "4.19-arm"
 

@@ -125,7 +125,7 @@ class Machine:
     #: what every switch and system call reads has slots, as they are read faster; all else is in the dict
     __slots__ = (
         "__dict__", "__weakref__", "_events", "_limit", "_seq", "_stop", "cpu", "delays", "kernel_preempt", "now",
-        "switch_to", "sys_call_table", "tif_need_resched", "tif_sigpending", "tp", "work_mask",
+        "switch_to", "sys_call_table", "tif_need_resched", "tif_sigpending", "tif_syscall_work", "tp", "work_mask",
     )
 
     # ---- hardware ----
@@ -270,11 +270,13 @@ class Machine:
     system_state: int
     panicked: str | None                        # what panic() said
     cad_pid: Pid | None
+    bit_wait_table: Any                         # kernel/sched/wait_bit.py: where wait_on_bit() sleeps
     arch: Any                                   # arch/*/kernel/process.py
     sizeof_thread_info: int
     entry_sp: int                               # from a stack's lowest address to where an entry from user mode begins
     frame_size: int                             # bytes that a call takes on a stack
     work_mask: int                              # _TIF_WORK_MASK
+    tif_syscall_work: int                       # _TIF_SYSCALL_WORK, where the flags of system calls stand there
     sys_call_table: dict[int, Callable[..., int]]
     formats: list[Callable[[LinuxBinprm], int]]
 
@@ -313,7 +315,9 @@ class Machine:
         # Hot: the bits that every switch and every way out of the kernel looks at.
         self.tif_need_resched = self.tif.NEED_RESCHED
         self.tif_sigpending = self.tif.SIGPENDING
-        self.tp = Tracepoints()
+        self.syscall_work_bits = flavour.syscall_work_bits
+        self.tif_syscall_work = self.syscall_work_bits.mask
+        self.tp = Tracepoints(self)
         self.log_buf = None
         self.kallsyms = None
         #: the preemption model, and whether it is that of CONFIG_PREEMPT; see sched_dynamic_update()

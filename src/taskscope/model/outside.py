@@ -41,7 +41,7 @@ def opened(m: Machine, path: str, flags: int) -> Iterator[File]:
         try:
             yield f
         finally:
-            file_table.fput(f)
+            file_table.__fput_sync(f)
     finally:
         cpu.curr, m.init_task.fs = before, fs
 

@@ -79,6 +79,7 @@ class Watch:
         assert len(set(tasks)) == len(tasks), "a task is on the list twice"
         for p in tasks:
             self.check_family(p)
+            self.check_tracing(p)
             self.check_pids(p)
         self.check_references(tasks)
         self.check_futexes(tasks)
@@ -110,6 +111,20 @@ class Watch:
         # Between exit_notify() and its last schedule() a task can still be preempted.
         if p.exit_state and not p.on_cpu and not p.on_rq:
             assert p.state == TASK_DEAD, f"{p}: exited and off its CPU in state {p.state:#x}"
+
+    def check_tracing(self, p: Task) -> None:
+        """Check tracer and traced."""
+        for one in walk(p.ptraced, f"{p}.ptraced"):
+            assert one.ptrace, f"{one}: on the list of {p}, which does not trace it"
+            assert one.parent is p, f"{one}: traced by {p}, its parent is {one.parent}"
+        if p.ptrace:
+            assert p.ptracer_cred is not None, f"{p}: traced with no credentials"
+            assert any(one is p for one in walk(p.parent.ptraced, f"{p.parent}.ptraced")), (
+                f"{p}: not on the list of its tracer {p.parent}")
+            assert not p.parent.exit_state, f"{p}: its tracer {p.parent} is dead"
+        else:
+            assert p.parent is p.real_parent, f"{p}: not traced, parent {p.parent}, real_parent {p.real_parent}"
+            assert p.ptracer_cred is None, f"{p}: not traced, and has a tracer's credentials"
 
     def check_pids(self, p: Task) -> None:
         """Check that the task is found by its number, in its group and in its session."""

@@ -19,6 +19,7 @@ import taskscope.model.kernel.cred as cred_
 import taskscope.model.kernel.exit as exit_
 import taskscope.model.kernel.fork as fork
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.deliver as signal_deliver
 import taskscope.model.kernel.signal.send as signal_send
@@ -31,6 +32,7 @@ from taskscope.model.include.linux.fs import MAY_EXEC, allow_write_access, deny_
 from taskscope.model.include.linux.list import ListHead
 from taskscope.model.include.linux.mm_types import MmStruct
 from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID
+from taskscope.model.include.linux.ptrace import PTRACE_EVENT_EXEC
 from taskscope.model.include.linux.sched import (
     EXIT_DEAD,
     EXIT_ZOMBIE,
@@ -191,6 +193,10 @@ def de_thread(tsk: Task) -> int:
                 if signal_send.__fatal_signal_pending(tsk):
                     return de_thread_killed(tsk)
             take_leadership(tsk, leader)
+            # We are going to release_task()->ptrace_unlink() silently, the tracer can sleep in do_wait().  EXIT_DEAD
+            # guarantees the tracer won't block again on this thread, but it must be woken.
+            if leader.ptrace:
+                exit_.__wake_up_parent(leader, leader.parent)
             write_unlock_irq(m.tasklist_lock)
             exit_.release_task(leader)
         sig.group_exit_task = None
@@ -382,10 +388,13 @@ def exec_binprm(bprm: LinuxBinprm) -> int:
     current = machine.cur.cpu.curr
     # Need to fetch pid before load_binary changes it
     old_pid = current.pid
+    old_vpid = pid_.task_pid_nr_ns(current, pid_.task_active_pid_ns(current.parent)) if current.ptrace else 0
     ret = search_binary_handler(bprm)
     if ret >= 0:
-        # Not modelled: audit_bprm(), ptrace_event(PTRACE_EVENT_EXEC), proc_exec_connector().
+        # Not modelled: audit_bprm(), proc_exec_connector().
         trace_sched_process_exec(current, old_pid, bprm)
+        if current.ptrace:
+            ptrace_.ptrace_event(PTRACE_EVENT_EXEC, old_vpid)
     return ret
 
 
@@ -499,6 +508,8 @@ def check_unsafe_exec(bprm: LinuxBinprm) -> None:
     if p.atomic_flags & 1:                  # task_no_new_privs()
         bprm.unsafe |= commoncap.LSM_UNSAFE_NO_NEW_PRIVS
     n_fs = sum(1 for t in signal_send.for_each_thread(p) if t.fs is p.fs)
+    if p.ptrace:
+        bprm.unsafe |= commoncap.LSM_UNSAFE_PTRACE
     if p.fs.users > n_fs:
         bprm.unsafe |= commoncap.LSM_UNSAFE_SHARE
     else:

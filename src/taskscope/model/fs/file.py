@@ -133,6 +133,9 @@ def __close_fd(files: FilesStruct, fd: int) -> int:
     files.fd[fd] = None
     files.close_on_exec &= ~(1 << fd)
     files.next_fd = min(files.next_fd, fd)
+    if machine.cur.flavour.switches.close_syncs:
+        file_table.__fput_sync(f)
+        return 0
     return filp_close(f)
 
 

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import taskscope.model.fs.proc.inode as proc_inode
 import taskscope.model.fs.super as super_
-import taskscope.model.kernel.kcmp as kcmp
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.pid_namespace as pid_namespace
+import taskscope.model.kernel.ptrace as ptrace_
 from taskscope.model.include.linux.fs import File, FileOperations, Inode, InodeOperations
 from taskscope.model.include.linux.pid import PIDTYPE_PID, Pid, PidNamespace
+from taskscope.model.include.linux.ptrace import PTRACE_MODE_READ_FSCREDS
 from taskscope.model.include.linux.sched import Task
 
 
@@ -43,7 +44,7 @@ def ns_open(inode: Inode, file: File) -> int:
     task = pid_.pid_task(pid, PIDTYPE_PID)
     if task is None:
         return -ESRCH
-    if not kcmp.ptrace_may_access(task):
+    if not ptrace_.ptrace_may_access(task, PTRACE_MODE_READ_FSCREDS):
         return -EACCES
     ns = ns_get(task, name)
     if ns is None:

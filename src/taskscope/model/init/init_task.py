@@ -105,6 +105,7 @@ def init_task() -> Task:
     tsk.thread_group = ListHead(tsk)
     tsk.ptraced = ListHead()
     tsk.ptrace_entry = ListHead(tsk)
+    tsk.ptracer_cred = tsk.last_siginfo = None
     tsk.thread_pid = m.init_struct_pid
     tsk.pid_links = {type_: ListHead(tsk) for type_ in (PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID)}
     # signals
@@ -122,6 +123,7 @@ def init_task() -> Task:
         "nvcsw",
         "nivcsw",
         "ptrace",
+        "ptrace_message",
         "exit_state",
         "exit_signal",
         "exit_code",

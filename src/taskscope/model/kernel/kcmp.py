@@ -5,9 +5,9 @@ from __future__ import annotations
 from errno import EBADF, EINVAL, EOPNOTSUPP, EPERM, ESRCH
 from typing import Any, Final
 
-import taskscope.model.kernel.cred as cred_
 import taskscope.model.kernel.pid as pid_
-from taskscope.model import machine
+import taskscope.model.kernel.ptrace as ptrace_
+from taskscope.model.include.linux.ptrace import PTRACE_MODE_READ_REALCREDS
 from taskscope.model.include.linux.sched import Task
 
 KCMP_FILE: Final = 0
@@ -30,19 +30,16 @@ def get_file_raw_ptr(task: Task, idx: int) -> Any:
     return files.fd[idx] if files is not None and 0 <= idx < len(files.fd) else None
 
 
-def ptrace_may_access(task: Task) -> bool:
-    """Tell whether the caller may look into the task: same ids, or CAP_SYS_PTRACE (kernel/ptrace.c)."""
-    mine, its = machine.cur.cpu.curr.cred, task.cred
-    return mine.uid == its.euid == its.suid == its.uid or cred_.capable(19)
-
-
 def sys_kcmp(pid1: int, pid2: int, type: int, idx1: int = 0, idx2: int = 0) -> int:
     """kcmp(2)."""
     task1 = pid_.find_task_by_vpid(pid1)
     task2 = pid_.find_task_by_vpid(pid2)
     if task1 is None or task2 is None:
         return -ESRCH
-    if not ptrace_may_access(task1) or not ptrace_may_access(task2):
+    if not (
+        ptrace_.ptrace_may_access(task1, PTRACE_MODE_READ_REALCREDS)
+        and ptrace_.ptrace_may_access(task2, PTRACE_MODE_READ_REALCREDS)
+    ):
         return -EPERM
     if type == KCMP_FILE:
         filp1, filp2 = get_file_raw_ptr(task1, idx1), get_file_raw_ptr(task2, idx2)

@@ -14,12 +14,13 @@ import taskscope.model.fs.file_table as file_table
 import taskscope.model.fs.nsfs as nsfs
 import taskscope.model.fs.pidfs as pidfs
 import taskscope.model.kernel.cred as cred
-import taskscope.model.kernel.kcmp as kcmp
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.pid_namespace as pid_namespace
+import taskscope.model.kernel.ptrace as ptrace_
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import File
 from taskscope.model.include.linux.pid import PIDTYPE_PID, Pid, PidNamespace
+from taskscope.model.include.linux.ptrace import PTRACE_MODE_READ_REALCREDS
 from taskscope.model.include.linux.sched import Task
 from taskscope.model.include.uapi.linux.sched import CLONE_NAMESPACES, CLONE_NEWPID, CLONE_NEWUSER
 
@@ -99,7 +100,7 @@ def validate_nsset(flags: int, pid: Pid, nsproxy: NsProxy) -> int:
     tsk = pid_.pid_task(pid, PIDTYPE_PID)
     if tsk is None:
         return -ESRCH
-    if not kcmp.ptrace_may_access(tsk):
+    if not ptrace_.ptrace_may_access(tsk, PTRACE_MODE_READ_REALCREDS):
         return -EPERM
     if tsk.nsproxy is None or tsk.thread_pid is None:
         return -ESRCH

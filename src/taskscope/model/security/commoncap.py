@@ -10,6 +10,7 @@ from errno import EINVAL, ENOSYS, EPERM
 from typing import TYPE_CHECKING, Any, Final
 
 import taskscope.model.kernel.cred as cred_
+import taskscope.model.kernel.ptrace as ptrace_
 from taskscope.model import machine
 from taskscope.model.include.uapi.linux.capability import (
     CAP_FS_SET,
@@ -112,8 +113,9 @@ def cap_bprm_set_creds(bprm: Any) -> int:
     # Don't let someone trace a set[ug]id/setpcap binary with the revised credentials unless they have the appropriate
     # permit.  In addition, if NO_NEW_PRIVS, then ensure we get no new privs.
     is_setid = new.euid != old.uid or new.egid != old.gid
-    # Not modelled: ptracer_capable(), a tracer that may be there all the same.
-    if (is_setid or not cap_issubset(new.cap_permitted, old.cap_permitted)) and bprm.unsafe & ~LSM_UNSAFE_PTRACE:
+    if (is_setid or not cap_issubset(new.cap_permitted, old.cap_permitted)) and (
+        bprm.unsafe & ~LSM_UNSAFE_PTRACE or not ptrace_.ptracer_capable(machine.cur.cpu.curr)
+    ):
         # downgrade; they get no more than they had, and maybe less
         if not cred_.capable(CAP_SETUID) or bprm.unsafe & LSM_UNSAFE_NO_NEW_PRIVS:
             new.euid = new.uid

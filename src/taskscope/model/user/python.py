@@ -82,6 +82,7 @@ rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigalts
 get_robust_list setreuid setregid getresuid getresgid setfsuid setfsgid getgroups setgroups capget capset
 rt_tgsigqueueinfo timer_create timer_settime timer_gettime timer_getoverrun timer_delete
 mmap mmap2 munmap brk finit_module
+ptrace
 """
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from taskscope.labs.truth.rules.native_call import Word, number_of, syscall
 from taskscope.labs.truth.rules.native_ids import Ids
+from taskscope.labs.truth.rules.native_ptrace import Ptrace
 from taskscope.labs.truth.rules.native_sigaction import Info, Signals
 from taskscope.labs.truth.rules.native_signals import NativeSignals
 from taskscope.labs.truth.rules.transcript import Saying
@@ -47,10 +48,11 @@ class Log(Saying):
         os.write(LOG, line.encode() + b"\n")
 
 
-class Native(NativeSignals, Signals, Ids):
+class Native(NativeSignals, Signals, Ids, Ptrace):
     """The C library of a process on this host."""
 
     _call = staticmethod(syscall)
+    Info = Info
     WIFEXITED, WEXITSTATUS = staticmethod(os.WIFEXITED), staticmethod(os.WEXITSTATUS)
     WIFSIGNALED, WTERMSIG, WCOREDUMP = (
         staticmethod(os.WIFSIGNALED), staticmethod(os.WTERMSIG), staticmethod(os.WCOREDUMP))

@@ -192,6 +192,7 @@ class Task(_Switched):
         "in_iowait",
         "jobctl",
         "kthread",
+        "last_siginfo",
         "maj_flt",
         "min_flt",
         "normal_prio",
@@ -209,7 +210,9 @@ class Task(_Switched):
         "policy",
         "ptrace",
         "ptrace_entry",
+        "ptrace_message",
         "ptraced",
+        "ptracer_cred",
         "rcu_users",
         "real_blocked",
         "real_parent",
@@ -300,6 +303,7 @@ class Task(_Switched):
     thread_node: ListHead               # on signal.thread_head
     ptraced: ListHead
     ptrace_entry: ListHead
+    ptracer_cred: Any                   # the tracer's struct cred when it attached
     thread_pid: Pid | None
     pid_links: dict[int, ListHead]      # by PIDTYPE_*
     exit_state: int
@@ -317,8 +321,10 @@ class Task(_Switched):
     restore_sigmask: bool               # where the architecture has no TIF_RESTORE_SIGMASK
     pending: SigPending
     jobctl: int
+    last_siginfo: Any                   # of the stop for a tracer that the task is in
 
     # current only:
+    ptrace_message: int                 # for PTRACE_GETEVENTMSG
     exit_code: int                      # wait status, not the argument of exit()
     personality: int
     atomic_flags: int                   # no_new_privs

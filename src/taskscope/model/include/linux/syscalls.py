@@ -19,7 +19,8 @@ from taskscope.abi.syscalls import table
 FILES: Final = (
     "kernel.fork.clone", "kernel.exit.death", "kernel.exit.wait", "kernel.sys", "kernel.signal.action",
     "kernel.sched.syscalls", "kernel.groups",
-    "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.kcmp", "kernel.printk",
+    "kernel.time.hrtimer", "kernel.time.posix_timers", "kernel.time.itimer", "kernel.kcmp", "kernel.ptrace.request",
+    "kernel.printk",
     "fs.exec", "fs.file", "fs.open", "fs.read_write", "fs.pipe", "fs.namei", "fs.stat", "fs.readdir",
     "mm.mmap", "kernel.module",
     "fs.pidfs", "fs.fcntl", "fs.ioctl", "fs.d_path",

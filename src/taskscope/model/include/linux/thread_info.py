@@ -25,6 +25,7 @@ class ThreadInfo:
         "cpu",
         "cpu_domain",
         "flags",
+        "regs",
         "start",
         "status",
         "syscall",
@@ -43,6 +44,7 @@ class ThreadInfo:
         self.start: Any = None                      # what copy_thread() has put into cpu_context
         self.syscall = 0
         self.syscall_work = 0
+        self.regs: Any = None                       # task_pt_regs(), while a tracer may look at them
         self.status = 0
         self.used_cp = 0
         self.tp_value = (0, 0)
@@ -111,3 +113,22 @@ def clear_tsk_sigpending(tsk: Task) -> None:
 def signal_pending(tsk: Task) -> bool:
     """Tell whether TIF_SIGPENDING is set."""
     return bool(tsk.thread_info.flags & machine.cur.tif.SIGPENDING)
+
+
+def set_task_syscall_work(t: Task, fl: int) -> None:
+    """Have a task's system calls take the long way: a bit of `machine.cur.syscall_work_bits`.
+
+    The flags stand in ``thread_info.flags`` (TIF_*), on x86 since v5.11 in ``thread_info.syscall_work``.
+    """
+    if machine.cur.flavour.switches.syscall_work:
+        t.thread_info.syscall_work |= fl
+    else:
+        t.thread_info.flags |= fl
+
+
+def clear_task_syscall_work(t: Task, fl: int) -> None:
+    """Take the bit away."""
+    if machine.cur.flavour.switches.syscall_work:
+        t.thread_info.syscall_work &= ~fl
+    else:
+        t.thread_info.flags &= ~fl

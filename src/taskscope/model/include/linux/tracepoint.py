@@ -7,12 +7,23 @@ one test.  A probe is (function, data), called as ``function(data, *args)`` in t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taskscope.model.machine import Machine
 
 Probes = tuple[tuple[Callable[..., Any], Any], ...]
 
 
-class Tracepoints:
+class _Of:
+    """Whose tracepoints they are."""
+
+    __slots__ = ("machine",)
+
+    machine: Machine | None
+
+
+class Tracepoints(_Of):
     """The tracepoints of one kernel; all are silent at first."""
 
     __slots__ = (
@@ -147,9 +158,10 @@ class Tracepoints:
     workqueue_queue_work: Probes
     wake_reaper: Probes
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine | None = None) -> None:
         for name in self.__slots__:
             setattr(self, name, ())
+        self.machine = machine
 
 
 def tracepoint_probe_register(tp: Tracepoints, name: str, probe: Callable[..., Any], data: Any) -> None:
@@ -157,9 +169,46 @@ def tracepoint_probe_register(tp: Tracepoints, name: str, probe: Callable[..., A
     probes: Probes = getattr(tp, name)
     assert (probe, data) not in probes, f"{name}: the probe is there already"
     setattr(tp, name, (*probes, (probe, data)))
+    if name in ("sys_enter", "sys_exit") and not probes:
+        syscall_regfunc(tp)
 
 
 def tracepoint_probe_unregister(tp: Tracepoints, name: str, probe: Callable[..., Any], data: Any) -> None:
     """Take a probe off a tracepoint."""
     probes: Probes = getattr(tp, name)
-    setattr(tp, name, tuple(p for p in probes if p[0] is not probe or p[1] is not data))
+    left = tuple(p for p in probes if p[0] is not probe or p[1] is not data)
+    setattr(tp, name, left)
+    if name in ("sys_enter", "sys_exit") and probes and not left:
+        syscall_unregfunc(tp)
+
+
+def syscall_regfunc(tp: Tracepoints) -> None:
+    """Send the system calls of every task the long way, where their tracepoints are (kernel/tracepoint.c).
+
+    A new task has the flag of its creator (syscall_tracepoint_update()).
+    """
+    _syscall_tracepoints(tp, True)
+
+
+def syscall_unregfunc(tp: Tracepoints) -> None:
+    """Let them take the short way again, when neither of the two tracepoints has a probe."""
+    if not tp.sys_enter and not tp.sys_exit:
+        _syscall_tracepoints(tp, False)
+
+
+def _syscall_tracepoints(tp: Tracepoints, wanted: bool) -> None:
+    m = tp.machine
+    init_task = m.__dict__.get("init_task") if m is not None else None
+    if m is None or init_task is None:
+        return
+    bit = m.syscall_work_bits.SYSCALL_TRACEPOINT
+    word = "syscall_work" if m.flavour.switches.syscall_work else "flags"
+    # for_each_process_thread()
+    process = init_task.tasks.next
+    while process is not init_task.tasks:
+        thread = process.owner.signal.thread_head.next
+        while thread is not process.owner.signal.thread_head:
+            info = thread.owner.thread_info
+            setattr(info, word, getattr(info, word) | bit if wanted else getattr(info, word) & ~bit)
+            thread = thread.next
+        process = process.next

@@ -19,12 +19,14 @@ import taskscope.model.kernel.panic as panic_
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.pid_namespace as pid_namespace
 import taskscope.model.kernel.printk as printk_
+import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.rcu.tree as rcu
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.deliver as signal_deliver
 import taskscope.model.kernel.signal.notify as signal_notify
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.signal.sigqueue as sigqueue
+import taskscope.model.kernel.task_work as task_work
 import taskscope.model.kernel.time.itimer as itimer
 import taskscope.model.kernel.time.posix_timers as posix_timers
 import taskscope.model.mm.oom_kill as oom_kill
@@ -40,6 +42,7 @@ from taskscope.model.include.linux.list import (
 )
 from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_SID, PIDTYPE_TGID, Pid
 from taskscope.model.include.linux.preempt import in_interrupt, preempt_disable
+from taskscope.model.include.linux.ptrace import PTRACE_EVENT_EXIT, ptrace_reparented
 from taskscope.model.include.linux.sched import (
     EXIT_DEAD,
     EXIT_TRACE,
@@ -170,7 +173,7 @@ def release_task(p: Task) -> None:
         p.cred.user.processes -= 1
         # Not modelled: proc_flush_task() of cached dentries, cgroup_release().
         write_lock_irq(m.tasklist_lock)
-        ptrace_release_task(p)
+        ptrace_.ptrace_release_task(p)
         __exit_signal(p)
         # If we are the last non-leader member of the thread group, and the leader is zombie, then notify the
         # group leader's parent process. (if it wants notification.)
@@ -190,13 +193,6 @@ def release_task(p: Task) -> None:
         p = leader
         if not zap_leader:
             return
-
-
-def ptrace_release_task(task: Task) -> None:
-    """Cut the tie to a tracer (include/linux/ptrace.h)."""
-    assert task.ptraced.next is task.ptraced, f"{task} still traces somebody"
-    list_del_init(task.ptrace_entry)
-    assert not task.ptrace, f"{task} is released while traced"
 
 
 def set_exit_state(tsk: Task, state: int) -> None:
@@ -367,7 +363,8 @@ def forget_original_parent(father: Task, dead: ListHead) -> None:
 
     Context: tasklist_lock held for writing.
     """
-    # Not modelled: exit_ptrace().
+    if father.ptraced.next is not father.ptraced:
+        ptrace_.exit_ptrace(father, dead)
     reaper = find_child_reaper(father, dead)
     if father.children.next is father.children:
         return
@@ -394,7 +391,13 @@ def exit_notify(tsk: Task, group_dead: bool) -> None:
     forget_original_parent(tsk, dead)
     if group_dead:
         kill_orphaned_pgrp(tsk.group_leader, None)
-    if thread_group_leader(tsk):
+    if tsk.ptrace:
+        # A tracer hears of every thread; SIGCHLD unless it is the parent, who asked for the signal.
+        sig = tsk.exit_signal
+        if not (thread_group_leader(tsk) and thread_group_empty(tsk)) or ptrace_reparented(tsk):
+            sig = SIGCHLD
+        autoreap = signal_notify.do_notify_parent(tsk, sig)
+    elif thread_group_leader(tsk):
         autoreap = thread_group_empty(tsk) and signal_notify.do_notify_parent(tsk, tsk.exit_signal)
     else:
         autoreap = True
@@ -446,7 +449,8 @@ def do_exit(code: int) -> NoReturn:
         synchronize_group_exit(tsk, code)
     if tsk.signal.coredump is not None and m.flavour.switches.coredump_is_group_exit:
         coredump.exit_hook(tsk)
-    # Not modelled: ptrace_event(PTRACE_EVENT_EXIT).
+    if tsk.ptrace:
+        ptrace_.ptrace_event(PTRACE_EVENT_EXIT, code)
 
     # We're taking recursive faults here in do_exit.  Safest is to just leave this task alone and wait for reboot.
     if tsk.flags & PF_EXITING:
@@ -489,7 +493,8 @@ def do_exit(code: int) -> NoReturn:
     if group_dead:
         tty_jobctrl.disassociate_ctty(1)
     nsproxy.exit_task_namespaces(tsk)
-    # Not modelled: exit_task_work(), perf_event_exit_task(), sched_autogroup_exit_task(), cgroup_exit(),
+    task_work.exit_task_work(tsk)
+    # Not modelled: perf_event_exit_task(), sched_autogroup_exit_task(), cgroup_exit(),
     # flush_ptrace_hw_breakpoint().
     m.arch.exit_thread(tsk)
     exit_notify(tsk, group_dead)

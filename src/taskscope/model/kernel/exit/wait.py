@@ -8,16 +8,20 @@ from typing import Any, Final
 import taskscope.model.fs.pidfs as pidfs
 import taskscope.model.kernel.exit as exit_
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.sched.wait as wait_
+import taskscope.model.kernel.signal.notify as signal_notify
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.sys as sys_
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTARTSYS
 from taskscope.model.include.linux.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, Pid
+from taskscope.model.include.linux.ptrace import ptrace_reparented, task_is_traced
 from taskscope.model.include.linux.sched import (
     EXIT_DEAD,
+    EXIT_TRACE,
     EXIT_ZOMBIE,
     TASK_INTERRUPTIBLE,
     TASK_RUNNING,
@@ -26,6 +30,7 @@ from taskscope.model.include.linux.sched import (
     thread_group_leader,
 )
 from taskscope.model.include.linux.sched_signal import (
+    JOBCTL_LISTENING,
     SIGNAL_GROUP_EXIT,
     SIGNAL_STOP_CONTINUED,
     SIGNAL_STOP_STOPPED,
@@ -38,6 +43,8 @@ from taskscope.model.include.linux.spinlock import (
     read_unlock,
     spin_lock_irq,
     spin_unlock_irq,
+    write_lock_irq,
+    write_unlock_irq,
 )
 from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.uaccess import put_user
@@ -145,11 +152,12 @@ def wait_task_zombie(wo: WaitOpts, p: Task) -> int:
         # Move the task's state to DEAD/TRACE, only one thread can do this.
         if p.exit_state != EXIT_ZOMBIE:
             return 0
-        exit_.set_exit_state(p, EXIT_DEAD)
+        state = EXIT_TRACE if p.ptrace and thread_group_leader(p) and ptrace_reparented(p) else EXIT_DEAD
+        exit_.set_exit_state(p, state)
         # We own this thread, nobody else can reap it.
         read_unlock(m.tasklist_lock)
         # Check thread_group_leader() to exclude the traced sub-threads.
-        if thread_group_leader(p):
+        if state == EXIT_DEAD and thread_group_leader(p):
             sig = p.signal
             psig = current.signal
             assert current.sighand is not None
@@ -166,7 +174,10 @@ def wait_task_zombie(wo: WaitOpts, p: Task) -> int:
             sys_.fill_rusage(p, sys_.RUSAGE_BOTH, wo.wo_rusage)
         status = p.signal.group_exit_code if p.signal.flags & SIGNAL_GROUP_EXIT else p.exit_code
         wo.wo_stat = status
-        exit_.release_task(p)
+        if state == EXIT_TRACE:
+            state = cascade(p)
+        if state == EXIT_DEAD:
+            exit_.release_task(p)
     infop = wo.wo_info
     if infop is not None:
         if status & 0x7F == 0:
@@ -180,6 +191,28 @@ def wait_task_zombie(wo: WaitOpts, p: Task) -> int:
     return pid
 
 
+def cascade(p: Task) -> int:
+    """Hand a dead child on from its tracer to its real parent; its exit state: the end of wait_task_zombie()."""
+    m = machine.cur
+    write_lock_irq(m.tasklist_lock)
+    # We dropped tasklist, ptracer could die and untrace
+    ptrace_.ptrace_unlink(p)
+    # If parent wants a zombie, don't release it now
+    state = EXIT_ZOMBIE
+    if signal_notify.do_notify_parent(p, p.exit_signal):
+        state = EXIT_DEAD
+    exit_.set_exit_state(p, state)
+    write_unlock_irq(m.tasklist_lock)
+    return state
+
+
+def task_stopped_code(p: Task, ptrace: bool) -> int:
+    """Return what a stopped task has to report to its tracer, or to its real parent; 0 for nothing."""
+    if ptrace:
+        return p.exit_code if task_is_traced(p) and not p.jobctl & JOBCTL_LISTENING else 0
+    return p.signal.group_exit_code if p.signal.flags & SIGNAL_STOP_STOPPED else 0
+
+
 def wait_task_stopped(wo: WaitOpts, ptrace: bool, p: Task) -> int:
     """Report a stopped child, once.
 
@@ -188,14 +221,16 @@ def wait_task_stopped(wo: WaitOpts, ptrace: bool, p: Task) -> int:
     # Traditionally we see ptrace'd stopped tasks regardless of options.
     if not ptrace and not wo.wo_flags & WUNTRACED:
         return 0
-    # task_stopped_code(); not modelled: a stop by a tracer
-    if not p.signal.flags & SIGNAL_STOP_STOPPED:
+    if not task_stopped_code(p, ptrace):
         return 0
     assert p.sighand is not None
     spin_lock_irq(p.sighand.siglock)
-    exit_code = p.signal.group_exit_code
+    exit_code = task_stopped_code(p, ptrace)
     if exit_code and not wo.wo_flags & WNOWAIT:
-        p.signal.group_exit_code = 0
+        if ptrace:
+            p.exit_code = 0
+        else:
+            p.signal.group_exit_code = 0
     spin_unlock_irq(p.sighand.siglock)
     if not exit_code:
         return 0
@@ -259,13 +294,27 @@ def wait_consider_task(wo: WaitOpts, ptrace: bool, p: Task) -> int:
         return 0
     if not eligible_child(wo, ptrace, p):
         return 0
+    if exit_state == EXIT_TRACE:
+        # ptrace == 0 means we are the natural parent.  In this case we should clear notask_error, debugger will notify
+        # us.
+        if not ptrace:
+            wo.notask_error = 0
+        return 0
+    # If it is traced by its real parent's group, just pretend the caller is ptrace_do_wait() and reap this child if it
+    # is zombie.  This also hides group stop state from real parent; otherwise a single stop can be reported twice as
+    # group and ptrace stop.
+    if not ptrace and p.ptrace and not ptrace_reparented(p):
+        ptrace = True
     # slay zombie?
     if exit_state == EXIT_ZOMBIE:
-        # we don't reap group leaders with subthreads
-        if not delay_group_leader(p):
+        # We don't reap group leaders with subthreads.  A zombie ptracee is only visible to its ptracer: notification
+        # and reaping will be cascaded to the real parent when the ptracer detaches.
+        if not delay_group_leader(p) and (ptrace or not p.ptrace):
             return wait_task_zombie(wo, p)
-        # Allow access to stopped/continued state via zombie by falling through.
-        wo.notask_error = 0
+        # Allow access to stopped/continued state via zombie by falling through.  Not the tracer's: stopped state is
+        # per-task and thus can't change once the task is dead.
+        if not ptrace or wo.wo_flags & (WCONTINUED | WEXITED):
+            wo.notask_error = 0
     else:
         # @p is alive and it's gonna stop, continue or exit, so there always is something to wait for.
         wo.notask_error = 0
@@ -286,6 +335,21 @@ def do_wait_thread(wo: WaitOpts, tsk: Task) -> int:
     node = head.next
     while node is not head:
         ret = wait_consider_task(wo, False, node.owner)
+        if ret:
+            return ret
+        node = node.next
+    return 0
+
+
+def ptrace_do_wait(wo: WaitOpts, tsk: Task) -> int:
+    """Look at all tasks that one thread traces.
+
+    Context: as `wait_consider_task`.
+    """
+    head = tsk.ptraced
+    node = head.next
+    while node is not head:
+        ret = wait_consider_task(wo, True, node.owner)
         if ret:
             return ret
         node = node.next
@@ -327,14 +391,15 @@ def do_wait(wo: WaitOpts) -> int:
             read_lock(m.tasklist_lock)
             if wo.wo_flags & __WNOTHREAD or thread_group_empty(current):
                 retval = do_wait_thread(wo, current)
+                if not retval and current.ptraced.next is not current.ptraced:
+                    retval = ptrace_do_wait(wo, current)
             else:
                 for tsk in signal_send.while_each_thread(current):
-                    retval = do_wait_thread(wo, tsk)
+                    retval = do_wait_thread(wo, tsk) or ptrace_do_wait(wo, tsk)
                     if retval:
                         break
             if retval:
                 break
-            # Not modelled: ptrace_do_wait().
             read_unlock(m.tasklist_lock)
         retval = wo.notask_error
         if retval or wo.wo_flags & WNOHANG:

@@ -36,7 +36,6 @@ from taskscope.model.kernel.fork.copy import (
     init_task_pid_links,
     pidfd_cancel,
     pidfd_prepare,
-    ptrace_init_task,
     put_signal_struct,
     zero_signal_struct,
 )
@@ -120,7 +119,6 @@ __all__ = [
     "pidfd_cancel",
     "pidfd_prepare",
     "proc_caches_init",
-    "ptrace_init_task",
     "put_signal_struct",
     "put_task_stack",
     "release_task_stack",

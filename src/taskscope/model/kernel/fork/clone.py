@@ -13,12 +13,20 @@ import taskscope.model.fs.fs_struct as fs_struct
 import taskscope.model.kernel.fork as fork
 import taskscope.model.kernel.nsproxy as nsproxy
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.lib.fault_inject as fault_inject
 from taskscope.model import machine
 from taskscope.model.include.linux.completion import Completion
 from taskscope.model.include.linux.pid import MAX_PID_NS_LEVEL, PIDTYPE_PID
+from taskscope.model.include.linux.ptrace import (
+    PTRACE_EVENT_CLONE,
+    PTRACE_EVENT_FORK,
+    PTRACE_EVENT_VFORK,
+    PTRACE_EVENT_VFORK_DONE,
+    ptrace_event_enabled,
+)
 from taskscope.model.include.linux.sched import (
     Task,
 )
@@ -66,9 +74,19 @@ def _do_fork(
     if exit_signal is None:
         exit_signal = clone_flags & CSIGNAL
         clone_flags &= ~CSIGNAL
-    # Not modelled: PTRACE_EVENT_FORK, VFORK, CLONE.
+    trace = 0
+    # Determine whether and which event to report to ptracer.  When called from kernel_thread, don't report any event.
+    if current.ptrace and not clone_flags & CLONE_UNTRACED:
+        if clone_flags & CLONE_VFORK:
+            trace = PTRACE_EVENT_VFORK
+        elif exit_signal != SIGCHLD:
+            trace = PTRACE_EVENT_CLONE
+        else:
+            trace = PTRACE_EVENT_FORK
+        if not ptrace_event_enabled(current, trace):
+            trace = 0
     p = fork.copy_process(
-        clone_flags, stack_start, stack_size, child_tidptr, None, 0, tls, exit_signal=exit_signal, pidfd=pidfd,
+        clone_flags, stack_start, stack_size, child_tidptr, None, trace, tls, exit_signal=exit_signal, pidfd=pidfd,
         set_tid=set_tid,
     )
     if isinstance(p, int):
@@ -89,8 +107,14 @@ def _do_fork(
 
     sched_core.wake_up_new_task(p)
 
+    # forking complete and child started to run, tell ptracer
+    if trace:
+        ptrace_.ptrace_event_pid(trace, pid)
+
     if vfork is not None:
-        fork.wait_for_vfork_done(p, vfork)
+        killed = fork.wait_for_vfork_done(p, vfork)
+        if not killed and current.ptrace:
+            ptrace_.ptrace_event_pid(PTRACE_EVENT_VFORK_DONE, pid)
     pid_.put_pid(pid)
     return nr
 

@@ -13,6 +13,7 @@ import taskscope.model.kernel.cred as cred
 import taskscope.model.kernel.fork as fork
 import taskscope.model.kernel.nsproxy as nsproxy
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.time.posix_cpu_timers as posix_cpu_timers
@@ -57,7 +58,7 @@ from taskscope.model.include.linux.spinlock import (
     write_lock_irq,
     write_unlock_irq,
 )
-from taskscope.model.include.linux.thread_info import signal_pending
+from taskscope.model.include.linux.thread_info import clear_task_syscall_work, signal_pending
 from taskscope.model.include.linux.uaccess import put_user
 from taskscope.model.include.linux.wait import WaitQueueHead
 from taskscope.model.include.trace.events.task import trace_task_newtask
@@ -354,7 +355,8 @@ def copy_process(
     if clone_flags & (CLONE_VM | CLONE_VFORK) == CLONE_VM:
         p.sas_ss_sp = (0, 0, 0)
     # Syscall tracing and stepping should be turned off in the child regardless of CLONE_PTRACE.
-    p.thread_info.flags &= ~m.tif.SYSCALL_TRACE
+    bits = m.syscall_work_bits
+    clear_task_syscall_work(p, bits.SYSCALL_TRACE | bits.SYSCALL_EMU)
 
     # ok, now we should be set up..
     p.pid = pid.nr                          # pid_nr()
@@ -414,7 +416,7 @@ def copy_process(
 
     init_task_pid_links(p)
     if p.pid:
-        ptrace_init_task(p, bool(clone_flags & CLONE_PTRACE) or bool(trace))
+        ptrace_.ptrace_init_task(p, bool(clone_flags & CLONE_PTRACE) or bool(trace))
         p.thread_pid = pid
         if thread_group_leader(p):
             pids = p.signal.pids
@@ -522,17 +524,6 @@ def init_task_pid_links(task: Task) -> None:
     else:
         task.pid_links = {PIDTYPE_PID: ListHead(task), PIDTYPE_TGID: ListHead(task), PIDTYPE_PGID: ListHead(task),
                           PIDTYPE_SID: ListHead(task)}
-
-
-def ptrace_init_task(child: Task, ptrace: bool) -> None:
-    """Start untraced (include/linux/ptrace.h)."""
-    del ptrace
-    # Not modelled: a tracer that follows forks.
-    child.jobctl = 0
-    child.ptrace = 0
-    child.parent = child.real_parent
-    child.ptraced = ListHead()
-    child.ptrace_entry = ListHead(child)
 
 
 def fork_idle(cpu: int) -> Task:

@@ -8,10 +8,11 @@ from typing import Any, Final
 import taskscope.model.kernel.futex.pi as pi
 import taskscope.model.kernel.futex.requeue as requeue
 import taskscope.model.kernel.futex.waitwake as waitwake
-import taskscope.model.kernel.kcmp as kcmp
 import taskscope.model.kernel.pid as pid_
+import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.time.hrtimer as hrtimer
 from taskscope.model import machine
+from taskscope.model.include.linux.ptrace import PTRACE_MODE_READ_REALCREDS
 from taskscope.model.include.linux.uaccess import Cell, Word, get_user, put_user
 from taskscope.model.include.uapi.linux.futex import (
     FUTEX_BITSET_MATCH_ANY,
@@ -127,7 +128,7 @@ def sys_get_robust_list(pid: int, head_ptr: Any, len_ptr: Any) -> int:
     p = pid_.find_task_by_vpid(pid) if pid else machine.cur.cpu.curr
     if p is None:
         return -ESRCH
-    if not kcmp.ptrace_may_access(p):
+    if not ptrace_.ptrace_may_access(p, PTRACE_MODE_READ_REALCREDS):
         return -EPERM
     if put_user(_robust_list_head_size(), len_ptr):
         return -EFAULT

@@ -14,10 +14,13 @@ from typing import Any, Final
 import taskscope.model.kernel.cred as cred
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core as sched_core
+import taskscope.model.kernel.sched.wait_bit as wait_bit
 import taskscope.model.kernel.signal.sigqueue as sigqueue
+import taskscope.model.kernel.signal.trap as trap
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.list import ListHead, list_add_tail, list_for_each_entry
 from taskscope.model.include.linux.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_TGID, Pid
+from taskscope.model.include.linux.ptrace import PT_SEIZED
 from taskscope.model.include.linux.sched import (
     __TASK_STOPPED,
     __TASK_TRACED,
@@ -30,10 +33,14 @@ from taskscope.model.include.linux.sched import (
 )
 from taskscope.model.include.linux.sched_signal import (
     JOBCTL_PENDING_MASK,
+    JOBCTL_PTRACE_FROZEN,
     JOBCTL_STOP_CONSUME,
     JOBCTL_STOP_DEQUEUED,
     JOBCTL_STOP_PENDING,
     JOBCTL_STOP_SIGMASK,
+    JOBCTL_STOPPED,
+    JOBCTL_TRACED,
+    JOBCTL_TRAPPING,
     SEND_SIG_FORCED,
     SEND_SIG_NOINFO,
     SEND_SIG_PRIV,
@@ -68,7 +75,9 @@ from taskscope.model.include.linux.sched_signal import (
 from taskscope.model.include.linux.spinlock import (
     read_lock,
     read_unlock,
+    spin_lock_irq,
     spin_lock_irqsave,
+    spin_unlock_irq,
     spin_unlock_irqrestore,
 )
 from taskscope.model.include.linux.thread_info import signal_pending
@@ -191,6 +200,17 @@ def recalc_sigpending() -> None:
         current.thread_info.flags &= ~m.tif_sigpending
 
 
+def calculate_sigpending() -> None:
+    """Set TIF_SIGPENDING of a task that runs for the first time, if something came for it before.  Since v4.19."""
+    m = machine.cur
+    current = m.cpu.curr
+    assert current.sighand is not None
+    spin_lock_irq(current.sighand.siglock)
+    current.thread_info.flags |= m.tif_sigpending
+    recalc_sigpending()
+    spin_unlock_irq(current.sighand.siglock)
+
+
 # ---- job control ----------------------------------------------------------------------------------------
 
 def task_set_jobctl_pending(task: Task, mask: int) -> bool:
@@ -208,7 +228,15 @@ def task_clear_jobctl_pending(task: Task, mask: int) -> None:
     if mask & JOBCTL_STOP_PENDING:
         mask |= JOBCTL_STOP_CONSUME | JOBCTL_STOP_DEQUEUED
     task.jobctl &= ~mask
-    # Not modelled: task_clear_jobctl_trapping(), for a tracer that waits.
+    if task.jobctl & (JOBCTL_TRAPPING | JOBCTL_PENDING_MASK) == JOBCTL_TRAPPING:
+        task_clear_jobctl_trapping(task)
+
+
+def task_clear_jobctl_trapping(task: Task) -> None:
+    """Let a tracer go on that waits until the task it attached to has stopped for it."""
+    if task.jobctl & JOBCTL_TRAPPING:
+        task.jobctl &= ~JOBCTL_TRAPPING
+        wait_bit.wake_up_bit(task, "jobctl", JOBCTL_TRAPPING)
 
 
 def task_participate_group_stop(task: Task) -> bool:
@@ -257,7 +285,13 @@ def signal_wake_up_state(t: Task, state: int) -> None:
 
 def signal_wake_up(t: Task, resume: int) -> None:
     """Wake a task for a signal; also one that is stopped if `resume`."""
-    signal_wake_up_state(t, TASK_WAKEKILL if resume else 0)
+    state = TASK_WAKEKILL if resume else 0
+    if resume and machine.cur.flavour.switches.traced_in_jobctl:
+        state = 0
+        if not t.jobctl & JOBCTL_PTRACE_FROZEN:
+            t.jobctl &= ~(JOBCTL_STOPPED | JOBCTL_TRACED)
+            state = TASK_WAKEKILL | __TASK_TRACED
+    signal_wake_up_state(t, state)
 
 
 def prepare_signal(sig: int, p: Task, force: bool) -> bool:
@@ -284,7 +318,11 @@ def prepare_signal(sig: int, p: Task, force: bool) -> bool:
         for t in for_each_thread(p):
             sigqueue.flush_sigqueue_mask(SIG_KERNEL_STOP_MASK, t.pending)
             task_clear_jobctl_pending(t, JOBCTL_STOP_PENDING)
-            sched_core.wake_up_state(t, __TASK_STOPPED)
+            if not t.ptrace & PT_SEIZED:
+                t.jobctl &= ~JOBCTL_STOPPED
+                sched_core.wake_up_state(t, __TASK_STOPPED)
+            else:
+                trap.ptrace_trap_notify(t)
         # Notify the parent with CLD_CONTINUED if we were stopped.  If we were in the middle of a group stop, we pretend
         # it was already finished, and then continued.
         why = 0

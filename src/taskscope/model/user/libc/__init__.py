@@ -17,6 +17,7 @@ from taskscope.model.include.linux.uaccess import Cell, Word
 from taskscope.model.user.libc.mman import Memory
 from taskscope.model.user.libc.module import Modules
 from taskscope.model.user.libc.pthread import PTHREAD_FLAGS, Threads
+from taskscope.model.user.libc.ptrace import Ptrace
 from taskscope.model.user.libc.sched import Sched
 from taskscope.model.user.libc.signal import SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK, Signals
 from taskscope.model.user.libc.time import Time
@@ -32,7 +33,7 @@ FORK_FLAGS: Final = int(CloneFlag.CLONE_CHILD_SETTID | CloneFlag.CLONE_CHILD_CLE
 _TID: Final = Word(0x1000)
 
 
-class Sys(Wait, Signals, Time, Sched, Memory, Modules, Files, Ids, Threads):
+class Sys(Wait, Signals, Time, Sched, Ptrace, Memory, Modules, Files, Ids, Threads):
     """The C library of one task."""
 
     __slots__ = ("_backwards", "_out", "_tty", "environ")

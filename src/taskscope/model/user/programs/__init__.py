@@ -11,7 +11,7 @@ Program = Callable[..., Any]
 def programs() -> dict[str, Program]:
     """Return the programs by their paths."""
     from taskscope.model.user.programs import coreutils as c
-    from taskscope.model.user.programs import init, kmod, ps, raspbian, sh
+    from taskscope.model.user.programs import init, kmod, ps, raspbian, sh, strace
 
     in_bin = {
         "bash": sh.main,
@@ -38,6 +38,7 @@ def programs() -> dict[str, Program]:
         "wc": c.wc,
         "insmod": kmod.insmod,
         "lsmod": kmod.lsmod,
+        "strace": strace.main,
         "raspbian_proc": raspbian.raspbian_proc,
         "raspbian_exit": raspbian.raspbian_exit,
         "raspbian_fork": raspbian.raspbian_fork,

@@ -10,18 +10,19 @@ from __future__ import annotations
 from errno import EINTR, ENOSYS
 from typing import Any, Final
 
+import taskscope.model.arch.arm.kernel.ptrace as ptrace
 import taskscope.model.kernel.irq.irqdesc as irqdesc
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.action as signal_action
 import taskscope.model.kernel.signal.deliver as signal_deliver
 import taskscope.model.kernel.softirq as softirq
+import taskscope.model.kernel.task_work as task_work
 import taskscope.model.user.python as python
 from taskscope.model import machine
 from taskscope.model.costs import SYSCALL
 from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
 from taskscope.model.include.linux.irqdesc import IrqDesc
 from taskscope.model.include.linux.sched_signal import SA_RESTART
-from taskscope.model.include.trace.events.syscalls import trace_sys_enter, trace_sys_exit
 
 __NR_restart_syscall: Final = 0
 
@@ -49,27 +50,30 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
     cpu.user_mode = False
     cpu.sp = current.stack + m.entry_sp
     m.now += SYSCALL
-    tp = m.tp
+    info = current.thread_info
     while True:
-        # __sys_trace: _TIF_SYSCALL_WORK
-        if tp.sys_enter:
-            trace_sys_enter(args, scno)
+        # are we tracing syscalls?
+        if info.flags & m.tif_syscall_work:
+            # __sys_trace
+            scno, args, trace_regs = ptrace.syscall_trace_enter(scno, args)
         function = m.sys_call_table.get(scno)
         if function is None:
-            ret = -ENOSYS
+            # -1: a tracer wants no call, and has put a result into r0
+            ret = -ENOSYS if scno != -1 else trace_regs.ret
         elif not args:
             ret = function()            # a call with *args costs the interpreter a frame on the C stack
         else:
             ret = function(*args)
-        if tp.sys_exit:
-            trace_sys_exit(args, ret, scno)
+        if info.flags & m.tif_syscall_work:
+            # __sys_trace_return
+            ret = ptrace.syscall_trace_exit(scno, args, ret)
         # ret_fast_syscall
         cpu = m.cpu
         events = m._events
         if (events and events[0][0] <= m.now) or cpu.pending or m.delays:
             m.catch_up()
             cpu = m.cpu
-        if current.thread_info.flags & m.work_mask:
+        if info.flags & m.work_mask:
             cpu.irqs_off = True         # disable_irq_notrace
             regs = PtRegs(ret)
             restart = do_work_pending(regs, 1)
@@ -109,8 +113,8 @@ def do_work_pending(regs: PtRegs, syscall: int) -> int:
                 return restart
             syscall = 0
         else:
-            # tracehook_notify_resume().  Not modelled: task works.
             info.flags &= ~m.tif.NOTIFY_RESUME
+            task_work.tracehook_notify_resume()
         m.catch_up()
         m.cpu.irqs_off = True
         if not info.flags & mask:

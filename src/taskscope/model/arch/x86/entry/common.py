@@ -11,17 +11,18 @@ from __future__ import annotations
 from errno import EINTR, ENOSYS
 from typing import Any, Final
 
+import taskscope.model.arch.x86.kernel.ptrace as ptrace
 import taskscope.model.kernel.irq.irqdesc as irqdesc
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.action as signal_action
 import taskscope.model.kernel.signal.deliver as signal_deliver
 import taskscope.model.kernel.softirq as softirq
+import taskscope.model.kernel.task_work as task_work
 import taskscope.model.user.python as python
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
 from taskscope.model.include.linux.irqdesc import IrqDesc
 from taskscope.model.include.linux.sched_signal import SA_RESTART
-from taskscope.model.include.trace.events.syscalls import trace_sys_enter, trace_sys_exit
 
 __NR_restart_syscall: Final = 219
 
@@ -50,19 +51,21 @@ def do_syscall_64(nr: int, args: tuple[Any, ...]) -> int:
     cpu.user_mode = False
     cpu.sp = current.stack + m.entry_sp
     m.now += costs.SYSCALL
-    tp = m.tp
+    info = current.thread_info
     while True:
-        # syscall_trace_enter()
-        if tp.sys_enter:
-            trace_sys_enter(args, nr)
+        if info.syscall_work:
+            nr, args, trace_regs = ptrace.syscall_trace_enter(nr, args)
         function = m.sys_call_table.get(nr)
-        ret = function(*args) if function is not None else -ENOSYS
-        # syscall_slow_exit_work()
-        if tp.sys_exit:
-            trace_sys_exit(args, ret, nr)
+        if function is not None:
+            ret = function(*args)
+        else:
+            # -1: a tracer wants no call, and may have put a result into rax
+            ret = -ENOSYS if nr != -1 else trace_regs.ret
+        if info.syscall_work:
+            ret = ptrace.syscall_exit_work(nr, args, ret)
         m.catch_up()
         m.cpu.irqs_off = True
-        if current.thread_info.flags & m.work_mask:
+        if info.flags & m.work_mask:
             regs = PtRegs(nr, ret)
             restart = exit_to_usermode_loop(regs)
             ret = regs.ax
@@ -98,8 +101,8 @@ def exit_to_usermode_loop(regs: PtRegs) -> int:
         if flags & m.tif_sigpending:
             restart = do_signal(regs) or restart
         if flags & m.tif.NOTIFY_RESUME:
-            # tracehook_notify_resume().  Not modelled: task works.
             info.flags &= ~m.tif.NOTIFY_RESUME
+            task_work.tracehook_notify_resume()
         m.catch_up()
         # Disable IRQs and retry
         m.cpu.irqs_off = True

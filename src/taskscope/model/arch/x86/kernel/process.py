@@ -16,6 +16,8 @@ import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.user.python as python
 from taskscope.model import machine
+from taskscope.model.arch.x86.kernel.ptrace import AUDIT_ARCH as AUDIT_ARCH
+from taskscope.model.arch.x86.kernel.ptrace import arch_ptrace as arch_ptrace
 from taskscope.model.include.linux.sched import PF_KTHREAD, Task
 from taskscope.model.include.uapi.linux.sched import CLONE_SETTLS
 

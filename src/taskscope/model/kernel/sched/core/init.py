@@ -19,7 +19,7 @@ from taskscope.model.include.linux.spinlock import (
 )
 from taskscope.model.kernel import printk as printk_
 from taskscope.model.kernel import softirq
-from taskscope.model.kernel.sched import fair, fair_balance, idle, loadavg
+from taskscope.model.kernel.sched import fair, fair_balance, idle, loadavg, wait_bit
 from taskscope.model.kernel.sched.core import affinity, switch, wakeup
 from taskscope.model.kernel.sched.sched import (
     Rq,
@@ -60,6 +60,7 @@ def sched_init() -> None:
     """Make the runqueues, and the boot task the idle task of this CPU.  Called once, by start_kernel()."""
     m = machine.cur
     m.preempt_schedule = switch.preempt_schedule
+    wait_bit.wait_bit_init()
     m.cpu_online_mask = 1
     m.cpu_active_mask = 1
     m.sched_domains = False

@@ -33,6 +33,7 @@ from taskscope.model.kernel.sched.sched import (
     rq_lock,
     rq_unlock,
 )
+from taskscope.model.kernel.signal import send as signal_send
 
 #: a class asks that the pick begins anew: a task of a higher class came while it balanced
 RETRY_TASK: Final = -1
@@ -86,6 +87,9 @@ def schedule_tail(prev: Task) -> None:
     tsk = machine.cur.cpu.curr
     if tsk.set_child_tid is not None:
         uaccess.put_user(pid.task_pid_vnr(tsk), tsk.set_child_tid)
+    # Signals that were delayed until after the fork, and stops that it inherited.
+    if tsk.jobctl or tsk.pending.signal or tsk.signal.shared_pending.signal:
+        signal_send.calculate_sigpending()
 
 
 def balance_callback(rq: Rq) -> None:
