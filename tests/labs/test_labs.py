@@ -38,6 +38,7 @@ ROWS = [
     "task-dead",
     "task-struct",
     "parents",
+    "signals",
     "zombie",
     "times",
     "thread-info",

@@ -101,7 +101,8 @@ def test_a_mutant_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose dying tasks do not tell their parents does something else than one that is right."""
     monkeypatch.setattr("taskscope.labs.on.SCHEDULES", 3)
     lab = get("raspbian-proc")
-    mute = Mutant("the parent is not told", "kernel.signal.notify:do_notify_parent", "    if sig:\n", "    if False:\n")
+    mute = Mutant("the parent is not told", "kernel.signal.notify:do_notify_parent", "    if 0 < sig <= _NSIG:\n",
+                  "    if False:\n")
     found = compare_runs(run_lab(lab), run_lab(replace(lab, mutant=mute), mutant=True))
     assert found.verdict == "differs"
     assert found.schedules == 3

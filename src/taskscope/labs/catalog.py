@@ -31,6 +31,7 @@ TITLES: dict[str, str] = {
     "task-dead": "who drops the stack and the task_struct of a dead task",
     "task-struct": "one task descriptor, every bit named",
     "parents": "real_parent and parent, and who adopts orphans",
+    "signals": "what each signal does, and to whom",
     "zombie": "a child that nobody has waited for yet",
     "times": "utime, stime and sched_info, and what they agree with",
     "thread-info": "where thread_info is, and how current is found",

@@ -71,6 +71,21 @@ class Switches:
     syscall_work: bool = False
     #: signal_struct.exec_update_lock, clone3() and pidfds exist (v5.3)
     clone3: bool = False
+    #: a core dump is a group exit from its begin (signal->core_state, v5.17), and threads wait for it at the top of
+    #: do_exit() (v5.16), not in exit_mm()
+    coredump_is_group_exit: bool = False
+    #: SIGKILL needs no queue entry, whoever sends it (v4.20: the kernel only, SEND_SIG_FORCED)
+    sigkill_is_special: bool = False
+    #: signals to a process that dies are dropped ("signal: Drop signals received after a fatal signal has been
+    #: processed"; of one series with what last_thread_decides and zap_always name)
+    dying_drops_signals: bool = False
+    #: sigaction(2) forgets bits of sa_flags that mean nothing (23acdc76f179, v5.11)
+    sa_flags_cleared: bool = False
+    #: a POSIX timer's pending signal goes with the setting that sent it, and an ignored timer rests until the signal is
+    #: no longer ignored (v6.13: "posix-timers: Cure the SIG_IGN mess")
+    timer_signals_checked: bool = False
+    #: pidfd_send_signal() takes PIDFD_SIGNAL_* flags (v6.9), and PIDFD_SELF (v6.14)
+    pidfd_signal_flags: bool = False
     #: close(2) closes the file itself, not by task work on the way out (v6.6: 021a160abf62, "fs: use __fput_sync in
     #: close(2)")
     close_syncs: bool = False
@@ -189,7 +204,8 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
                      ksoftirqd_goes_first=True, blk_completes_locally=True, forced_threads_irqs_off=True,
                      tasklet_kill_sleeps=True, preempt_dynamic=True, ptrace_syscall_info=True,
                      ptrace_fresh_message=True, ptrace_kill_sends=True, traced_in_jobctl=True,
-                     ptrace_knows_its_pid=True, **_SINCE_5)),
+                     ptrace_knows_its_pid=True, coredump_is_group_exit=True,
+                     sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True, **_SINCE_5)),
     Flavour("6.18-x86_64", "6.18.44", (6, 18), "x86_64", "x86_64", 8, 16384, 250, "voluntary",
             0xFFFF_8880_0000_0000, 0xFFFF_FFFF_8100_0000,
             Switches(exit_event_first=True, zap_always=True, last_thread_decides=True, rcu_user_reference=True,
@@ -199,7 +215,10 @@ FLAVOURS: Final[dict[str, Flavour]] = {f.name: f for f in (
                      blk_completes_locally=True, forced_threads_irqs_off=True,
                      tasklet_kill_sleeps=True, preempt_dynamic=True, close_syncs=True, ptrace_syscall_info=True,
                      ptrace_fresh_message=True, ptrace_kill_sends=True, traced_in_jobctl=True,
-                     ptrace_knows_its_pid=True, **_SINCE_5)),
+                     ptrace_knows_its_pid=True, coredump_is_group_exit=True,
+                     sigkill_is_special=True, dying_drops_signals=True, sa_flags_cleared=True,
+                     timer_signals_checked=True,
+                     pidfd_signal_flags=True, **_SINCE_5)),
 )}
 DEFAULT: Final = "4.19-arm"
 

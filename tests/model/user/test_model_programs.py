@@ -8,6 +8,7 @@ import pytest
 
 import taskscope
 from taskscope.model import machine
+from taskscope.model.include.linux.sched_signal import Sigframe
 from taskscope.model.user import python
 
 
@@ -172,7 +173,7 @@ def fork_made_again(sys, argv):
 
     def interrupted(nr, args):
         sys._gate = gate
-        machine.cur.cpu.curr.sigframes = (0,)
+        machine.cur.cpu.curr.sigframes = (Sigframe(0, (0, 0, 0), 0),)
         sys.frames.append((lambda sys, sig, info: sys.getppid(), 10, None))
         return -513
 

@@ -23,7 +23,8 @@ import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.deliver as signal_deliver
 import taskscope.model.kernel.signal.send as signal_send
-import taskscope.model.kernel.time.itimer as itimer
+import taskscope.model.kernel.signal.sigqueue as sigqueue
+import taskscope.model.kernel.time.posix_timers as posix_timers
 import taskscope.model.mm.slab as slab
 import taskscope.model.security.commoncap as commoncap
 from taskscope.model import costs, machine
@@ -202,7 +203,8 @@ def de_thread(tsk: Task) -> int:
         sig.notify_count = 0
     # no_thread_group: we have changed execution domain
     tsk.exit_signal = SIGCHLD
-    itimer.exit_itimers(sig)
+    posix_timers.exit_itimers(sig)
+    sigqueue.flush_itimer_signals()
     if oldsighand.count != 1:
         # This ->sighand is shared with the CLONE_SIGHAND but not CLONE_THREAD task, switch to the new one.
         if not slab.kmem_cache_alloc_object(m.sighand_cachep):

@@ -5,7 +5,7 @@ Not modelled: poll(); waitid(P_PIDFD) and pidfd_send_signal() work.
 
 from __future__ import annotations
 
-from errno import EBADF, EINVAL, ESRCH
+from errno import EBADF, EFAULT, EINVAL, EPERM, ESRCH
 from stat import S_IFREG
 from typing import Any, Final
 
@@ -16,10 +16,17 @@ import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.signal.send as signal_send
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import O_CLOEXEC, File, FileOperations, Path
-from taskscope.model.include.linux.pid import PIDTYPE_TGID, Pid
-from taskscope.model.include.linux.sched_signal import SEND_SIG_NOINFO, Siginfo
+from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_TGID, Pid
+from taskscope.model.include.linux.sched_signal import SI_TKILL, SI_USER, Siginfo
+from taskscope.model.include.linux.spinlock import read_lock, read_unlock
 
 O_RDWR: Final = 2
+PIDFD_SIGNAL_THREAD: Final = 1
+PIDFD_SIGNAL_THREAD_GROUP: Final = 2
+PIDFD_SIGNAL_PROCESS_GROUP: Final = 4
+_PIDFD_SEND_SIGNAL_FLAGS: Final = 7
+PIDFD_SELF_THREAD: Final = -10000
+PIDFD_SELF_THREAD_GROUP: Final = -10001
 
 
 def pidfd_release(inode: Any, file: File) -> int:
@@ -68,23 +75,56 @@ def sys_pidfd_open(pid: int, flags: int = 0) -> int:
 
 
 def sys_pidfd_send_signal(pidfd: int, sig: int, info: Any = None, flags: int = 0) -> int:
-    """pidfd_send_signal(2), v5.1."""
-    if flags:
+    """pidfd_send_signal(2), v5.1; with PIDFD_SIGNAL_* flags since v6.9, with PIDFD_SELF* since v6.14."""
+    new = machine.cur.flavour.switches.pidfd_signal_flags
+    # Enforce flags be set to 0 until we add an extension; and that at most one is.
+    if flags & ~(_PIDFD_SEND_SIGNAL_FLAGS if new else 0) or flags & flags - 1:
         return -EINVAL
-    pid = pidfd_get_pid(pidfd)
+    current = machine.cur.cpu.curr
+    pid: Pid | int | None
+    if new and pidfd == PIDFD_SELF_THREAD:
+        pid, type_ = pid_.get_pid(current.thread_pid), PIDTYPE_PID
+    elif new and pidfd == PIDFD_SELF_THREAD_GROUP:
+        pid, type_ = pid_.get_pid(current.signal.pids[PIDTYPE_TGID]), PIDTYPE_TGID
+    else:
+        # Infer scope from the type of pidfd.  Not modelled: PIDFD_THREAD, and a descriptor of /proc/PID.
+        pid, type_ = pidfd_get_pid(pidfd), PIDTYPE_TGID
     if isinstance(pid, int):
         return pid
-    if info:
-        if not isinstance(info, Siginfo) or info.si_signo != sig:
-            ret = -EINVAL
-        elif info.si_code >= 0 and pid_.task_pid(machine.cur.cpu.curr) is not pid:
-            ret = -1                        # EPERM
-        else:
-            ret = signal_send.kill_pid_info(sig, info, pid)
-    else:
-        ret = signal_send.kill_pid_info(sig, SEND_SIG_NOINFO, pid)
+    assert pid is not None
+    if flags & PIDFD_SIGNAL_THREAD:
+        type_ = PIDTYPE_PID
+    elif flags & PIDFD_SIGNAL_PROCESS_GROUP:
+        type_ = PIDTYPE_PGID
+    ret = _send(pid, sig, info, type_)
     pid_.put_pid(pid)
     return ret
+
+
+def _send(pid: Pid, sig: int, info: Any, type_: int) -> int:
+    current = machine.cur.cpu.curr
+    if info:
+        if not isinstance(info, Siginfo):
+            return -EFAULT
+        if info.si_signo != sig:
+            return -EINVAL
+        # Only allow sending arbitrary signals to yourself.
+        if pid_.task_pid(current) is not pid and (info.si_code >= 0 or info.si_code == SI_TKILL):
+            return -EPERM
+        info = info.copy()
+    else:
+        # prepare_kill_siginfo()
+        code = SI_TKILL if type_ == PIDTYPE_PID else SI_USER
+        info = Siginfo(sig, code, pid_.task_tgid_vnr(current), current.cred.uid)
+    if type_ == PIDTYPE_PGID:
+        m = machine.cur
+        read_lock(m.tasklist_lock)
+        ret = signal_send.__kill_pgrp_info(sig, info, pid)
+        read_unlock(m.tasklist_lock)
+        return ret
+    # kill_pid_info_type()
+    p = pid_.pid_task(pid, PIDTYPE_PID)
+    return -ESRCH if p is None else signal_send.group_send_sig_info(sig, info, p, type_)
 
 
 pidfd_fops: Final = FileOperations(release=pidfd_release)

@@ -150,6 +150,7 @@ def init_task() -> Task:
     tsk.pi = None
     tsk.sas_ss_sp = (0, 0, 0)
     tsk.sigframes = ()
+    tsk.restart_block = None
     return tsk
 
 
@@ -166,8 +167,7 @@ def init_signals(tsk: Task) -> SignalStruct:
     sig.curr_target = tsk
     sig.shared_pending = SigPending()
     sig.multiprocess = ListHead()
-    sig.posix_timers = []
-    sig.real_timer = sig.it = sig.cred_guard_mutex = None
+    sig.posix_timers = sig.real_timer = sig.it = sig.cred_guard_mutex = None
     sig.oom_score_adj = sig.oom_score_adj_min = 0
     sig.pids = [m.init_struct_pid] * PIDTYPE_MAX
     sig.rlim = [Rlimit(RLIM_INFINITY, RLIM_INFINITY) for _ in range(RLIM_NLIMITS)]

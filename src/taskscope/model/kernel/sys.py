@@ -19,6 +19,7 @@ import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.cputime as cputime
 import taskscope.model.kernel.sched.syscalls as sched_syscalls
 import taskscope.model.kernel.signal.send as signal_send
+import taskscope.model.kernel.time.posix_cpu_timers as posix_cpu_timers
 import taskscope.model.mm.page_alloc as page_alloc
 import taskscope.model.security.commoncap as commoncap
 from taskscope.model import machine
@@ -33,7 +34,13 @@ from taskscope.model.include.linux.sched import (
     task_nice,
     thread_group_leader,
 )
-from taskscope.model.include.linux.sched_signal import RLIM_INFINITY, RLIM_NLIMITS, RLIMIT_NOFILE, Rlimit
+from taskscope.model.include.linux.sched_signal import (
+    RLIM_INFINITY,
+    RLIM_NLIMITS,
+    RLIMIT_CPU,
+    RLIMIT_NOFILE,
+    Rlimit,
+)
 from taskscope.model.include.linux.spinlock import read_lock, read_unlock, write_lock_irq, write_unlock_irq
 from taskscope.model.include.linux.uaccess import get_user, put_user
 
@@ -254,7 +261,14 @@ def do_prlimit(tsk: Task, resource: int, new: tuple[int, int] | None) -> tuple[i
         # Keep the capable check against init_user_ns until cgroups can contain all limits.
         if hard > old.rlim_max and not cred_.capable(cred_.CAP_SYS_RESOURCE):
             return -EPERM
+        if resource == RLIMIT_CPU and soft == 0 and machine.cur.flavour.version < (5, 4):
+            # The caller is asking for an immediate RLIMIT_CPU expiry.  But we use the zero value to mean "it was never
+            # set".  So let's cheat and make it one second instead (until 2bbdbdae0516, "posix-cpu-timers: Get rid of
+            # zero checks", v5.4).
+            soft = 1
         tsk.signal.rlim[resource] = Rlimit(soft, hard)
+        if resource == RLIMIT_CPU and soft != RLIM_INFINITY:
+            posix_cpu_timers.update_rlimit_cpu(tsk)
     return old.rlim_cur, old.rlim_max
 
 

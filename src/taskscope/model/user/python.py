@@ -81,6 +81,7 @@ sched_getparam sched_setaffinity sched_getaffinity sched_setattr sched_getattr s
 sched_get_priority_min sched_rr_get_interval nice getpriority setpriority getcpu rt_sigaction rt_sigprocmask
 rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_sigreturn sigaltstack syslog futex setns set_robust_list
 get_robust_list setreuid setregid getresuid getresgid setfsuid setfsgid getgroups setgroups capget capset
+rt_tgsigqueueinfo timer_create timer_settime timer_gettime timer_getoverrun timer_delete
 mmap mmap2 munmap brk finit_module
 ptrace
 """

@@ -25,7 +25,8 @@ from taskscope.errors import UsageError
 
 #: files here that are no rules
 _MACHINERY: Final = frozenset(
-    {"__init__", "compare", "host", "kit", "model", "mutants", "recorded", "selftest", "transcript", "worker"})
+    {"__init__", "compare", "host", "kit", "model", "mutants", "recorded", "selftest", "terminals",
+     "transcript", "worker"})
 #: the files of rules
 GROUPS: Final = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py")
                              if path.stem not in _MACHINERY and not path.stem.startswith("native")))

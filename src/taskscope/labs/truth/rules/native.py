@@ -21,6 +21,7 @@ from taskscope.labs.truth.rules.native_call import Word, number_of, syscall
 from taskscope.labs.truth.rules.native_ids import Ids
 from taskscope.labs.truth.rules.native_ptrace import Ptrace
 from taskscope.labs.truth.rules.native_sigaction import Info, Signals
+from taskscope.labs.truth.rules.native_signals import NativeSignals
 from taskscope.labs.truth.rules.transcript import Saying
 
 #: where a rule's processes write what they say; kept over exec
@@ -47,7 +48,7 @@ class Log(Saying):
         os.write(LOG, line.encode() + b"\n")
 
 
-class Native(Signals, Ids, Ptrace):
+class Native(NativeSignals, Signals, Ids, Ptrace):
     """The C library of a process on this host."""
 
     _call = staticmethod(syscall)

@@ -33,7 +33,7 @@ class Info:
     def __init__(self, data: bytes) -> None:
         at = partial(_int, data)
         self.si_signo, self.si_errno, self.si_code = at(0), at(4), at(8)
-        self.si_pid = self.si_timerid = self.si_band = at(16)
+        self.si_pid = self.si_tid = self.si_band = at(16)
         self.si_uid = self.si_overrun = self.si_fd = at(20)
         self.si_status = self.si_value = at(24)
         self.si_addr = int.from_bytes(data[16:24], "little")
@@ -86,7 +86,7 @@ class Signals:
                 self._handlers[sig] = handler
         was = old.handler or 0
         flagged = (old.flags & 0xFFFF_FFFF) & ~_SA_RESTORER
-        if was > 1 and not had & _SA_SIGINFO:
+        if not had & _SA_SIGINFO:
             flagged &= ~_SA_SIGINFO
         return (before if was > 1 else was), flagged, int(old.mask[0])
 

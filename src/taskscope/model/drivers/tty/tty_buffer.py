@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import taskscope.model.drivers.tty.tty_io as tty_io
+import taskscope.model.drivers.tty.n_tty as n_tty
 import taskscope.model.kernel.workqueue as workqueue
 from taskscope.model import machine
 from taskscope.model.include.linux.workqueue import WorkStruct
@@ -64,5 +64,5 @@ def flush_to_ldisc(work: WorkStruct) -> None:
 
 def receive_buf(buf: TtyBufhead, chars: bytes) -> int:
     """Give characters to the line discipline; return how many it took."""
-    tty_io.n_tty_receive_buf(buf.tty, chars)
+    n_tty.n_tty_receive_buf(buf.tty, chars)
     return len(chars)

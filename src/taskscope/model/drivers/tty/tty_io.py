@@ -1,4 +1,4 @@
-"""Terminals: drivers/tty/tty_io.c, n_tty.c (canonical mode), v4.19.
+"""Terminals: drivers/tty/tty_io.c, tty_ioctl.c, v4.19.  The line discipline is in n_tty.py.
 
 What a terminal shows goes to ``screen``; what is typed comes in by an interrupt, which leaves it to a worker
 (tty_buffer.py) to be cooked into lines.
@@ -7,36 +7,46 @@ What a terminal shows goes to ``screen``; what is typed comes in by an interrupt
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EAGAIN, EIO, ENXIO
+from errno import EFAULT, EINVAL, EIO, ENOTTY, ENXIO
 from typing import Any, Final
 
 import taskscope.model.arch.x86.kernel.apic.io_apic as io_apic
 import taskscope.model.drivers.irqchip.irq_bcm2835 as irq_bcm2835
+import taskscope.model.drivers.tty.n_tty as n_tty
 import taskscope.model.drivers.tty.tty_buffer as tty_buffer
 import taskscope.model.drivers.tty.tty_jobctrl as jobctrl
 import taskscope.model.fs.super as super_
 import taskscope.model.kernel.irq.manage as irq_manage
 import taskscope.model.kernel.pid as pid_
-import taskscope.model.kernel.sched.core as sched_core
-import taskscope.model.kernel.sched.wait as sched_wait
 import taskscope.model.kernel.signal.send as signal_send
 from taskscope.model import machine
-from taskscope.model.include.linux.errno import ENOIOCTLCMD, ERESTARTSYS
-from taskscope.model.include.linux.fs import O_NOCTTY, O_NONBLOCK, File, FileOperations, Inode
+from taskscope.model.include.linux.errno import ENOIOCTLCMD
+from taskscope.model.include.linux.fs import O_NOCTTY, File, FileOperations, Inode
 from taskscope.model.include.linux.interrupt import IRQ_HANDLED, IRQ_NONE, IRQF_SHARED
 from taskscope.model.include.linux.pid import Pid
-from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE
-from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.uaccess import put_user
-from taskscope.model.include.linux.wait import DEFINE_WAIT, WaitQueueHead, wake_up_interruptible
+from taskscope.model.include.linux.wait import WaitQueueHead, wake_up_interruptible
+from taskscope.model.include.uapi.asm_generic.termbits import (
+    STD_TERMIOS,
+    TCFLSH,
+    TCGETS,
+    TCIFLUSH,
+    TCIOFLUSH,
+    TCSBRK,
+    TCSETS,
+    TCSETSF,
+    TCSETSW,
+    TIOCGPGRP,
+    TIOCGSID,
+    TIOCGWINSZ,
+    TIOCNOTTY,
+    TIOCSCTTY,
+    TIOCSPGRP,
+    TIOCSWINSZ,
+    Termios,
+)
 
-TCGETS: Final = 0x5401
-TIOCSCTTY: Final = 0x540E
-TIOCGPGRP: Final = 0x540F
-TIOCSPGRP: Final = 0x5410
-TIOCNOTTY: Final = 0x5422
-TIOCGSID: Final = 0x5429
-SIGINT, SIGQUIT, SIGHUP, SIGTTIN, SIGTTOU, SIGTSTP = 2, 3, 1, 21, 22, 20
+SIGWINCH: Final = 28
 
 TTYAUX_MAJOR: Final = 5
 TTY_MAJOR: Final = 4
@@ -48,7 +58,6 @@ class TtyStruct:
 
     __slots__ = (
         "dev",
-        "echo",
         "hung_up",
         "index",
         "line",
@@ -60,7 +69,8 @@ class TtyStruct:
         "screen",
         "session",
         "sink",
-        "tostop",
+        "termios",
+        "winsize",
     )
 
     def __init__(self, name: str, dev: int) -> None:
@@ -74,8 +84,8 @@ class TtyStruct:
         self.line = b""  # what is typed and not yet a line
         self.lines: list[bytes] = []  # complete lines; b"" is an end of file
         self.read_wait = WaitQueueHead("tty.read_wait")
-        self.echo = True
-        self.tostop = False
+        self.termios = STD_TERMIOS
+        self.winsize = (0, 0, 0, 0)  # rows, columns, pixels of a row and of a column
         self.hung_up = False
         #: what has been shown: (time, bytes)
         self.screen: list[tuple[int, bytes]] = []
@@ -163,54 +173,15 @@ def tty_open(inode: Inode, f: File) -> int:
 
 
 def tty_read(f: File, count: int) -> bytes | int:
-    """Read: see `n_tty_read`."""
+    """Read: see `n_tty.n_tty_read`."""
     tty: TtyStruct = f.private_data
-    return n_tty_read(tty, f, count)
-
-
-def n_tty_read(tty: TtyStruct, f: File, count: int) -> bytes | int:
-    """Read a line, waiting for it; b"" is an end of file (^D on an empty line)."""
-    current = machine.cur.cpu.curr
-    error = jobctrl.__tty_check_change(tty, SIGTTIN)
-    if error:
-        return error
-    wait = DEFINE_WAIT()
-    ret: bytes | int
-    while True:
-        sched_wait.prepare_to_wait(tty.read_wait, wait, TASK_INTERRUPTIBLE)
-        if tty.lines:
-            line = tty.lines[0]
-            ret = line[:count]
-            if len(line) > count:
-                tty.lines[0] = line[count:]
-            else:
-                del tty.lines[0]
-            break
-        if tty.hung_up:
-            ret = b""
-            break
-        if f.f_flags & O_NONBLOCK:
-            ret = -EAGAIN
-            break
-        if signal_pending(current):
-            ret = -ERESTARTSYS
-            break
-        sched_core.schedule()
-    sched_wait.finish_wait(tty.read_wait, wait)
-    return ret
+    return n_tty.n_tty_read(tty, f, count)
 
 
 def tty_write(f: File, data: bytes) -> int:
-    """Show bytes.  A background group may, unless TOSTOP is set."""
+    """Write: see `n_tty.n_tty_write`."""
     tty: TtyStruct = f.private_data
-    if tty.hung_up:
-        return -EIO
-    if tty.tostop:
-        error = jobctrl.tty_check_change(tty)
-        if error:
-            return error
-    tty_show(tty, data)
-    return len(data)
+    return -EIO if tty.hung_up else n_tty.n_tty_write(tty, data)
 
 
 def tty_show(tty: TtyStruct, data: bytes) -> None:
@@ -220,50 +191,14 @@ def tty_show(tty: TtyStruct, data: bytes) -> None:
         tty.sink(data)
 
 
-def n_tty_receive_buf(tty: TtyStruct, data: bytes) -> None:
-    """Take what was typed: edit the line, send signals, complete lines.
-
-    Context: a worker, see `tty_buffer.flush_to_ldisc`.
-    """
-    for char in data:
-        if char == 3:
-            isig(tty, SIGINT, b"^C")
-        elif char == 28:
-            isig(tty, SIGQUIT, b"^\\")
-        elif char == 26:
-            isig(tty, SIGTSTP, b"^Z")
-        elif char == 4:
-            tty.lines.append(tty.line)  # ^D: what is there, without a newline; nothing is an end of file
-            tty.line = b""
-        elif char in (8, 127):
-            tty.line = tty.line[:-1]
-        else:
-            tty.line += bytes((10 if char == 13 else char,))
-            if tty.echo:
-                tty_show(tty, tty.line[-1:])
-            if tty.line.endswith(b"\n"):
-                tty.lines.append(tty.line)
-                tty.line = b""
-    if tty.lines:
-        wake_up_interruptible(tty.read_wait)
-
-
-def isig(tty: TtyStruct, sig: int, shown: bytes) -> None:
-    """Send a signal to the foreground group and forget what was typed."""
-    tty.line = b""
-    tty.lines.clear()
-    if tty.echo:
-        tty_show(tty, shown + b"\n")
-    if tty.pgrp is not None:
-        signal_send.kill_pgrp(tty.pgrp, sig, True)
-
-
 def tty_vhangup(tty: TtyStruct) -> None:
-    """Hang a terminal up: its window was closed (the master of a pty went away)."""
+    """Hang a terminal up: its window was closed (the master of a pty went away).
+
+    Its session's leader is sent SIGHUP; the foreground group hears of it when the leader dies (disassociate_ctty()).
+    """
     tty.hung_up = True
+    # __tty_hangup()
     jobctrl.tty_signal_session_leader(tty, 0)
-    if tty.pgrp is not None:
-        signal_send.kill_pgrp(tty.pgrp, SIGHUP, True)
     pid_.put_pid(tty.session)
     pid_.put_pid(tty.pgrp)
     tty.session = tty.pgrp = None
@@ -273,8 +208,18 @@ def tty_vhangup(tty: TtyStruct) -> None:
 def tty_ioctl(f: File, cmd: int, arg: Any) -> int:
     """ioctl(2) of terminals."""
     tty: TtyStruct = f.private_data
+    if tty.hung_up:
+        return -ENOTTY if cmd == TIOCSPGRP else -EIO            # hung_up_tty_ioctl()
+    if cmd in (TCSBRK, TCFLSH):
+        return tty_drain(tty, cmd, arg)
+    if cmd in (TCSETS, TCSETSW, TCSETSF):
+        return set_termios(tty, arg, cmd == TCSETSF)
     if cmd == TCGETS:
-        return put_user({"c_lflag": 0x8A3B if tty.echo else 0x8A33}, arg)
+        return put_user(tty.termios, arg)
+    if cmd == TIOCGWINSZ:
+        return put_user(tty.winsize, arg)
+    if cmd == TIOCSWINSZ:
+        return tty_do_resize(tty, arg)
     if cmd == TIOCSCTTY:
         return jobctrl.tiocsctty(tty, arg)
     if cmd == TIOCGPGRP:
@@ -285,10 +230,47 @@ def tty_ioctl(f: File, cmd: int, arg: Any) -> int:
         return jobctrl.tiocgsid(tty, arg)
     if cmd == TIOCNOTTY:
         if machine.cur.cpu.curr.signal.tty is not tty:
-            return -25
+            return -ENOTTY
         jobctrl.no_tty()
         return 0
     return -ENOIOCTLCMD
+
+
+def tty_drain(tty: TtyStruct, cmd: int, arg: Any) -> int:
+    """Wait until all is shown (it always is), or forget what is typed: tcdrain(3), tcflush(3)."""
+    retval = jobctrl.tty_check_change(tty)
+    if retval or cmd != TCFLSH:
+        return retval
+    if arg not in range(3):
+        return -EINVAL
+    if arg in (TCIFLUSH, TCIOFLUSH):
+        n_tty.n_tty_flush_buffer(tty)
+    return 0
+
+
+def set_termios(tty: TtyStruct, arg: Any, flush: bool) -> int:
+    """Change a terminal's settings; a group in the background is stopped: tcsetattr(3)."""
+    retval = jobctrl.tty_check_change(tty)
+    if retval:
+        return retval
+    if not isinstance(arg, Termios):
+        return -EFAULT
+    if flush:
+        n_tty.n_tty_flush_buffer(tty)
+    tty.termios = arg
+    return 0
+
+
+def tty_do_resize(tty: TtyStruct, ws: Any) -> int:
+    """Change a window's size; the foreground group hears of it: SIGWINCH."""
+    if not isinstance(ws, tuple) or len(ws) != 4:
+        return -EFAULT
+    if ws == tty.winsize:
+        return 0
+    if tty.pgrp is not None:
+        signal_send.kill_pgrp(tty.pgrp, SIGWINCH, True)
+    tty.winsize = ws
+    return 0
 
 
 tty_fops: Final = FileOperations(read=tty_read, write=tty_write, open=tty_open, unlocked_ioctl=tty_ioctl)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from greenlet import greenlet
 
     from taskscope.model.include.linux.pid import Pid
-    from taskscope.model.include.linux.sched_signal import SighandStruct, SignalStruct, SigPending
+    from taskscope.model.include.linux.sched_signal import Sigframe, SighandStruct, SignalStruct, SigPending
     from taskscope.model.include.linux.thread_info import ThreadInfo
     from taskscope.model.kernel.sched.sched import SchedClass
 
@@ -353,7 +353,7 @@ class Task(_Switched):
     kthread: Any                        # struct kthread of a kernel thread
     fail_nth: int                       # lib/fault_inject.py: which of the places that can fail is to fail, 0 none
     journal: Any                        # the user half of the task: user/python.py
-    sigframes: tuple[int, ...]          # signal masks that the frames of running handlers will restore, innermost last
+    sigframes: tuple[Sigframe, ...]     # frames of running handlers on the user stack, innermost last
     sas_ss_sp: tuple[int, int, int]     # sigaltstack: address, flags, size
 
     def __repr__(self) -> str:

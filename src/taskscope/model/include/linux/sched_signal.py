@@ -30,6 +30,38 @@ SA_ONSTACK: Final = 0x0800_0000
 SA_RESTART: Final = 0x1000_0000
 SA_NODEFER: Final = 0x4000_0000
 SA_RESETHAND: Final = 0x8000_0000
+SA_UNSUPPORTED: Final = 0x400           # never set: a program finds out that flags are checked (v5.11)
+SA_EXPOSE_TAGBITS: Final = 0x800
+#: what sigaction(2) keeps of sa_flags since v5.11 (23acdc76f179, "signal: clear non-uapi flag bits when
+#: passing/returning sa_flags")
+UAPI_SA_FLAGS: Final = (
+    SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | SA_RESETHAND | SA_EXPOSE_TAGBITS
+    | SA_RESTORER
+)
+
+# stack_t.ss_flags
+SS_ONSTACK: Final = 1
+SS_DISABLE: Final = 2
+SS_AUTODISARM: Final = 1 << 31          # disable while a handler runs on it
+SS_FLAG_BITS: Final = SS_AUTODISARM
+MINSIGSTKSZ: Final = 2048
+
+# si_code of signals that programs and timers send
+SI_USER: Final = 0
+SI_KERNEL: Final = 0x80
+SI_QUEUE: Final = -1
+SI_TIMER: Final = -2
+SI_TKILL: Final = -6
+
+# sigevent.sigev_notify
+SIGEV_SIGNAL: Final = 0
+SIGEV_NONE: Final = 1
+SIGEV_THREAD: Final = 2                 # a matter of the C library: a signal to the kernel
+SIGEV_THREAD_ID: Final = 4
+
+# allow_signal(): a kernel thread's action for a signal that it takes (names since v5.4; allow_kernel_signal() too)
+SIG_KTHREAD: Final = 2
+SIG_KTHREAD_KERNEL: Final = 3
 
 # signal_struct.flags
 SIGNAL_STOP_STOPPED: Final = 0x1        # job control stop in effect
@@ -86,6 +118,11 @@ class Siginfo:
         "si_value",
     )
 
+    #: of a timer's signal; see `TimerSiginfo`
+    si_tid = 0
+    si_overrun = 0
+    si_sys_private = 0
+
     def __init__(self, si_signo: int, si_code: int, si_pid: int = 0, si_uid: int = 0) -> None:
         self.si_signo = si_signo
         self.si_errno = 0
@@ -97,6 +134,57 @@ class Siginfo:
         self.si_stime = 0
         self.si_value: Any = 0
         self.si_addr = 0                    # of a fault
+
+    def copy(self) -> Siginfo:
+        """Return another with the same fields (copy_siginfo())."""
+        new = type(self).__new__(type(self))
+        for name in Siginfo.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+
+class TimerSiginfo(Siginfo):
+    """What a POSIX timer sends: the union's _timer member."""
+
+    __slots__ = ("si_overrun", "si_sys_private", "si_tid")
+
+    def __init__(self, si_signo: int, si_tid: int) -> None:
+        super().__init__(si_signo, SI_TIMER)
+        self.si_tid = si_tid                # the timer's id, si_timerid for programs
+        self.si_overrun = 0                 # expiries for which no signal was sent
+        self.si_sys_private = 0             # the kernel's: whether the timer is to go on when this is taken
+
+    def copy(self) -> TimerSiginfo:
+        """See `Siginfo.copy`."""
+        new = super().copy()
+        assert isinstance(new, TimerSiginfo)
+        new.si_tid, new.si_overrun, new.si_sys_private = self.si_tid, self.si_overrun, self.si_sys_private
+        return new
+
+
+class Sigevent(NamedTuple):
+    """struct sigevent: what a timer's expiry does."""
+
+    sigev_notify: int = SIGEV_SIGNAL
+    sigev_signo: int = 14
+    sigev_value: Any = 0
+    sigev_notify_thread_id: int = 0
+
+
+class SignalStack(NamedTuple):
+    """stack_t: an alternate signal stack."""
+
+    ss_sp: int = 0
+    ss_flags: int = SS_DISABLE
+    ss_size: int = 0
+
+
+class Sigframe(NamedTuple):
+    """struct rt_sigframe, what sigreturn reads of it: the user half of a handler that runs."""
+
+    oldset: int                             # uc_sigmask: blocked again afterwards
+    uc_stack: tuple[int, int, int]          # sas_ss_sp, _flags and _size: the alternate stack set again afterwards
+    stack: int                              # ss_sp of the alternate stack that the handler runs on, 0: none
 
 
 # What send_signal() takes in place of a siginfo: sent by current, by the kernel, forced by the kernel.
@@ -110,10 +198,23 @@ class Sigqueue:
 
     __slots__ = ("info", "list", "user")
 
+    #: SIGQUEUE_PREALLOC in flags: a timer's own entry, which is not freed when the signal is taken
+    preallocated = False
+
     def __init__(self, user: Any) -> None:
         self.list = ListHead(self)
         self.info: Siginfo = None  # type: ignore[assignment]  # filled by __send_signal()
         self.user = user
+
+
+class SigqueuePrealloc(Sigqueue):
+    """A timer's queue entry (SIGQUEUE_PREALLOC)."""
+
+    __slots__ = ("preallocated",)
+
+    def __init__(self, user: Any) -> None:
+        super().__init__(user)
+        self.preallocated = True
 
 
 class SigPending:
@@ -185,13 +286,14 @@ class SignalStruct:
     group_exit_code: int
     notify_count: int                       # threads de_thread() waits for
     group_exit_task: Task | None
+    coredump: Any                           # core_state: the dump in progress (mm_struct's before v5.16)
     group_stop_count: int
     flags: int
     is_child_subreaper: bool
     has_child_subreaper: bool
-    posix_timers: list[Any]
+    posix_timers: Any                       # posix_timers.PosixTimers by id, None if there never was one
     real_timer: Any                         # hrtimer of ITIMER_REAL and alarm()
-    it: Any
+    it: Any                                 # posix_cpu_timers.CpuTimers, None if there never was one
     # tasklist_lock:
     pids: list[Pid]                         # [PIDTYPE_*]; the entry of PIDTYPE_PID is not used
     leader: bool                            # session leader

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final, NoReturn
 
 import taskscope.model.drivers.tty.tty_jobctrl as tty_jobctrl
+import taskscope.model.fs.coredump as coredump
 import taskscope.model.fs.file as fs_file
 import taskscope.model.fs.fs_struct as fs_struct
 import taskscope.model.kernel.fork as fork
@@ -24,8 +25,10 @@ import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.deliver as signal_deliver
 import taskscope.model.kernel.signal.notify as signal_notify
 import taskscope.model.kernel.signal.send as signal_send
+import taskscope.model.kernel.signal.sigqueue as sigqueue
 import taskscope.model.kernel.task_work as task_work
 import taskscope.model.kernel.time.itimer as itimer
+import taskscope.model.kernel.time.posix_timers as posix_timers
 import taskscope.model.mm.oom_kill as oom_kill
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.list import (
@@ -137,13 +140,13 @@ def __exit_signal(tsk: Task) -> None:
     __unhash_process(tsk, group_dead)
     # Do this under ->siglock, we can race with another thread doing sigqueue_free() if we have SIGQUEUE_PREALLOC
     # signals.
-    signal_send.flush_sigqueue(tsk.pending)
+    sigqueue.flush_sigqueue(tsk.pending)
     tsk.sighand = None
     spin_unlock(sighand.siglock)
     fork.__cleanup_sighand(sighand)
     clear_tsk_sigpending(tsk)
     if group_dead:
-        signal_send.flush_sigqueue(sig.shared_pending)
+        sigqueue.flush_sigqueue(sig.shared_pending)
 
 
 def delayed_put_task_struct(tsk: Task) -> None:
@@ -258,7 +261,9 @@ def exit_mm() -> None:
     fork.mm_release(current, mm)
     if mm is None:
         return
-    # Not modelled: waiting for a core dump of another thread that needs this one's registers.
+    if current.signal.coredump is not None and not machine.cur.flavour.switches.coredump_is_group_exit:
+        # Serialize with any possible pending coredump.
+        coredump.exit_hook(current)
     fork.mmgrab(mm)
     assert mm is current.active_mm, "active_mm"
     current.mm = None
@@ -442,6 +447,8 @@ def do_exit(code: int) -> NoReturn:
         panic_.panic("Attempted to kill the idle task!")
     if m.flavour.switches.last_thread_decides and not tsk.flags & PF_EXITING:
         synchronize_group_exit(tsk, code)
+    if tsk.signal.coredump is not None and m.flavour.switches.coredump_is_group_exit:
+        coredump.exit_hook(tsk)
     if tsk.ptrace:
         ptrace_.ptrace_event(PTRACE_EVENT_EXIT, code)
 
@@ -471,7 +478,7 @@ def do_exit(code: int) -> NoReturn:
         # If the last thread of global init has exited, panic immediately to get a useable coredump:
         # find_child_reaper().
         itimer.hrtimer_cancel_real_timer(sig)
-        itimer.exit_itimers(sig)
+        posix_timers.exit_itimers(sig)
     # Not modelled: acct_collect(), tty_audit_exit(), audit_free(), taskstats_exit(), perf_event_exit_task().
     tsk.exit_code = code
 

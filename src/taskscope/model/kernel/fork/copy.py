@@ -16,6 +16,7 @@ import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.send as signal_send
+import taskscope.model.kernel.time.posix_cpu_timers as posix_cpu_timers
 import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.mm.slab as slab
 from taskscope.model import costs, machine
@@ -163,11 +164,11 @@ def copy_signal(clone_flags: int, tsk: Task) -> int:
     sig.curr_target = tsk
     sig.shared_pending = SigPending()
     sig.multiprocess = ListHead()
-    sig.posix_timers = []
+    sig.posix_timers = None
     sig.real_timer = None
-    sig.it = None
     sig.rlim = list(was.rlim)
-    # Not modelled: posix_cpu_timers_init_group(), tty_audit_fork(), sched_autogroup_fork().
+    sig.it = None if was.it is None else posix_cpu_timers.posix_cpu_timers_init_group(sig, was)
+    # Not modelled: tty_audit_fork(), sched_autogroup_fork().
     sig.oom_score_adj = was.oom_score_adj
     sig.oom_score_adj_min = was.oom_score_adj_min
     sig.cred_guard_mutex = None
@@ -178,7 +179,7 @@ def copy_signal(clone_flags: int, tsk: Task) -> int:
 def zero_signal_struct(sig: SignalStruct) -> None:
     """Set what kmem_cache_zalloc() leaves as 0."""
     sig.group_exit_code = sig.notify_count = sig.group_stop_count = sig.flags = 0
-    sig.group_exit_task = None
+    sig.group_exit_task = sig.coredump = None
     sig.is_child_subreaper = sig.has_child_subreaper = sig.leader = False
     sig.pids = [None] * PIDTYPE_MAX  # type: ignore[list-item]
     sig.tty = sig.tty_old_pgrp = None

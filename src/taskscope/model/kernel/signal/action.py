@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from errno import EAGAIN, EFAULT, EINTR, EINVAL, EPERM, ESRCH
+from errno import EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM, EPERM, ESRCH
 from typing import Any, Final
 
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.deliver as deliver
 import taskscope.model.kernel.signal.send as send
-import taskscope.model.kernel.time.timer as timer
+import taskscope.model.kernel.signal.sigqueue as sigqueue
+import taskscope.model.kernel.time.hrtimer as hrtimer
+import taskscope.model.kernel.time.posix_timers as posix_timers
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTARTNOHAND
+from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_REL
 from taskscope.model.include.linux.pid import PIDTYPE_PID
 from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE, Task, set_current_state
 from taskscope.model.include.linux.sched_signal import (
-    SEND_SIG_NOINFO,
+    MINSIGSTKSZ,
+    SI_TKILL,
+    SI_USER,
+    SS_DISABLE,
+    SS_FLAG_BITS,
+    SS_ONSTACK,
+    UAPI_SA_FLAGS,
     KSigaction,
     Siginfo,
+    SignalStack,
     sig_kernel_only,
     thread_group_empty,
 )
@@ -28,8 +38,7 @@ from taskscope.model.include.linux.uaccess import get_user, put_user
 SIG_BLOCK: Final = 0
 SIG_UNBLOCK: Final = 1
 SIG_SETMASK: Final = 2
-SI_TKILL: Final = -6
-SI_QUEUE: Final = -1
+SIGSEGV: Final = 11
 _NSIG: Final = 64
 _UNBLOCKABLE: Final = 1 << 8 | 1 << 18          # SIGKILL, SIGSTOP
 _ALL: Final = (1 << 64) - 1
@@ -144,13 +153,17 @@ def do_sigaction(sig: int, act: KSigaction | None) -> KSigaction | int:
     if act is not None:
         act.sa_mask &= ~_UNBLOCKABLE
         p.sighand.action[sig - 1] = act
+        if machine.cur.flavour.switches.timer_signals_checked:
+            posix_timers.posixtimer_sig_unignore(sig)
         # POSIX 3.3.1.3: Setting a signal action to SIG_IGN for a signal that is pending shall cause the pending signal
         # to be discarded, whether or not it is blocked.
         if send.sig_handler_ignored(act.sa_handler, sig):
             mask = 1 << (sig - 1)
-            send.flush_sigqueue_mask(mask, p.signal.shared_pending)
+            sigqueue.flush_sigqueue_mask(mask, p.signal.shared_pending)
             for t in send.for_each_thread(p):
-                send.flush_sigqueue_mask(mask, t.pending)
+                sigqueue.flush_sigqueue_mask(mask, t.pending)
+            if machine.cur.flavour.switches.timer_signals_checked:
+                posix_timers.posixtimer_sig_ignore(sig)
     spin_unlock_irq(p.sighand.siglock)
     return old
 
@@ -161,7 +174,11 @@ def sys_rt_sigaction(sig: int, act: Any, oact: Any = None, sigsetsize: int = 8) 
         return -EINVAL
     new = None
     if act is not None:
+        if isinstance(act, int):
+            return -EFAULT
         new = KSigaction(act.sa_handler, act.sa_flags, act.sa_mask) if isinstance(act, KSigaction) else KSigaction(*act)
+        if machine.cur.flavour.switches.sa_flags_cleared:
+            new.sa_flags &= UAPI_SA_FLAGS
     old = do_sigaction(sig, new)
     if isinstance(old, int):
         return old
@@ -174,25 +191,45 @@ def sys_rt_sigreturn(*frame: Any) -> int:
     current = machine.cur.cpu.curr
     if not current.sigframes:
         # badframe:
-        send.force_sig(11, current)
+        send.force_sig(SIGSEGV, current)
         return 0
-    *rest, oldset = current.sigframes
-    current.sigframes = tuple(rest)
-    set_current_blocked(oldset)
+    # Always make any pending restarted system calls return -EINTR
+    current.restart_block = None
+    frame = current.sigframes[-1]
+    current.sigframes = current.sigframes[:-1]
+    set_current_blocked(frame.oldset)
+    # restore_altstack(): as it was when the handler began, unless we are on it still
+    do_sigaltstack(current, SignalStack(*frame.uc_stack))
+    return 0
+
+
+def do_sigaltstack(t: Task, ss: SignalStack) -> int:
+    """Set the alternate stack of the running thread: 0, -EPERM while it is on it, -EINVAL, -ENOMEM."""
+    if deliver.on_sig_stack(t):
+        return -EPERM
+    ss_mode = ss.ss_flags & ~SS_FLAG_BITS
+    if ss_mode not in (SS_DISABLE, SS_ONSTACK, 0):
+        return -EINVAL
+    sp, size = ss.ss_sp, ss.ss_size
+    if ss_mode == SS_DISABLE:
+        sp = size = 0
+    elif size < MINSIGSTKSZ:
+        return -ENOMEM
+    t.sas_ss_sp = (sp, ss.ss_flags, size)
     return 0
 
 
 def sys_sigaltstack(uss: Any, uoss: Any = None) -> int:
-    """sigaltstack(2): remember (sp, flags, size); handlers of Python programs need no stack of their own."""
+    """sigaltstack(2): set and get the stack that handlers with SA_ONSTACK run on, as `SignalStack`."""
     current = machine.cur.cpu.curr
-    old = current.sas_ss_sp
-    if uss is not None:
-        sp, flags, size = uss
-        if flags & ~(2 | 1 | 1 << 31):      # SS_DISABLE, SS_ONSTACK, SS_AUTODISARM
-            return -EINVAL
-        if not flags & 2 and size < 2048:   # MINSIGSTKSZ
-            return -12                      # ENOMEM
-        current.sas_ss_sp = (0, 2, 0) if flags & 2 else (sp, flags, size)
+    sp, flags, size = current.sas_ss_sp
+    old = SignalStack(sp, deliver.sas_ss_flags(current) | flags & SS_FLAG_BITS, size)
+    if uss is not None and uss != 0:
+        if not isinstance(uss, tuple):
+            return -EFAULT
+        error = do_sigaltstack(current, SignalStack(*uss))
+        if error:
+            return error
     return -EFAULT if uoss and put_user(old, uoss) else 0
 
 
@@ -200,7 +237,9 @@ def sys_sigaltstack(uss: Any, uoss: Any = None) -> int:
 
 def sys_kill(pid: int, sig: int) -> int:
     """kill(2)."""
-    return send.kill_something_info(sig, SEND_SIG_NOINFO, pid)
+    current = machine.cur.cpu.curr
+    info = Siginfo(sig, SI_USER, pid_.task_tgid_vnr(current), current.cred.uid)
+    return send.kill_something_info(sig, info, pid)
 
 
 def do_send_specific(tgid: int, pid: int, sig: int, info: Siginfo) -> int:
@@ -246,8 +285,26 @@ def sys_rt_sigqueueinfo(pid: int, sig: int, uinfo: Any) -> int:
     # Not even root can pretend to send signals from the kernel.  Nor can they impersonate a kill()/tgkill().
     if (uinfo.si_code >= 0 or uinfo.si_code == SI_TKILL) and pid_.task_pid_vnr(machine.cur.cpu.curr) != pid:
         return -EPERM
-    uinfo.si_signo = sig
-    return send.kill_pid_info(sig, uinfo, pid_.find_vpid(pid))
+    # __copy_siginfo_from_user(): the number is the call's
+    info = uinfo.copy()
+    info.si_signo = sig
+    # POSIX.1b doesn't mention process groups.
+    return send.kill_pid_info(sig, info, pid_.find_vpid(pid))
+
+
+def sys_rt_tgsigqueueinfo(tgid: int, pid: int, sig: int, uinfo: Any) -> int:
+    """rt_tgsigqueueinfo(2): send to a thread with a value."""
+    if not isinstance(uinfo, Siginfo):
+        return -EFAULT
+    # This is only valid for single tasks
+    if pid <= 0 or tgid <= 0:
+        return -EINVAL
+    # Not even root can pretend to send signals from the kernel.  Nor can they impersonate a kill()/tgkill().
+    if (uinfo.si_code >= 0 or uinfo.si_code == SI_TKILL) and pid_.task_pid_vnr(machine.cur.cpu.curr) != pid:
+        return -EPERM
+    info = uinfo.copy()
+    info.si_signo = sig
+    return do_send_specific(tgid, pid, sig, info)
 
 
 # ---- waiting for signals --------------------------------------------------------------------------------
@@ -263,8 +320,7 @@ def sys_pause() -> int:
 
 def sigsuspend(set_: int) -> int:
     """Wait for a signal with another mask."""
-    m = machine.cur
-    current = m.cpu.curr
+    current = machine.cur.cpu.curr
     current.saved_sigmask = current.blocked
     set_current_blocked(set_)
     while not signal_pending(current):
@@ -289,12 +345,20 @@ def sys_rt_sigtimedwait(
         return -EINVAL
     timeout = None
     if uts:
-        if uts[0] < 0 or not 0 <= uts[1] < 1_000_000_000:
+        timeout = hrtimer.timespec_ns(uts)
+        if timeout is None:
             return -EINVAL
-        timeout = uts[0] * 1_000_000_000 + uts[1]
+    info = do_sigtimedwait(uthese, timeout)
+    if isinstance(info, int):
+        return info
+    return -EFAULT if uinfo and put_user(info, uinfo) else info.si_signo
+
+
+def do_sigtimedwait(which: int, timeout: int | None) -> Siginfo | int:
+    """Take a signal of a set, waiting for it at most `timeout` ns; -EAGAIN if none came, -EINTR if another did."""
     tsk = machine.cur.cpu.curr
     # Invert the set of allowed signals to get those we want to block.
-    mask = ~(uthese & ~_UNBLOCKABLE) & _ALL
+    mask = ~(which & ~_UNBLOCKABLE) & _ALL
     assert tsk.sighand is not None
     siglock = tsk.sighand.siglock
     spin_lock_irq(siglock)
@@ -307,21 +371,14 @@ def sys_rt_sigtimedwait(
         send.recalc_sigpending()
         spin_unlock_irq(siglock)
         set_current_state(TASK_INTERRUPTIBLE)
-        if timeout is None:
-            sched_core.schedule()
-        else:
-            ret = timer.schedule_timeout(max(1, -(-timeout // machine.cur.tick_nsec)))
+        ret = hrtimer.schedule_hrtimeout_range(timeout, hrtimer.TIMER_SLACK, HRTIMER_MODE_REL)
         spin_lock_irq(siglock)
         __set_task_blocked(tsk, tsk.real_blocked)
         tsk.real_blocked = 0
         info = deliver.dequeue_signal(tsk, mask)
-        if info is None and timeout is None:
-            ret = 1
     spin_unlock_irq(siglock)
     if info is not None:
-        if uinfo and put_user(info, uinfo):
-            return -EFAULT
-        return info.si_signo
+        return info
     return -EINTR if ret else -EAGAIN
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import taskscope.model.fs.coredump as coredump
 import taskscope.model.kernel.exit as exit_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.notify as notify_
 import taskscope.model.kernel.signal.send as send
+import taskscope.model.kernel.signal.sigqueue as sigqueue
 import taskscope.model.kernel.signal.trap as trap
 import taskscope.model.kernel.time.itimer as itimer
+import taskscope.model.kernel.time.posix_timers as posix_timers
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_del_init, list_for_each_entry
 from taskscope.model.include.linux.ptrace import PT_SEIZED, ptrace_reparented
@@ -26,18 +29,27 @@ from taskscope.model.include.linux.sched_signal import (
     JOBCTL_TRAP_MASK,
     JOBCTL_TRAP_STOP,
     SA_NODEFER,
+    SA_ONSTACK,
     SA_RESETHAND,
     SEND_SIG_NOINFO,
+    SI_USER,
     SIG_DFL,
     SIG_IGN,
+    SIG_KTHREAD,
+    SIG_KTHREAD_KERNEL,
     SIGNAL_CLD_CONTINUED,
     SIGNAL_CLD_MASK,
     SIGNAL_STOP_STOPPED,
     SIGNAL_UNKILLABLE,
+    SS_AUTODISARM,
+    SS_DISABLE,
+    SS_ONSTACK,
     SYNCHRONOUS_MASK,
     KSigaction,
+    Sigframe,
     Siginfo,
     SigPending,
+    TimerSiginfo,
     sig_kernel_coredump,
     sig_kernel_ignore,
     sig_kernel_only,
@@ -77,23 +89,25 @@ def next_signal(pending: SigPending, mask: int) -> int:
 
 
 def collect_signal(sig: int, pending: SigPending) -> Siginfo:
-    """Take the first entry of a signal off the queue; the signal stays pending if there is another."""
+    """Take the first entry of a signal off the queue; the signal stays pending if there is another.
+
+    A timer's entry gives a copy of its siginfo: the timer goes on with its own (``si_sys_private`` says so).
+    """
     first = None
     for q in list_for_each_entry(pending.list):
         if q.info.si_signo == sig:
             if first is not None:
-                # still_pending:
-                list_del_init(first.list)
-                send.__sigqueue_free(first)
-                return first.info  # type: ignore[no-any-return]
+                break                   # goto still_pending
             first = q
-    pending.signal &= ~(1 << (sig - 1))
+    else:
+        pending.signal &= ~(1 << (sig - 1))
     if first is not None:
         list_del_init(first.list)
-        send.__sigqueue_free(first)
-        return first.info  # type: ignore[no-any-return]
+        sigqueue.__sigqueue_free(first)
+        info: Siginfo = first.info
+        return info.copy() if first.preallocated else info
     # Ok, it wasn't in the queue.  This must be a fast-pathed signal or we must have been out of queue space.
-    return Siginfo(sig, send.SI_USER)
+    return Siginfo(sig, SI_USER)
 
 
 def dequeue_signal(tsk: Task, mask: int) -> Siginfo | None:
@@ -101,26 +115,29 @@ def dequeue_signal(tsk: Task, mask: int) -> Siginfo | None:
 
     Context: siglock held.
     """
-    pending = tsk.pending
-    signr = next_signal(pending, mask)
-    if not signr:
-        pending = tsk.signal.shared_pending
+    while True:
+        pending = tsk.pending
         signr = next_signal(pending, mask)
-    info = None
-    if signr:
-        info = collect_signal(signr, pending)
-        if signr == SIGALRM and pending is tsk.signal.shared_pending:
-            # itimer signal: interval timers are restarted here, so that a slow program is not drowned in signals
-            itimer.restart_real_timer(tsk.signal)
-    send.recalc_sigpending()
-    if not signr:
-        return None
-    if sig_kernel_stop(signr):
-        # Set a marker that we have dequeued a stop signal.  Our caller might release the siglock and then the pending
-        # stop signal it is about to process is no longer in the pending bitmasks, but must still be cleared by a
-        # SIGCONT.
-        tsk.jobctl |= JOBCTL_STOP_DEQUEUED
-    return info
+        if not signr:
+            pending = tsk.signal.shared_pending
+            signr = next_signal(pending, mask)
+        info = None
+        if signr:
+            info = collect_signal(signr, pending)
+            if signr == SIGALRM and pending is tsk.signal.shared_pending:
+                # itimer signal: interval timers are restarted here, so that a slow program is not drowned in signals
+                itimer.restart_real_timer(tsk.signal)
+        send.recalc_sigpending()
+        if info is None:
+            return None
+        if sig_kernel_stop(signr):
+            # Set a marker that we have dequeued a stop signal.  Our caller might release the siglock and then the
+            # pending stop signal it is about to process is no longer in the pending bitmasks, but must still be cleared
+            # by a SIGCONT.
+            tsk.jobctl |= JOBCTL_STOP_DEQUEUED
+        if isinstance(info, TimerSiginfo) and not posix_timers.posixtimer_rearm(info):
+            continue                    # goto again: the timer was set anew, or deleted (v6.13)
+        return info
 
 
 def dequeue_synchronous_signal() -> Siginfo | None:
@@ -229,7 +246,7 @@ def get_signal(ksig: Ksignal) -> bool:  # noqa: RET503  do_group_exit() never re
                 current.pending.signal &= ~_SIGKILL_BIT
                 trace_signal_deliver(SIGKILL, SEND_SIG_NOINFO, sighand.action[SIGKILL - 1])
                 send.recalc_sigpending()
-                info = Siginfo(SIGKILL, send.SI_USER)
+                info = Siginfo(SIGKILL, SI_USER)
                 break                       # goto fatal
         if current.jobctl & JOBCTL_STOP_PENDING and do_signal_stop(0):
             relock = True
@@ -295,14 +312,55 @@ def get_signal(ksig: Ksignal) -> bool:  # noqa: RET503  do_group_exit() never re
     # Anything else is fatal, maybe with a core dump.
     current.flags |= PF_SIGNALED
     if sig_kernel_coredump(info.si_signo):
-        do_coredump(info)
+        # If it was able to dump core, this kills all other threads in the group and synchronizes with their demise.  If
+        # we lost the race with another thread getting here, it set group_exit_code first and our do_group_exit call
+        # below will use that value and ignore the one we pass it.
+        coredump.do_coredump(info)
     # Death signals, no core dump.
     exit_.do_group_exit(info.si_signo)
 
 
-def do_coredump(siginfo: Siginfo) -> None:
-    """Write no core: RLIMIT_CORE is 0 (fs/coredump.c)."""
-    # Not modelled: core files, and with them PF_DUMPCORE and the core bit of the wait status.
+# ---- handlers -------------------------------------------------------------------------------------------
+
+def on_sig_stack(current: Task) -> bool:
+    """Tell whether the user stack pointer is on the alternate signal stack (include/linux/sched/signal.h).
+
+    It is where the innermost handler's frame was put, as a program here has no other use for it.
+    """
+    sp, flags, size = current.sas_ss_sp
+    # If the signal stack is SS_AUTODISARM then, by construction, we can't be on the signal stack unless user code
+    # deliberately set SS_AUTODISARM when we were already on it.
+    if flags & SS_AUTODISARM or not size or not current.sigframes:
+        return False
+    return current.sigframes[-1].stack == sp
+
+
+def sas_ss_flags(current: Task) -> int:
+    """Return what sigaltstack(2) says of the alternate stack: SS_DISABLE, SS_ONSTACK or 0."""
+    if not current.sas_ss_sp[2]:
+        return SS_DISABLE
+    return SS_ONSTACK if on_sig_stack(current) else 0
+
+
+def sigsp(current: Task, ksig: Ksignal) -> int:
+    """Return the alternate stack that a handler's frame goes on, 0 for the stack that the program is on.
+
+    Not modelled: how much room the frame takes there.
+    """
+    here: int = current.sigframes[-1].stack if current.sigframes else 0
+    if ksig.ka.sa_flags & SA_ONSTACK and sas_ss_flags(current) == 0:
+        return current.sas_ss_sp[0]
+    return here
+
+
+def setup_rt_frame(ksig: Ksignal, oldset: int) -> None:
+    """Put the frame of a handler on the user stack: it runs before the program goes on.
+
+    The architecture's signal.c has it; what it saves is the same on each.
+    """
+    current = machine.cur.cpu.curr
+    current.sigframes = (*current.sigframes, Sigframe(oldset, current.sas_ss_sp, sigsp(current, ksig)))
+    current.journal.frames.append((ksig.ka.sa_handler, ksig.sig, ksig.info))
 
 
 def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
@@ -310,18 +368,20 @@ def signal_setup_done(failed: bool, ksig: Ksignal, stepping: bool) -> None:
     import taskscope.model.kernel.signal.action as action
 
     del stepping
-    if failed:
-        send.force_sig(11, machine.cur.cpu.curr)
-        return
-    # The saved mask stands in the frame, and sigreturn brings it back.
-    action.set_restore_sigmask(False)
     current = machine.cur.cpu.curr
-    # The saved mask is in the handler's frame: clear_restore_sigmask().
-    current.thread_info.flags &= ~machine.cur.tif.RESTORE_SIGMASK
+    if failed:
+        send.force_sigsegv(ksig.sig, current)
+        return
+    # A signal was successfully delivered, and the saved sigmask was stored on the signal frame, and will be restored by
+    # sigreturn.  So we can simply clear the restore sigmask flag.
+    action.set_restore_sigmask(False)
     blocked = current.blocked | ksig.ka.sa_mask
     if not ksig.ka.sa_flags & SA_NODEFER:
         blocked |= 1 << (ksig.sig - 1)
     action.set_current_blocked(blocked)
+    if current.sas_ss_sp[1] & SS_AUTODISARM:
+        # sas_ss_reset()
+        current.sas_ss_sp = (0, SS_DISABLE, 0)
 
 
 def retarget_shared_pending(tsk: Task, which: int) -> None:
@@ -373,8 +433,8 @@ def flush_signals(t: Task) -> None:
     """Throw away what is pending, of a kernel thread."""
     assert t.sighand is not None
     t.thread_info.flags &= ~machine.cur.tif_sigpending
-    send.flush_sigqueue(t.pending)
-    send.flush_sigqueue(t.signal.shared_pending)
+    sigqueue.flush_sigqueue(t.pending)
+    sigqueue.flush_sigqueue(t.signal.shared_pending)
 
 
 def ignore_signals(t: Task) -> None:
@@ -382,6 +442,37 @@ def ignore_signals(t: Task) -> None:
     assert t.sighand is not None
     t.sighand.action = [machine.cur.ka_ignore] * 64
     flush_signals(t)
+
+
+def kernel_sigaction(sig: int, action: int) -> None:
+    """Set what a kernel thread does about a signal: allow_signal(), allow_kernel_signal(), disallow_signal()."""
+    current = machine.cur.cpu.curr
+    assert current.sighand is not None
+    spin_lock_irq(current.sighand.siglock)
+    current.sighand.action[sig - 1] = KSigaction(action)
+    if action == SIG_IGN:
+        mask = 1 << (sig - 1)
+        sigqueue.flush_sigqueue_mask(mask, current.signal.shared_pending)
+        sigqueue.flush_sigqueue_mask(mask, current.pending)
+        send.recalc_sigpending()
+    spin_unlock_irq(current.sighand.siglock)
+
+
+def allow_signal(sig: int) -> None:
+    """Let the running kernel thread be interrupted by a signal, whoever sends it."""
+    # Kernel threads handle their own signals. Let the signal code know it'll be handled, so that they don't get
+    # converted to SIGKILL or just silently dropped.
+    kernel_sigaction(sig, SIG_KTHREAD)
+
+
+def allow_kernel_signal(sig: int) -> None:
+    """Let the running kernel thread be interrupted by a signal that the kernel sends (v5.5)."""
+    kernel_sigaction(sig, SIG_KTHREAD_KERNEL)
+
+
+def disallow_signal(sig: int) -> None:
+    """Ignore a signal again."""
+    kernel_sigaction(sig, SIG_IGN)
 
 
 def flush_signal_handlers(t: Task, force_default: bool) -> None:

@@ -15,16 +15,17 @@ import taskscope.model.kernel.cred as cred
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.wait_bit as wait_bit
+import taskscope.model.kernel.signal.sigqueue as sigqueue
 import taskscope.model.kernel.signal.trap as trap
-import taskscope.model.lib.fault_inject as fault_inject
 from taskscope.model import costs, machine
-from taskscope.model.include.linux.list import ListHead, list_add_tail, list_del_init, list_for_each_entry
+from taskscope.model.include.linux.list import ListHead, list_add_tail, list_for_each_entry
 from taskscope.model.include.linux.pid import PIDTYPE_MAX, PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_TGID, Pid
 from taskscope.model.include.linux.ptrace import PT_SEIZED
 from taskscope.model.include.linux.sched import (
     __TASK_STOPPED,
     __TASK_TRACED,
     PF_EXITING,
+    PF_KTHREAD,
     TASK_INTERRUPTIBLE,
     TASK_WAKEKILL,
     Task,
@@ -40,13 +41,15 @@ from taskscope.model.include.linux.sched_signal import (
     JOBCTL_STOPPED,
     JOBCTL_TRACED,
     JOBCTL_TRAPPING,
-    RLIMIT_SIGPENDING,
     SEND_SIG_FORCED,
     SEND_SIG_NOINFO,
     SEND_SIG_PRIV,
+    SI_KERNEL,
+    SI_USER,
     SIG_DFL,
     SIG_IGN,
     SIG_KERNEL_STOP_MASK,
+    SIG_KTHREAD_KERNEL,
     SIGNAL_CLD_CONTINUED,
     SIGNAL_CLD_STOPPED,
     SIGNAL_GROUP_COREDUMP,
@@ -56,10 +59,12 @@ from taskscope.model.include.linux.sched_signal import (
     SIGNAL_STOP_STOPPED,
     SIGNAL_UNKILLABLE,
     SIGRTMIN,
+    KSigaction,
     Siginfo,
     SignalStruct,
     SigPending,
-    Sigqueue,
+    SigqueuePrealloc,
+    TimerSiginfo,
     sig_fatal,
     sig_kernel_coredump,
     sig_kernel_ignore,
@@ -76,24 +81,22 @@ from taskscope.model.include.linux.spinlock import (
     spin_unlock_irqrestore,
 )
 from taskscope.model.include.linux.thread_info import signal_pending
-from taskscope.model.include.trace.events.signal import trace_signal_generate
+from taskscope.model.include.trace.events.signal import (
+    TRACE_SIGNAL_ALREADY_PENDING,
+    TRACE_SIGNAL_DELIVERED,
+    TRACE_SIGNAL_IGNORED,
+    TRACE_SIGNAL_LOSE_INFO,
+    TRACE_SIGNAL_OVERFLOW_FAIL,
+    trace_signal_generate,
+)
 
 SIGKILL: Final = 9
+SIGSEGV: Final = 11
 SIGCHLD: Final = 17
 SIGCONT: Final = 18
 _NSIG: Final = 64
-SI_USER: Final = 0
-SI_KERNEL: Final = 0x80
-
-TRACE_SIGNAL_DELIVERED: Final = 0
-TRACE_SIGNAL_IGNORED: Final = 1
-TRACE_SIGNAL_ALREADY_PENDING: Final = 2
-TRACE_SIGNAL_OVERFLOW_FAIL: Final = 3
-TRACE_SIGNAL_LOSE_INFO: Final = 4
-
 _SIGKILL_BIT: Final = 1 << (SIGKILL - 1)
 _SIGCONT_BIT: Final = 1 << (SIGCONT - 1)
-# Clock ticks as user space counts them (USER_HZ).
 
 
 class MultiprocessSignals:
@@ -154,6 +157,9 @@ def sig_task_ignored(t: Task, sig: int, force: bool) -> bool:
     assert t.sighand is not None
     handler = t.sighand.action[sig - 1].sa_handler
     if t.signal.flags & SIGNAL_UNKILLABLE and handler == SIG_DFL and not (force and sig_kernel_only(sig)):
+        return True
+    # Only allow kernel generated signals to this kthread
+    if t.flags & PF_KTHREAD and handler == SIG_KTHREAD_KERNEL and not force:
         return True
     return sig_handler_ignored(handler, sig)
 
@@ -264,42 +270,7 @@ def signal_set_stop_flags(sig: SignalStruct, flags: int) -> None:
     sig.flags = sig.flags & ~SIGNAL_STOP_MASK | flags
 
 
-# ---- the queue ------------------------------------------------------------------------------------------
-
-def __sigqueue_alloc(t: Task, override_rlimit: bool) -> Sigqueue | None:
-    """Allocate a queue entry, charged to the user of the target; None if that has too many."""
-    user = t.cred.user
-    user.sigpending += 1
-    if (override_rlimit or user.sigpending <= task_rlimit(t, RLIMIT_SIGPENDING)) and not fault_inject.should_fail(
-        "sigqueue"
-    ):
-        return Sigqueue(user)
-    user.sigpending -= 1
-    return None
-
-
-def __sigqueue_free(q: Sigqueue) -> None:
-    q.user.sigpending -= 1
-
-
-def flush_sigqueue(queue: SigPending) -> None:
-    """Throw all pending signals away."""
-    queue.signal = 0
-    for q in list_for_each_entry(queue.list):
-        list_del_init(q.list)
-        __sigqueue_free(q)
-
-
-def flush_sigqueue_mask(mask: int, s: SigPending) -> None:
-    """Throw the pending signals of a set away."""
-    if not s.signal & mask:
-        return
-    s.signal &= ~mask
-    for q in list_for_each_entry(s.list):
-        if mask >> (q.info.si_signo - 1) & 1:
-            list_del_init(q.list)
-            __sigqueue_free(q)
-
+# ---- sending --------------------------------------------------------------------------------------------
 
 def signal_wake_up_state(t: Task, state: int) -> None:
     """Tell a task that a signal is pending, and wake it from a sleep that signals interrupt.
@@ -330,19 +301,22 @@ def prepare_signal(sig: int, p: Task, force: bool) -> bool:
     """
     signal = p.signal
     if signal.flags & (SIGNAL_GROUP_EXIT | SIGNAL_GROUP_COREDUMP):
-        if not signal.flags & SIGNAL_GROUP_EXIT:
+        switches = machine.cur.flavour.switches
+        if signal.coredump is not None and (switches.coredump_is_group_exit or not signal.flags & SIGNAL_GROUP_EXIT):
             return sig == SIGKILL
-        # The process is in the middle of dying, nothing to do.
+        # The process is in the middle of dying, nothing to do; later kernels drop the signal.
+        if switches.dying_drops_signals:
+            return False
     elif sig_kernel_stop(sig):
         # This is a stop signal.  Remove SIGCONT from all queues.
-        flush_sigqueue_mask(_SIGCONT_BIT, signal.shared_pending)
+        sigqueue.flush_sigqueue_mask(_SIGCONT_BIT, signal.shared_pending)
         for t in for_each_thread(p):
-            flush_sigqueue_mask(_SIGCONT_BIT, t.pending)
+            sigqueue.flush_sigqueue_mask(_SIGCONT_BIT, t.pending)
     elif sig == SIGCONT:
         # Remove all stop signals from all queues, wake all threads.
-        flush_sigqueue_mask(SIG_KERNEL_STOP_MASK, signal.shared_pending)
+        sigqueue.flush_sigqueue_mask(SIG_KERNEL_STOP_MASK, signal.shared_pending)
         for t in for_each_thread(p):
-            flush_sigqueue_mask(SIG_KERNEL_STOP_MASK, t.pending)
+            sigqueue.flush_sigqueue_mask(SIG_KERNEL_STOP_MASK, t.pending)
             task_clear_jobctl_pending(t, JOBCTL_STOP_PENDING)
             if not t.ptrace & PT_SEIZED:
                 t.jobctl &= ~JOBCTL_STOPPED
@@ -403,8 +377,13 @@ def complete_signal(sig: int, p: Task, type: int) -> None:
                 return
         signal.curr_target = t
     # Found a killable thread.  If the signal will be fatal, then start taking the whole group down immediately.
-    if (sig_fatal(p, sig) and not signal.flags & SIGNAL_GROUP_EXIT and not t.real_blocked >> (sig - 1) & 1
-            and (sig == SIGKILL or not p.ptrace) and not sig_kernel_coredump(sig)):
+    if (
+        sig_fatal(p, sig)
+        and (signal.coredump is not None or not signal.flags & SIGNAL_GROUP_EXIT)
+        and not t.real_blocked >> (sig - 1) & 1
+        and (sig == SIGKILL or not p.ptrace)
+        and not sig_kernel_coredump(sig)
+    ):
         # Start a group exit and wake everybody up.  This way we don't have other threads running and doing things
         # after a slower thread has the fatal signal pending.
         signal.flags = SIGNAL_GROUP_EXIT
@@ -467,11 +446,15 @@ def queue_signal(sig: int, info: Any, t: Task, pending: SigPending, from_ancesto
     """Put the siginfo on the queue; how it went, as TRACE_SIGNAL_*; the middle of __send_signal()."""
     current = machine.cur.cpu.curr
     special = info.__class__ is int
-    # fast-pathed signals for kernel-internal things like SIGSTOP or SIGKILL (info FORCED; by signal since v4.20).
-    if info == SEND_SIG_FORCED and special:
+    # fast-pathed signals for kernel-internal things like SIGSTOP or SIGKILL.  Since v4.20 (a692933a8769, "signal:
+    # Always attempt to allocate siginfo for SIGSTOP") it is SIGKILL, whoever sends it, and what kernel threads get.
+    if machine.cur.flavour.switches.sigkill_is_special:
+        if sig == SIGKILL or t.flags & PF_KTHREAD:
+            return TRACE_SIGNAL_DELIVERED
+    elif info == SEND_SIG_FORCED and special:
         return TRACE_SIGNAL_DELIVERED
     override_rlimit = sig < SIGRTMIN and (special or info.si_code >= 0)
-    q = __sigqueue_alloc(t, override_rlimit)
+    q = sigqueue.__sigqueue_alloc(t, override_rlimit)
     if q is None:
         if not special:
             if sig >= SIGRTMIN and info.si_code != SI_USER:
@@ -488,7 +471,9 @@ def queue_signal(sig: int, info: Any, t: Task, pending: SigPending, from_ancesto
     else:
         q.info = info
         if from_ancestor_ns:
-            info.si_pid = 0
+            # copy_siginfo(): the others of a group may be in the sender's namespace
+            q.info = info.copy()
+            q.info.si_pid = 0
     return TRACE_SIGNAL_DELIVERED
 
 
@@ -514,6 +499,39 @@ def send_signal(sig: int, info: Any, t: Task, type: int) -> int:
         t.thread_pid is not None and t.thread_pid.level > 0 and si_fromuser(info)
         and not pid_.task_pid_nr_ns(machine.cur.cpu.curr, pid_.task_active_pid_ns(t)))
     return __send_signal(sig, info, t, type, from_ancestor_ns)
+
+
+def send_sigqueue(q: SigqueuePrealloc, pid: Pid | None, type: int) -> int:
+    """Send a POSIX timer's signal: 0; 1 if it is ignored, -1 if there is nobody to send it to.
+
+    Context: hard interrupt.
+    """
+    t = pid_.pid_task(pid, type)
+    if t is None or t.sighand is None:
+        return -1
+    info = q.info
+    assert isinstance(info, TimerSiginfo), "a timer sends"
+    sig = info.si_signo
+    flags = spin_lock_irqsave(t.sighand.siglock)
+    ret = 1                             # the signal is ignored
+    result = TRACE_SIGNAL_IGNORED
+    if prepare_signal(sig, t, False):
+        ret = 0
+        if q.list.next is not q.list:
+            # If an SI_TIMER entry is already queue just increment the overrun count.
+            if not machine.cur.flavour.switches.timer_signals_checked:
+                info.si_overrun += 1
+            result = TRACE_SIGNAL_ALREADY_PENDING
+        else:
+            info.si_overrun = 0
+            pending = t.signal.shared_pending if type != PIDTYPE_PID else t.pending
+            list_add_tail(q.list, pending.list)
+            pending.signal |= 1 << (sig - 1)
+            complete_signal(sig, t, type)
+            result = TRACE_SIGNAL_DELIVERED
+    trace_signal_generate(sig, info, t, type != PIDTYPE_PID, result)
+    spin_unlock_irqrestore(t.sighand.siglock, flags)
+    return ret
 
 
 def specific_send_sig_info(sig: int, info: Any, t: Task) -> int:
@@ -562,8 +580,6 @@ def force_sig_fault(sig: int, code: int, addr: int) -> int:
 
 def force_sig_info(sig: int, info: Any, t: Task) -> int:
     """Send a signal and make sure that it arrives: a blocked or ignored one gets its default action."""
-    from taskscope.model.include.linux.sched_signal import KSigaction
-
     assert t.sighand is not None
     flags = spin_lock_irqsave(t.sighand.siglock)
     action = t.sighand.action[sig - 1]
@@ -580,6 +596,18 @@ def force_sig_info(sig: int, info: Any, t: Task) -> int:
     ret = send_signal(sig, info, t, PIDTYPE_PID)
     spin_unlock_irqrestore(t.sighand.siglock, flags)
     return ret
+
+
+def force_sigsegv(sig: int, p: Task) -> int:
+    """Kill a task whose handler's frame could not be made; if it was SIGSEGV's own, it has no handler any more."""
+    if sig == SIGSEGV:
+        assert p.sighand is not None
+        flags = spin_lock_irqsave(p.sighand.siglock)
+        action = p.sighand.action[sig - 1]
+        p.sighand.action[sig - 1] = KSigaction(SIG_DFL, action.sa_flags, action.sa_mask)
+        spin_unlock_irqrestore(p.sighand.siglock, flags)
+    force_sig(SIGSEGV, p)
+    return 0
 
 
 def zap_other_threads(p: Task) -> int:

@@ -28,6 +28,7 @@ from taskscope.model.include.linux.sched_signal import (
     JOBCTL_TRACED,
     JOBCTL_TRAP_NOTIFY,
     JOBCTL_TRAP_STOP,
+    SI_USER,
     SIGNAL_STOP_STOPPED,
     Siginfo,
 )
@@ -216,7 +217,7 @@ def ptrace_signal(signr: int, info: Siginfo) -> int:
         parent = current.parent
         info.si_signo = signr
         info.si_errno = 0
-        info.si_code = send.SI_USER
+        info.si_code = SI_USER
         info.si_pid = pid_.task_pid_vnr(parent)
         info.si_uid = parent.cred.uid
         info.si_status = info.si_utime = info.si_stime = 0

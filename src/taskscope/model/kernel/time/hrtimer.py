@@ -7,12 +7,18 @@ A CPU's queue is ordered by expiry (a red-black tree in C); its clock event devi
 from __future__ import annotations
 
 import heapq
-from errno import EFAULT, EINVAL
+from errno import EFAULT, EINTR, EINVAL
 from typing import TYPE_CHECKING, Any, Final
 
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTART_RESTARTBLOCK, ERESTARTNOHAND
-from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_ABS, HRTIMER_MODE_REL, HRTIMER_NORESTART, Hrtimer
+from taskscope.model.include.linux.hrtimer import (
+    CLOCK_MONOTONIC,
+    HRTIMER_MODE_ABS,
+    HRTIMER_MODE_REL,
+    HRTIMER_NORESTART,
+    Hrtimer,
+)
 from taskscope.model.include.linux.sched import TASK_INTERRUPTIBLE, TASK_RUNNING, Task, rt_task
 from taskscope.model.include.linux.thread_info import signal_pending
 from taskscope.model.include.linux.uaccess import put_user
@@ -247,6 +253,33 @@ def do_nanosleep(t: HrtimerSleeper, mode: int) -> int:
     return -ERESTART_RESTARTBLOCK
 
 
+def schedule_hrtimeout_range(expires: int | None, delta: int, mode: int) -> int:
+    """Sleep until somebody wakes us or a time is over; the caller has set the task's state.
+
+    :param expires: ns, relative or absolute as `mode` says; None for no limit
+    :param delta: how many ns later is late enough
+    :return: 0 if the time is over, else -EINTR
+    """
+    current = machine.cur.cpu.curr
+    # Optimize when a zero timeout value is given.  It does not matter whether this is an absolute or a relative time.
+    if expires == 0:
+        current.state = TASK_RUNNING
+        return 0
+    # A NULL parameter means "infinite"
+    if expires is None:
+        core.schedule()
+        return -EINTR
+    t = HrtimerSleeper(current)
+    hrtimer_init(t.timer, CLOCK_MONOTONIC, mode)
+    hrtimer_init_sleeper(t, current)
+    hrtimer_start_range_ns(t.timer, expires, delta, mode)
+    if t.task is not None:
+        core.schedule()
+    hrtimer_cancel(t.timer)
+    current.state = TASK_RUNNING
+    return 0 if t.task is None else -EINTR
+
+
 class RestartBlock:
     """struct restart_block of a nanosleep."""
 
@@ -257,6 +290,12 @@ class RestartBlock:
         self.clockid = clockid
         self.expires = expires
         self.rmtp = rmtp
+
+
+def do_no_restart_syscall(restart: RestartBlock) -> int:
+    """Refuse restart_syscall(), as there is nothing to go on with (kernel/signal.c)."""
+    del restart
+    return -EINTR
 
 
 def hrtimer_nanosleep_restart(restart: RestartBlock) -> int:
@@ -280,7 +319,7 @@ def hrtimer_nanosleep(rqtp: int, mode: int, clockid: int, rmtp: Any = None) -> i
     hrtimer_init(t.timer, clockid, mode)
     t.timer.softexpires = rqtp + (m.now if mode == HRTIMER_MODE_REL else 0)
     t.timer.expires = t.timer.softexpires + slack
-    current.restart_block = RestartBlock(hrtimer_nanosleep_restart, clockid, t.timer.expires, None)
+    current.restart_block = RestartBlock(do_no_restart_syscall, clockid, t.timer.expires, None)
     if mode == HRTIMER_MODE_REL:
         current.restart_block.rmtp = rmtp
     ret = do_nanosleep(t, HRTIMER_MODE_ABS)
@@ -289,6 +328,7 @@ def hrtimer_nanosleep(rqtp: int, mode: int, clockid: int, rmtp: Any = None) -> i
     # Absolute timers do not update the rmtp value and restart: they just sleep again, with the same arguments.
     if mode == HRTIMER_MODE_ABS:
         return -ERESTARTNOHAND
+    current.restart_block.fn = hrtimer_nanosleep_restart
     current.restart_block.expires = t.timer.expires
     return ret
 

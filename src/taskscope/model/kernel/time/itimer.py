@@ -1,7 +1,7 @@
 """Interval timers and alarm(): kernel/time/itimer.c, v4.19.
 
-ITIMER_REAL is an hrtimer of the process that sends SIGALRM.  Not modelled: ITIMER_VIRTUAL and ITIMER_PROF (-EINVAL),
-which posix-cpu-timers.c counts.
+ITIMER_REAL is an hrtimer of the process that sends SIGALRM.  ITIMER_VIRTUAL and ITIMER_PROF run on its CPU time
+(posix_cpu_timers).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from taskscope.model.include.linux.sched_signal import SignalStruct
 from taskscope.model.include.linux.uaccess import put_user
 from taskscope.model.include.trace.events import timer as trace
 from taskscope.model.kernel.signal import send
-from taskscope.model.kernel.time import hrtimer
+from taskscope.model.kernel.time import hrtimer, posix_cpu_timers
 
 ITIMER_REAL: Final = 0
 ITIMER_VIRTUAL: Final = 1
@@ -23,6 +23,8 @@ ITIMER_PROF: Final = 2
 SIGALRM: Final = 14
 SEND_SIG_PRIV: Final = 1
 NSEC_PER_SEC: Final = 1_000_000_000
+#: CPUCLOCK_VIRT, CPUCLOCK_PROF
+_CPU_CLOCKS: Final = {ITIMER_VIRTUAL: 1, ITIMER_PROF: 0}
 
 
 class RealTimer:
@@ -68,11 +70,6 @@ def hrtimer_cancel_real_timer(signal: SignalStruct) -> None:
         hrtimer.hrtimer_cancel(real.timer)
 
 
-def exit_itimers(signal: SignalStruct) -> None:
-    """Delete the POSIX timers of a process (posix-timers.c).  Not modelled: timer_create(); there are none."""
-    signal.posix_timers = []
-
-
 def do_setitimer(which: int, value: tuple[int, int], ovalue: list[int] | None) -> int:
     """Set a timer.
 
@@ -80,10 +77,13 @@ def do_setitimer(which: int, value: tuple[int, int], ovalue: list[int] | None) -
     :param ovalue: filled with what it was before
     :return: 0 or -EINVAL
     """
-    if which != ITIMER_REAL:
-        return -EINVAL
     m = machine.cur
     signal = m.cpu.curr.signal
+    if which in _CPU_CLOCKS:
+        posix_cpu_timers.set_cpu_itimer(m.cpu.curr, _CPU_CLOCKS[which], value, ovalue)
+        return 0
+    if which != ITIMER_REAL:
+        return -EINVAL
     real: RealTimer | None = signal.real_timer
     if real is None:                            # made by copy_signal() in C
         real = signal.real_timer = RealTimer(signal)
@@ -94,6 +94,7 @@ def do_setitimer(which: int, value: tuple[int, int], ovalue: list[int] | None) -
     real.incr = incr if first else 0
     if first:
         hrtimer.hrtimer_start(real.timer, first, HRTIMER_MODE_REL)
+    trace.trace_itimer_state(ITIMER_REAL, (*divmod(first, NSEC_PER_SEC), *divmod(incr, NSEC_PER_SEC)), 0)
     return 0
 
 
@@ -131,8 +132,12 @@ def sys_setitimer(which: int, value: Any, ovalue: Any) -> int:
 
 def sys_getitimer(which: int, value: Any) -> int:
     """Store an interval timer: getitimer(2)."""
-    if which != ITIMER_REAL:
+    current = machine.cur.cpu.curr
+    real: RealTimer | None = current.signal.real_timer
+    if which in _CPU_CLOCKS:
+        now = posix_cpu_timers.get_cpu_itimer(current, _CPU_CLOCKS[which])
+    elif which != ITIMER_REAL:
         return -EINVAL
-    real: RealTimer | None = machine.cur.cpu.curr.signal.real_timer
-    now = (0, 0) if real is None else (real.incr, itimer_get_remtime(real.timer))
+    else:
+        now = (0, 0) if real is None else (real.incr, itimer_get_remtime(real.timer))
     return -EFAULT if put_user((_timeval(now[0]), _timeval(now[1])), value) else 0

@@ -21,6 +21,7 @@ from taskscope.model.include.trace.events import timer as trace
 from taskscope.model.kernel import softirq
 from taskscope.model.kernel.rcu import tree as rcu_tree
 from taskscope.model.kernel.sched import core, cputime, loadavg
+from taskscope.model.kernel.time import posix_cpu_timers
 
 MAX_SCHEDULE_TIMEOUT: Final = sys.maxsize
 LVL_CLK_SHIFT: Final = 3
@@ -154,7 +155,8 @@ def update_process_times(user_tick: bool) -> None:
     run_local_timers()
     rcu_tree.rcu_check_callbacks(user_tick)
     core.scheduler_tick()
-    # Not modelled: run_posix_cpu_timers().
+    if p.signal.it is not None:
+        posix_cpu_timers.run_posix_cpu_timers(p)
 
 
 def do_timer(ticks: int) -> None:

@@ -20,15 +20,36 @@ class Time(UserContext):
     def sleep(self, seconds: float) -> int:
         """Sleep; return the whole seconds that were left when a signal handler ended it."""
         try:
-            _, left = self._call(
-                "nanosleep", divmod(round(seconds * 1e9), 1_000_000_000), (rem := Cell((0, 0))), out=rem
-            )
+            self._call("nanosleep", divmod(round(seconds * 1e9), 1_000_000_000), (rem := Cell((0, 0))), out=rem)
         except OSError as error:
             if error.errno != 4:
                 raise
-            return int(self._log[-1][2][0]) if self._log and self._log[-1][2] else 0
-        del left
+            return self._interrupted("nanosleep")[0]
         return 0
+
+    def clock_nanosleep(self, clock: int, ns: int, flags: int = 0) -> int:
+        """Sleep for, or with TIMER_ABSTIME (1) until, a time of a clock.
+
+        :return: the ns that were left when a handler ended a relative sleep, 0 for an absolute one; -1 if none did
+        """
+        time = divmod(ns, 1_000_000_000)
+        try:
+            self._call("clock_nanosleep", clock, flags, time, rem := Cell((0, 0)), out=rem)
+        except OSError as error:
+            if error.errno != 4:
+                raise
+            sec, nsec = self._interrupted("clock_nanosleep")
+            return sec * 1_000_000_000 + nsec
+        return -1
+
+    def _interrupted(self, name: str) -> tuple[int, int]:
+        """Return what the last call of a name that a handler ended has written: behind it stand the handler's calls."""
+        at = self._at if self._at < self._end else len(self._log)
+        for called, ret, value in reversed(self._log[:at]):
+            if called == name and ret == -4:
+                sec, nsec = value
+                return int(sec), int(nsec)
+        return 0, 0
 
     def usleep(self, us: int) -> None:
         """Sleep so many microseconds."""

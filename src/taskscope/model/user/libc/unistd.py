@@ -6,9 +6,20 @@ import os
 from typing import Any, Final
 
 from taskscope.model.include.linux.uaccess import Cell
+from taskscope.model.include.uapi.asm_generic.termbits import (
+    TCFLSH,
+    TCGETS,
+    TCSBRK,
+    TCSETS,
+    TIOCGPGRP,
+    TIOCGSID,
+    TIOCGWINSZ,
+    TIOCSPGRP,
+    TIOCSWINSZ,
+    Termios,
+)
 from taskscope.model.user.python import UserContext
 
-TCGETS, TIOCGPGRP, TIOCSPGRP, TIOCSCTTY, TIOCGSID = 0x5401, 0x540F, 0x5410, 0x540E, 0x5429
 _AT_FDCWD: Final = -100
 
 
@@ -80,6 +91,35 @@ class Files(UserContext):
     def tcsetpgrp(self, fd: int, pgrp: int) -> None:
         """Set the foreground process group of the controlling terminal."""
         self._call("ioctl", fd, TIOCSPGRP, Cell(pgrp))
+
+    def tcgetattr(self, fd: int) -> Termios:
+        """Return a terminal's settings."""
+        return self._call("ioctl", fd, TCGETS, (cell := Cell(None)), out=cell)[1]  # type: ignore[no-any-return]
+
+    def tcsetattr(self, fd: int, termios: Termios, when: int = 0) -> None:
+        """Set a terminal's settings: now (0), when all is shown (1), and what is typed is forgotten (2)."""
+        self._call("ioctl", fd, TCSETS + when, termios)
+
+    def tcflush(self, fd: int, queue: int = 0) -> None:
+        """Forget what was typed (0, 2)."""
+        self._call("ioctl", fd, TCFLSH, queue)
+
+    def tcdrain(self, fd: int) -> None:
+        """Wait until all is shown."""
+        self._call("ioctl", fd, TCSBRK, 1)
+
+    def tcgetwinsize(self, fd: int) -> tuple[int, int]:
+        """Return a window's rows and columns."""
+        rows, columns, *_ = self._call("ioctl", fd, TIOCGWINSZ, (cell := Cell(None)), out=cell)[1]
+        return rows, columns
+
+    def tcsetwinsize(self, fd: int, size: tuple[int, int]) -> None:
+        """Set a window's rows and columns."""
+        self._call("ioctl", fd, TIOCSWINSZ, (*size, 0, 0))
+
+    def tcgetsid(self, fd: int) -> int:
+        """Return the session of the controlling terminal."""
+        return int(self._call("ioctl", fd, TIOCGSID, (cell := Cell(0)), out=cell)[1])
 
     def chdir(self, path: str) -> None:
         """Change the working directory."""

@@ -147,11 +147,8 @@ def do_signal(regs: PtRegs, syscall: int) -> int:
 
 def handle_signal(ksig: signal_deliver.Ksignal) -> None:
     """Put a frame for the handler on the user stack: it runs before the program goes on."""
-    m = machine.cur
-    current = m.cpu.curr
     oldset = signal_action.sigmask_to_save()
-    current.sigframes = (*current.sigframes, oldset)
-    current.journal.frames.append((ksig.ka.sa_handler, ksig.sig, ksig.info))
+    signal_deliver.setup_rt_frame(ksig, oldset)
     signal_deliver.signal_setup_done(False, ksig, False)
 
 

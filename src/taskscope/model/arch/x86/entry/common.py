@@ -107,7 +107,13 @@ def exit_to_usermode_loop(regs: PtRegs) -> int:
         # Disable IRQs and retry
         m.cpu.irqs_off = True
         if not info.flags & mask:
-            return restart if not m.cpu.curr.journal.frames else 0
+            if restart and m.cpu.curr.journal.frames:
+                # A handler came after it was decided to make the call again: that happens when it has returned.  To
+                # make restart_syscall() has no effect then, as sigreturn lets it fail.
+                if restart < 0:
+                    regs.ax = -EINTR
+                return 0
+            return restart
 
 
 def do_signal(regs: PtRegs) -> int:
@@ -136,8 +142,6 @@ def do_signal(regs: PtRegs) -> int:
 
 def handle_signal(ksig: signal_deliver.Ksignal, regs: PtRegs) -> None:
     """Decide what becomes of an interrupted call, and put a frame for the handler on the user stack."""
-    m = machine.cur
-    current = m.cpu.curr
     # Are we from a system call?
     if regs.orig_ax != -1:
         if regs.ax in (-ERESTART_RESTARTBLOCK, -ERESTARTNOHAND) or (
@@ -146,8 +150,7 @@ def handle_signal(ksig: signal_deliver.Ksignal, regs: PtRegs) -> None:
         regs.orig_ax = -1
     # setup_rt_frame()
     oldset = signal_action.sigmask_to_save()
-    current.sigframes = (*current.sigframes, oldset)
-    current.journal.frames.append((ksig.ka.sa_handler, ksig.sig, ksig.info))
+    signal_deliver.setup_rt_frame(ksig, oldset)
     signal_deliver.signal_setup_done(False, ksig, False)
 
 
