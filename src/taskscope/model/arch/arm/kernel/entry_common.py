@@ -78,7 +78,9 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
             # What is due is nearly always that another CPU goes on: catch_up() without its frame.
             time, seq, event = events[0]
             other = event.cpu
-            if other is None or other is cpu or event.seq != seq or m._stop or (m._limit is not None and time > m._limit):
+            limit = m._limit
+            plain = other is not None and other is not cpu and event.seq == seq and not m._stop
+            if not plain or (limit is not None and time > limit):
                 m.catch_up()
                 cpu = m.cpu
             else:
@@ -86,8 +88,9 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
                 wake.seq = m._seq = seq = m._seq + 1
                 heapreplace(events, (m.now, seq, wake))
                 event.seq = 0
+                assert other is not None
                 m.cpu = other
-                other.curr.stack_greenlet.switch()
+                other.curr.stack_greenlet.switch()  # type: ignore[union-attr]
                 if wake.seq:
                     m.cancel(wake)
                 cpu = m.cpu
