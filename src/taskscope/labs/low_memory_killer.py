@@ -35,8 +35,20 @@ def holder(sys: Any, argv: list[str]) -> int:
 def start(k: System, name: str, pages: int, adj: int) -> Any:
     """Start a process of that size, and wait until it has its memory."""
     process = k.spawn(holder, str(pages), str(adj), name=name)
-    k.run(s=pages / 20 * 0.001 + 0.3)
+    settle(k, process)
     return process
+
+
+def settle(k: System, process: Any) -> None:
+    """Let a process go on until it has its memory and pauses, or has been killed; then half a second more."""
+    for _ in range(60):
+        k.run(s=0.5)
+        task = k.find(process.pid)
+        if process.status is not None or task is None or task.exit_state:
+            break
+        if any("pause" in frame for frame in k.task(process.pid).stack):
+            break
+    k.run(s=0.5)
 
 
 def table(k: System, processes: dict[str, Any]) -> list[str]:
@@ -100,7 +112,7 @@ def lowmem(run: Run) -> None:
     threads = [t.pid for t in k.machine_tasks() if t.flags & PF_KTHREAD]
     before = len(k.dmesg())
     eater = k.spawn(holder, "7200", "0", name="eater")
-    k.run(s=3)
+    settle(k, eater)
     log = k.dmesg()[before:]
     run.show(walks(log), "what the driver says on each walk that ended in a kill")
     order = killed(log, r"send sigkill to \d+ \((\w+)\)")
@@ -135,7 +147,7 @@ def oom(run: Run) -> None:
     threads = {t.pid for t in k.machine_tasks() if t.flags & PF_KTHREAD}
     total = k.machine.zone.managed_pages
     eater = k.spawn(holder, "5500", "0", name="eater")
-    k.run(s=2)
+    settle(k, eater)
     log = k.dmesg()
     wanted = re.compile(r"invoked oom-killer|Kill|swapents|\[ +\d+\] +0")
     shown = [line for line in log.splitlines() if wanted.search(line)]
