@@ -21,7 +21,6 @@ from taskscope.labs.guest.image import PORT
 from taskscope.labs.guest.kernel import Kernel
 
 
-
 @dataclass(frozen=True, slots=True)
 class Board:
     """What a guest of one architecture is built of.
@@ -46,12 +45,12 @@ class Board:
 
 #: by machine, as uname(2) calls it
 BOARDS: Final = {
-    # Multi-threaded TCG breaks while a kernel patches its functions (ftrace, modules): text_poke's int3 is met by another
-    # cpu too late.
+    # Multi-threaded TCG breaks while a kernel patches its functions (ftrace, modules): text_poke's int3 is met by
+    # another cpu too late.
     "x86_64": Board("qemu-system-x86_64", "qemu-system-x86", "pc", "max", "tcg,thread=single", "ttyS0",
                     "virtio-serial-pci"),
-    # ARM patches while all cpus stand (ftrace_arch_code_modify_prepare() and stop_machine()), so that threads do no harm;
-    # with one thread for two cpus its 6.1 stands still at the end of its boot (QEMU 7.2).
+    # With one thread for two cpus Debian's 6.1 stands still at the end of its boot (QEMU 7.2); with a thread for each
+    # it boots, and its function tracer works.
     "armv7l": Board("qemu-system-arm", "qemu-system-arm", "virt", "cortex-a15", "tcg,thread=multi", "ttyAMA0",
                     "virtio-serial-device"),
 }
@@ -107,7 +106,8 @@ class Qemu:
         with os.fdopen(os.dup(initrd), "wb") as file:
             file.write(initramfs)
         arguments = [
-            "-machine", board.machine, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none",
+            "-machine", board.machine, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+            "-nic", "none",
             "-accel", settings.accel or board.accel,
             "-cpu", "host" if settings.accel.startswith("kvm") else board.cpu,
             "-smp", str(settings.cpus), "-m", str(settings.mem),
