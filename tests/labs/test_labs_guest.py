@@ -47,20 +47,20 @@ def guest(kernel: Kernel) -> Iterator[Guest]:
         yield booted
 
 
-def ours() -> set[int]:
-    """Return the QEMUs of guests that run now."""
+def guests_of(starter: int) -> set[int]:
+    """Return the QEMUs that a process has started and that run now."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if b"name=taskscope.agent" in path.read_bytes():
+            if b"taskscope-%d" % starter in path.read_bytes().split(b"\0"):
                 found.add(int(path.parent.name))
     return found
 
 
-def gone(pids: set[int], seconds: float = 10) -> bool:
-    """Wait until none of some processes runs."""
+def gone(starter: int, but: set[int] | None = None, seconds: float = 10) -> bool:
+    """Wait until none of a process's QEMUs runs any more, but those that ran before."""
     end = time.monotonic() + seconds
-    while pids & ours():
+    while guests_of(starter) - (but or set()):
         if time.monotonic() > end:
             return False
         time.sleep(0.05)
@@ -210,7 +210,7 @@ def test_nothing_of_the_host_is_in_it(guest: Guest) -> None:
 
 def test_a_script_that_takes_too_long(kernel: Kernel) -> None:
     """A request that does not end in time is an error with the script's first line, and the guest can be closed."""
-    before = ours()
+    before = guests_of(os.getpid())
     with Guest.boot(kernel, Settings(cpus=1, accel="tcg")) as late:
         began = time.monotonic()
         with pytest.raises(GuestError, match="'sleep 100' did not end in time"):
@@ -218,7 +218,7 @@ def test_a_script_that_takes_too_long(kernel: Kernel) -> None:
         assert time.monotonic() - began < 5
         with pytest.raises(GuestError, match="the guest is busy: 'sleep 100' did not end"):
             late.run("true")
-    assert gone(ours() - before)
+    assert gone(os.getpid(), before)
 
 
 def test_a_kernel_that_panics_is_told(kernel: Kernel) -> None:
@@ -242,7 +242,6 @@ def test_nothing_stays(kernel: Kernel, how: str, tmp_path: Path) -> None:
             print("up", guest.qemu.process.pid, flush=True)
             guest.run("sleep 100", seconds=200)
     """)
-    before = ours()
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
         assert process.stdout is not None
@@ -253,11 +252,11 @@ def test_nothing_stays(kernel: Kernel, how: str, tmp_path: Path) -> None:
             process.kill()
         else:
             pid = int(process.stdout.readline().split()[1])
-            assert pid in ours()
+            assert pid in guests_of(process.pid)
             os.kill(pid if how == "qemu is killed" else process.pid, signal.SIGKILL)
         said = process.stderr.read()
     if how == "qemu is killed":
         assert process.returncode == 1
         assert b"GuestError: QEMU ended with status -9" in said
-    assert gone(ours() - before)
+    assert gone(process.pid)
     assert list(tmp_path.iterdir()) == []

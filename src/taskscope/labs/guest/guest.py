@@ -24,7 +24,7 @@ from taskscope.labs.guest import kvm
 from taskscope.labs.guest.errors import GuestError
 from taskscope.labs.guest.image import find_busybox, initramfs
 from taskscope.labs.guest.kernel import Kernel
-from taskscope.labs.guest.qemu import Qemu, Settings
+from taskscope.labs.guest.qemu import Qemu, Settings, program
 
 #: seconds for a boot; two loaded cores and no KVM need some ten
 BOOT_SECONDS: Final = 120.0
@@ -69,6 +69,9 @@ class Guest:
         :raises GuestError: it does not boot, or what it needs is missing here
         """
         settings = settings or Settings()
+        # What is missing here says nothing about KVM.
+        program(kernel.machine)
+        find_busybox(kernel.machine, say)
         if not settings.accel and kvm.worth_a_try(kernel.machine):
             try:
                 guest = cls._boot(kernel, replace(settings, accel="kvm"), _KVM_SECONDS, say)
