@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PF_WQ_WORKER, PF_KTHREAD = 0x20, 0x20_0000
 HARDIRQ_MASK = 0xF_0000
+#: the handlers of a serial line, which the guest's console is
+HANDLERS = ("serial8250_interrupt", "pl011_int")
 
 
 def scenario(run: Run) -> None:
@@ -95,8 +97,8 @@ def on_real(run: Run) -> None:
     # Of all drivers here none asks for a thread of its own; threadirqs gives one to each handler that does not refuse.
     with run.real.booted_with("threadirqs") as machine:
         program = machine.program("terminal")
-        functions = machine.traceable(["flush_to_ldisc", "vring_interrupt", "vp_interrupt"])
-        shot = machine.record(f"{program} 1 > /dev/null\nsleep 0.5\ncat /proc/[0-9]*/stat\necho kthreadd at rest\n"
+        functions = machine.traceable(["flush_to_ldisc", *HANDLERS])
+        shot = machine.record(f"{program} 1 > /dev/null\necho hello > /dev/console\nsleep 0.5\ncat /proc/[0-9]*/stat\necho kthreadd at rest\n"
                               "cat /proc/2/stack\n", functions=functions, events=(
                                   "sched", "task", "signal", "workqueue:workqueue_queue_work",
                                   "workqueue:workqueue_execute_start", "workqueue:workqueue_execute_end"))
@@ -131,7 +133,7 @@ def on_real(run: Run) -> None:
     run.check("with threadirqs there are interrupt threads: SCHED_FIFO tasks of priority 50, no workers",
               bool(threads) and all((row[39], row[40]) == ("50", "1") and not int(row[8]) & PF_WQ_WORKER
                                     for row in threads), threads)
-    halves = [(name, pid) for name, pid, _ in calls(recording) if name in ("vring_interrupt", "vp_interrupt")
+    halves = [(name, pid) for name, pid, _ in calls(recording) if name in HANDLERS
               and str(pid) in {row[0] for row in threads}]
     second = function_stack(recording, halves[0][1], halves[0][0]) if halves else []
     run.show(second, "an interrupt thread at work: innermost first")

@@ -115,7 +115,7 @@ def on_real(run: Run) -> None:
             # A process above may be a subreaper: who looks after services often is.
             good = after == me if how == "subreaper" else after not in (me, creator)
             run.check(f"{how}: {what}", before == creator and good, (before, after, me, creator))
-            told = [one.by.pid for one in life.adopted]
+            told = [one.by.pid for one in life.adopted if one.by is not None]
             run.check(f"{how}: the recording tells who adopted it", told in ([after], []) or not told, told)
         run.check(f"{how}: the new parent is told of its end",
                   life.exit is not None and life.exit.notified is not None and life.exit.notified.pid == after,
@@ -238,6 +238,8 @@ def to_subreaper(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     sys.clone(generation, 2)
     for _ in range(4):
         sys.waitpid(-1)
+    # alive when the last of them is freed: that tells that it was reaped
+    sys.nanosleep(50_000_000)
 
 
 def generation(sys: Sys, left: int) -> None:

@@ -12,7 +12,7 @@ from taskscope.model.user.libc import Sys
 def scenario(run: Run) -> None:
     """Two programs share one CPU; compare their counters with the recording of the switches."""
     k = run.boot(cpus=1)
-    k.trace("sched:*", "task:*")
+    k.trace("sched:*", "task:*", "signal:*")
     chain: list[str] = []
 
     def arrived(*_: Any) -> None:
