@@ -181,7 +181,7 @@ def listing(titles: dict[str, str], as_json: bool) -> None:
 
     width = max(map(len, titles))
     if not as_json:
-        click.echo(f"{'NAME':<{width}}  MACHINES          TITLE")
+        click.echo(f"{'NAME':<{width}}  ON   TITLE  (on M the model, H this host, G a guest)")
     for name, title in titles.items():
         if as_json:
             lab = get(name)
@@ -199,7 +199,9 @@ def listing(titles: dict[str, str], as_json: bool) -> None:
                 )
             )
         else:
-            click.echo(f"{name:<{width}}  {' '.join(get(name).machines):<16}  {title}")
+            machines = get(name).machines
+            letters = "".join(one[0].upper() if one in machines else "-" for one in ("model", "host", "guest"))
+            click.echo(f"{name:<{width}}  {letters}  {title}")
 
 
 def wrapped(text: str) -> str:

@@ -91,7 +91,7 @@ class Verbs(click.Group):
 )
 @click.version_option(__version__, "--version", message="taskscope %(version)s")
 def cli() -> None:
-    """Tell the life of every task in a recording of a Linux kernel."""
+    """Tell the life of every task: of a recording, of this kernel, of one in QEMU, or of the kernel inside."""
 
 
 def main(args: Sequence[str] | None = None) -> None:

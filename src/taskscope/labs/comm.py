@@ -84,7 +84,7 @@ def rename(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
 
 LAB = Lab(
     name="comm",
-    title="the name of a task: 15 bytes, inherited, changed by exec and prctl",
+    title="the name of a task: inherited, changed by exec and prctl",
     question="Why does the log of a fork show bash twice, and when does the child get its own name?",
     look="the names of the whoami process with their times, and the program that names itself",
     answer=(

@@ -115,7 +115,7 @@ def forker(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
 
 LAB = Lab(
     name="fork",
-    title="fork() from the library to _do_fork(), and its two results",
+    title="fork() from the library to _do_fork(), and both results",
     question="Which way does fork() take into the kernel, and how can one call return twice?",
     look="the stack, innermost first, and the two results",
     answer=(

@@ -178,7 +178,7 @@ def read_disk(sys: Sys, argv: list[str]) -> None:
 
 LAB = Lab(
     name="irq-context",
-    title="what an interrupt does to the task that it stops, and to preempt_count",
+    title="what an interrupt does to preempt_count and to current",
     question="How does the kernel know that it is in an interrupt, and whose time does that take?",
     look="preempt_count before, in and after the handler; current; the flags column",
     answer=(

@@ -221,7 +221,7 @@ def test(sys: Sys, argv: list[str]) -> None:
 
 LAB = Lab(
     name="preempt",
-    title="when a task loses its CPU, in user mode and in the kernel, and what forbids it",
+    title="when a task loses its CPU, and what forbids it",
     question="At which places can a task lose its CPU, and how does the log tell them apart?",
     look="prev_state, R or R+; the stacks at the switch; the flags column while preemption is off",
     answer=(

@@ -73,7 +73,7 @@ def scenario(run: Run) -> None:
 
 LAB = Lab(
     name="terminals",
-    title="each terminal adds a shell; programs are started by programs",
+    title="each terminal adds a shell; shells start programs",
     question="Where does the new bash come from when a terminal is opened, and who started raspbian_proc?",
     look="the two lists of shells, and the chain of parents",
     answer=(

@@ -8,6 +8,7 @@ interrupt.
 from __future__ import annotations
 
 from errno import EINTR, ENOSYS
+from heapq import heapreplace
 from typing import Any, Final
 
 import taskscope.model.arch.arm.kernel.ptrace as ptrace
@@ -70,9 +71,32 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
         # ret_fast_syscall
         cpu = m.cpu
         events = m._events
-        if (events and events[0][0] <= m.now) or cpu.pending or m.chooses:
+        if m.chooses or cpu.pending:
             m.catch_up()
             cpu = m.cpu
+        elif events and events[0][0] <= m.now:
+            # What is due is nearly always that another CPU goes on: catch_up() without its frame.
+            time, seq, event = events[0]
+            other = event.cpu
+            limit = m._limit
+            plain = other is not None and other is not cpu and event.seq == seq and not m._stop
+            if not plain or (limit is not None and time > limit):
+                m.catch_up()
+                cpu = m.cpu
+            else:
+                wake = cpu.wake
+                wake.seq = m._seq = seq = m._seq + 1
+                heapreplace(events, (m.now, seq, wake))
+                event.seq = 0
+                assert other is not None
+                m.cpu = other
+                other.curr.stack_greenlet.switch()  # type: ignore[union-attr]
+                if wake.seq:
+                    m.cancel(wake)
+                cpu = m.cpu
+                if cpu.pending and not cpu.irqs_off:
+                    m.take_irqs()
+                    cpu = m.cpu
         if info.flags & m.work_mask:
             cpu.irqs_off = True         # disable_irq_notrace
             regs = PtRegs(ret)
