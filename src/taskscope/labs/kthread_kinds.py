@@ -98,10 +98,10 @@ def on_real(run: Run) -> None:
     with run.real.booted_with("threadirqs") as machine:
         program = machine.program("terminal")
         functions = machine.traceable(["flush_to_ldisc", *HANDLERS])
-        shot = machine.record(f"{program} 1 > /dev/null\necho hello > /dev/console\nsleep 0.5\ncat /proc/[0-9]*/stat\necho kthreadd at rest\n"
-                              "cat /proc/2/stack\n", functions=functions, events=(
-                                  "sched", "task", "signal", "workqueue:workqueue_queue_work",
-                                  "workqueue:workqueue_execute_start", "workqueue:workqueue_execute_end"))
+        shot = machine.record(f"{program} 1 > /dev/null\necho hello > /dev/console\nsleep 0.5\n"
+                              "cat /proc/[0-9]*/stat\necho kthreadd at rest\ncat /proc/2/stack\n", functions=functions,
+                              events=("sched", "task", "signal", "workqueue:workqueue_queue_work",
+                                      "workqueue:workqueue_execute_start", "workqueue:workqueue_execute_end"))
         recording = shot.recording
         text, _, at_rest = shot.typed.output.partition("kthreadd at rest\n")
         rows = stat_rows(text)
@@ -119,9 +119,9 @@ def on_real(run: Run) -> None:
     run.show(idle, "the worker, when it has done its work")
     run.check("idle, it sleeps in worker_thread(), and /proc/PID/comm says what it did last",
               bool(idle) and "-events_unbound" in idle[0] and any("worker_thread" in line for line in idle), idle)
-    works = [(one["work"], one["ts"]) for one in run.events(recording, "workqueue_execute_start")
-             if one["common_pid" if "common_pid" in one else "work"] in (worker, one["work"])]
-    queued = {one["work"]: one["ts"] for one in reversed(run.events(recording, "workqueue_queue_work"))}
+    works = [(one["work"], one["ts"]) for one in run.events(recording, "workqueue_execute_start")]
+    queued = {one["work"]: one["ts"] for one in
+              reversed(run.events(recording, "workqueue_queue_work", workqueue="events_unbound"))}
     ended = {one["work"]: one["ts"] for one in run.events(recording, "workqueue_execute_end")}
     both = [work for work, at in works if work in queued and queued[work] < at and ended.get(work, 0) > at]
     run.check("workqueue_queue_work, execute_start, execute_end name the same work, in this order", bool(both),

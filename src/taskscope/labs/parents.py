@@ -116,7 +116,7 @@ def on_real(run: Run) -> None:
             good = after == me if how == "subreaper" else after not in (me, creator)
             run.check(f"{how}: {what}", before == creator and good, (before, after, me, creator))
             told = [one.by.pid for one in life.adopted if one.by is not None]
-            run.check(f"{how}: the recording tells who adopted it", told in ([after], []) or not told, told)
+            run.check(f"{how}: the recording tells who adopted it", told == [after], told)
         run.check(f"{how}: the new parent is told of its end",
                   life.exit is not None and life.exit.notified is not None and life.exit.notified.pid == after,
                   life.exit)
