@@ -44,6 +44,7 @@ def scenario(run: Run) -> None:
     k.trace()
     q = k.spawn(forks, name="forker")
     q.wait()
+    k.run(s=0.2)
     recording = k.recording()
     run.keep(recording, family(recording, q.pid or 0, "forker"))
 
