@@ -119,7 +119,8 @@ def on_real(run: Run) -> None:
               and int(row[8]) & (PF_KTHREAD | PF_WQ_WORKER) == PF_KTHREAD | PF_WQ_WORKER, row)
     run.show(idle, "the worker, when it has done its work")
     run.check("idle, it sleeps in worker_thread(), and /proc/PID/comm says what it did last",
-              bool(idle) and re.fullmatch(r"kworker/u\S+-\w+", idle[0]) is not None and any("worker_thread" in line for line in idle), idle)
+              bool(idle) and re.fullmatch(r"kworker/u\S+-\w+", idle[0]) is not None
+              and any("worker_thread" in line for line in idle), idle)
     works = [(one["work"], one["ts"]) for one in run.events(recording, "workqueue_execute_start")]
     queued = {one["work"]: one["ts"] for one in
               reversed(run.events(recording, "workqueue_queue_work", workqueue="events_unbound"))}
