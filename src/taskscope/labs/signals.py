@@ -248,6 +248,8 @@ def stops(sys: Sys) -> None:
     sys.kill(pid, CONT)
     _, end = sys.waitpid(pid)
     sys.puts(f"continued: ended {end:#06x}")
+    # alive when the child is freed: that tells that it was reaped
+    sys.nanosleep(50_000_000)
 
 
 def state(sys: Sys, pid: int) -> str:

@@ -114,5 +114,7 @@ int main(void)
 	kill(pid, SIGCONT);
 	waitpid(pid, &status, 0);
 	printf("continued: ended %#06x\n", status);
+	/* alive when the child is freed: that tells that it was reaped */
+	ms(100);
 	return 0;
 }
