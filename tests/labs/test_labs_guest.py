@@ -138,6 +138,36 @@ def test_without_a_mirror_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert not list((tmp_path / "taskscope/guests").glob("linux-6.12*/release"))
 
 
+def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cache folder that cannot be made is one clear error."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(GuestError, match="cannot be written: Not a directory"):
+        find_kernel("6.1")
+
+
+@pytest.mark.parametrize("name", ["release", "vmlinuz"])
+def test_a_damaged_cache_is_fetched_anew(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A kernel in the cache of which a file is empty is fetched again; a whole one is not."""
+    fetched: list[str] = []
+
+    def fetch(kernel: str, folder: Path, say: object) -> None:
+        del say
+        fetched.append(kernel)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "release").write_text("6.1.0-1-armmp")
+        (folder / "vmlinuz").write_bytes(b"kernel")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kernel_module, "_fetch", fetch)
+    folder = find_kernel("armhf").image.parent
+    find_kernel("armhf")
+    assert fetched == ["armhf"]
+    (folder / name).write_bytes(b"")
+    assert find_kernel("armhf").release == "6.1.0-1-armmp"
+    assert fetched == ["armhf", "armhf"]
+
+
 def test_without_qemu_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where QEMU is missing, the message names the package."""
     monkeypatch.setenv("PATH", str(tmp_path))

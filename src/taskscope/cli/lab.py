@@ -41,6 +41,7 @@ EXAMPLES = (
 @click.option("--schedule", metavar="S", help="seed:N as --seed, or pct:DEPTH[:SEED] by priorities.")
 @click.option("--on", "on", metavar="MACHINE", default="model", show_default=True,
               help="model, host, guest[:KERNEL], or all that the lab is for, compared.")
+@click.option("--kernel", metavar="KERNEL", help="With --on guest: its kernel; as --on guest:KERNEL.")
 @click.option("--answer", is_flag=True, help="Say the answer, too.")
 @click.option("--mutant", is_flag=True, help="Run it with its mutant: one line of the kernel (or one expectation) "
               "changed.")
@@ -54,6 +55,7 @@ def command(
     seed: int,
     schedule: str | None,
     on: str,
+    kernel: str | None,
     answer: bool,
     mutant: bool,
     as_json: bool,
@@ -72,6 +74,10 @@ def command(
     if name == "list":
         listing(TITLES, as_json)
         return
+    if kernel is not None:
+        if on != "guest":
+            raise UsageError("--kernel names the kernel of a guest: it goes with --on guest")
+        on = f"guest:{kernel}"
     lab = get(name)
     from taskscope.labs.lab import run_lab, run_real
     from taskscope.labs.on import open_real, places

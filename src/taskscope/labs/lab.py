@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from taskscope.errors import UsageError
 from taskscope.labs.mutant import Mutant
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from taskscope.lives.life import Life
     from taskscope.recording import Recording
     from taskscope.system import System
+
+#: where a function of 4.19 is in a real kernel of ARM: static, called from one place, and inlined there
+#: (arch/arm/kernel/signal.c)
+_ARM_BUILT: Final = {"do_signal": "do_work_pending", "exit_to_usermode_loop": "do_work_pending"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +182,15 @@ class Run:
         from taskscope.model.flavours import FLAVOURS
         from taskscope.model.kernel.kallsyms import symbol_name
 
-        class _At:
-            flavour = FLAVOURS[self.flavour]
+        class _Build:
+            name, version, arch = self.flavour, FLAVOURS[self.flavour].version, FLAVOURS[self.flavour].arch
 
+        class _At:
+            flavour = _Build
+
+        if self.machine is not None and self.machine.machine.startswith("arm"):
+            _Build.name, _Build.arch = "", "arm"
+            old = _ARM_BUILT.get(old, old)
         return symbol_name(old, _At())  # type: ignore[arg-type]
 
     # ---- evidence ------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ mv trace ftrace_log.c
 def on_real(run: Run) -> None:
     """Type both scripts on a real kernel's shell, run them around raspbian_proc, and read the log."""
     proc = run.real.program("raspbian_proc")
-    text = script(run).replace(run.name("sys_clone"), "__x64_sys_clone").replace("sleep 1", "sleep 0.1")
+    text = script(run).replace("sleep 1", "sleep 0.1")
     get = GET.replace("sleep 3", "sleep 0.3").replace("#!/bin/bash", "#!/bin/sh")
     # With all 50,000 functions traced for a moment, as the script has it, an emulated machine would stand still.
     typed = run.real.type(f"""mount -t debugfs none /sys/kernel/debug 2>/dev/null

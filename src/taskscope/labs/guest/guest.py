@@ -64,23 +64,20 @@ class Guest:
 
         KVM is used where it has proved to work; the proof is tried once a boot of this machine, with a time limit.
 
-        :param settings: how it is built; its ``accel`` is chosen here if there are none
+        :param settings: how it is built; its ``accel`` is chosen here if it says none
         :param seconds: for the boot
         :raises GuestError: it does not boot, or what it needs is missing here
         """
-        if settings is None or not settings.accel:
-            # Multi-threaded TCG breaks while a kernel patches its functions (ftrace, modules): text_poke's int3 is met
-            # by another cpu too late.
-            settings = replace(settings or Settings(), accel="tcg,thread=single")
-            if kvm.worth_a_try(kernel.machine):
-                try:
-                    guest = cls._boot(kernel, replace(settings, accel="kvm"), _KVM_SECONDS, say)
-                except GuestError:
-                    kvm.remember(False)
-                    say("KVM does not work here; the guest's instructions are translated (TCG)")
-                else:
-                    kvm.remember(True)
-                    return guest
+        settings = settings or Settings()
+        if not settings.accel and kvm.worth_a_try(kernel.machine):
+            try:
+                guest = cls._boot(kernel, replace(settings, accel="kvm"), _KVM_SECONDS, say)
+            except GuestError:
+                kvm.remember(False)
+                say("KVM does not work here; the guest's instructions are translated (TCG)")
+            else:
+                kvm.remember(True)
+                return guest
         return cls._boot(kernel, settings, seconds, say)
 
     @classmethod

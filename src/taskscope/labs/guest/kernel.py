@@ -104,8 +104,13 @@ def cache_folder() -> Path:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder of the cache: two processes that want the same kernel fetch it once."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("w") as file:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(folder.name + ".lock").open("w")
+    except OSError as e:
+        raise GuestError(f"the cache {folder.parent} cannot be written: {e.strerror}; name another folder: "
+                         "XDG_CACHE_HOME=…") from e
+    with lock as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -163,7 +168,8 @@ def _keep_module(file_name: str, file: IO[bytes] | None, folder: Path) -> None:
 def _fetched(name: str, say: Callable[[str], None]) -> Kernel:
     folder = cache_folder() / f"linux-{name}.{_KEPT}"
     with locked(folder):
-        if not (folder / "release").is_file():
+        # A file that is empty was damaged since: it is fetched anew.
+        if not all(path.is_file() and path.stat().st_size for path in (folder / "release", folder / "vmlinuz")):
             _fetch(name, folder, say)
     return Kernel(name, (folder / "release").read_text(), _MACHINE[FETCHED[name][0]], folder / "vmlinuz",
                   folder / "modules")

@@ -20,10 +20,39 @@ from taskscope.labs.guest.errors import GuestError
 from taskscope.labs.guest.image import PORT
 from taskscope.labs.guest.kernel import Kernel
 
-#: by machine: (QEMU, Debian's package of it, arguments, console)
-_QEMU: Final = {
-    "x86_64": ("qemu-system-x86_64", "qemu-system-x86", ("-machine", "pc"), "ttyS0"),
-    "armv7l": ("qemu-system-arm", "qemu-system-arm", ("-machine", "virt"), "ttyAMA0"),
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What a guest of one architecture is built of.
+
+    :param program: the QEMU
+    :param package: Debian's package of it
+    :param machine: of QEMU's machines
+    :param cpu: of QEMU's cpus, where its instructions are translated
+    :param accel: how they are translated (TCG)
+    :param console: what its kernel calls the first serial line
+    :param serial: the device that virtio ports are plugged into
+    """
+
+    program: str
+    package: str
+    machine: str
+    cpu: str
+    accel: str
+    console: str
+    serial: str
+
+
+#: by machine, as uname(2) calls it
+BOARDS: Final = {
+    # Multi-threaded TCG breaks while a kernel patches its functions (ftrace, modules): text_poke's int3 is met by
+    # another cpu too late.
+    "x86_64": Board("qemu-system-x86_64", "qemu-system-x86", "pc", "max", "tcg,thread=single", "ttyS0",
+                    "virtio-serial-pci"),
+    # With one thread for two cpus Debian's 6.1 stands still at the end of its boot (QEMU 7.2); with a thread for each
+    # it boots, and its function tracer works.
+    "armv7l": Board("qemu-system-arm", "qemu-system-arm", "virt", "cortex-a15", "tcg,thread=multi", "ttyAMA0",
+                    "virtio-serial-device"),
 }
 #: bytes of the console that are kept
 _CONSOLE: Final = 1 << 20
@@ -35,14 +64,15 @@ class Settings:
 
     :param cpus: how many
     :param mem: MiB
-    :param accel: what runs its instructions: ``tcg,thread=multi``, ``tcg,thread=single`` or ``kvm``
+    :param accel: what runs its instructions: ``tcg,thread=multi``, ``tcg,thread=single`` or ``kvm``; "" for what the
+        board takes for TCG
     :param qmp: where a QMP socket is to be made, for who reads the guest's memory; the caller removes it
     :param append: more words of the kernel's command line
     """
 
     cpus: int = 2
     mem: int = 512
-    accel: str = "tcg,thread=multi"
+    accel: str = ""
     qmp: Path | None = None
     append: str = ""
 
@@ -52,10 +82,11 @@ def program(machine: str) -> str:
 
     :raises GuestError: it is not installed
     """
-    name, package, _, _ = _QEMU[machine]
-    found = shutil.which(name)
+    board = BOARDS[machine]
+    found = shutil.which(board.program)
     if found is None:
-        raise GuestError(f"there is no {name} here; install it: sudo apt-get install --no-install-recommends {package}")
+        raise GuestError(f"there is no {board.program} here; install it: sudo apt-get install --no-install-recommends "
+                         f"{board.package}")
     return found
 
 
@@ -68,22 +99,23 @@ class Qemu:
         :raises GuestError: it cannot be started
         """
         path = program(kernel.machine)
-        _, _, machine, console = _QEMU[kernel.machine]
+        board = BOARDS[kernel.machine]
         self._console = os.memfd_create("console", os.MFD_CLOEXEC)
         self.agent, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         initrd = os.memfd_create("initramfs", os.MFD_CLOEXEC)
         with os.fdopen(os.dup(initrd), "wb") as file:
             file.write(initramfs)
-        pci = "pci" if kernel.machine == "x86_64" else "device"
         arguments = [
-            *machine, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none",
-            "-accel", settings.accel, "-cpu", "host" if settings.accel.startswith("kvm") else "max",
+            "-machine", board.machine, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+            "-nic", "none",
+            "-accel", settings.accel or board.accel,
+            "-cpu", "host" if settings.accel.startswith("kvm") else board.cpu,
             "-smp", str(settings.cpus), "-m", str(settings.mem),
             "-kernel", str(kernel.image), "-initrd", f"/proc/self/fd/{initrd}",
-            "-append", f"console={console} panic=-1 quiet {settings.append}".rstrip(),
+            "-append", f"console={board.console} panic=-1 quiet {settings.append}".rstrip(),
             "-chardev", f"file,id=console,path=/proc/self/fd/{self._console}", "-serial", "chardev:console",
             "-chardev", f"socket,id=agent,fd={theirs.fileno()}",
-            "-device", f"virtio-serial-{pci}", "-device", f"virtserialport,chardev=agent,name={PORT}",
+            "-device", board.serial, "-device", f"virtserialport,chardev=agent,name={PORT}",
         ]
         if settings.qmp is not None:
             arguments += ["-qmp", f"unix:{settings.qmp},server=on,wait=off", "-device", "vmcoreinfo"]

@@ -97,7 +97,7 @@ class InGuest:
         """
         self.place = f"guest:{kernel}"
         self._kernel, self._say = kernel, say
-        self.guest = Guest.boot(find_kernel(kernel, say), Settings(accel="", append=append), say=say)
+        self.guest = Guest.boot(find_kernel(kernel, say), Settings(append=append), say=say)
         self.release = self.guest.release
         self.machine = self.guest.kernel.machine
         self._texts: dict[str, bytes] = {}
