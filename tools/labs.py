@@ -35,8 +35,8 @@ def result(name: str, machine: Real) -> tuple[str, list[str]]:
         return "FAILS", [f"{type(error).__name__}: {error}"]
     wrong = [f"{check.what}: {check.seen}" for check in run.checks if not check.passed]
     compared = ""
-    if run.kept:
-        found = compare_runs(run_lab(lab, run.flavour), run)
+    if run.kept and (model := run_lab(lab, run.flavour)).kept:
+        found = compare_runs(model, run)
         compared = f", {found.verdict}"
         if found.verdict == "differs":
             wrong.append(str(found))

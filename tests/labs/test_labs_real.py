@@ -7,7 +7,9 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner
 
+from taskscope.cli.main import cli
 from taskscope.errors import TaskscopeError, UsageError
 from taskscope.labs.catalog import TITLES, get
 from taskscope.labs.guest.errors import GuestError
@@ -17,7 +19,8 @@ from taskscope.labs.real import Real
 
 ON_HOST = [name for name in TITLES if "host" in get(name).machines]
 #: of the guest's labs, those that run here each time; tools/labs.py runs all, on each kernel
-GUEST_CHECKED = ["raspbian-proc", "fork", "vfork", "clone-flags", "exec-whoami", "do-exit", "task-dead"]
+GUEST_CHECKED = ["raspbian-proc", "fork", "vfork", "clone-flags", "exec-whoami", "do-exit", "task-dead", "signals",
+                 "parents"]
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +61,8 @@ def guest() -> Iterator[Real]:
 def holds(run: Run) -> None:
     """Check that a lab has passed on a real kernel, and that the model shows the same."""
     assert run.passed, [f"{c.what}: {c.seen}" for c in run.checks if not c.passed]
-    if run.kept:
-        found = compare_runs(run_lab(run.lab, run.flavour), run)
+    if run.kept and (model := run_lab(run.lab, run.flavour)).kept:
+        found = compare_runs(model, run)
         assert found.verdict in ("equal", "allowed"), str(found)
 
 
@@ -79,6 +82,14 @@ def test_lab_in_a_guest(guest: Real, name: str) -> None:
 def test_wrong_expectation_is_noticed(host: Real, name: str) -> None:
     """With one expectation that is wrong a lab fails on a real kernel."""
     assert not run_real(get(name), host, wrong=True).passed
+
+
+def test_what_keeps_nothing_is_not_compared(host: Real, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--on all`` of a lab that has no task of its own says so, and its exit code is that of its checks."""
+    monkeypatch.setattr("taskscope.labs.on.places", lambda lab, on: ["model", "host"])
+    done = CliRunner().invoke(cli, ["lab", "ps-ejH", "--on", "all", "-q"])
+    assert f"B host ({host.release}): nothing to compare: no task of its own" in done.output
+    assert done.exit_code == 0, done.output
 
 
 def test_machines_of_a_lab(host: Real) -> None:

@@ -120,6 +120,12 @@ def compare(runs: list[Run], as_json: bool) -> bool:
         model = models.get(run.flavour)
         if model is None:
             model = models[run.flavour] = run_lab(run.lab, run.flavour)
+        if not model.kept or not run.kept:
+            nothing = "nothing to compare: no task of its own"
+            click.echo(json.dumps({"name": run.lab.name, "compared": [f"model {run.flavour}", run.place],
+                                   "verdict": None, "schedules": 0, "text": nothing}) if as_json else
+                       f"A model {run.flavour}, B {run.place} ({run.real.release}): {nothing}")
+            continue
         found = compare_runs(model, run)
         good = good and found.verdict != "differs"
         if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from taskscope.labs.fork import forker as forks
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
 from taskscope.labs.stages import calls, family
@@ -40,6 +41,12 @@ def scenario(run: Run) -> None:
     run.show(" -> ".join(calls), "calls of copy_process(), in order")
     run.equal("the steps come in the kernel's order", calls, list(STEPS))
     k.run(s=0.2)
+    k.trace()
+    q = k.spawn(forks, name="forker")
+    q.wait()
+    k.run(s=0.2)
+    recording = k.recording()
+    run.keep(recording, family(recording, q.pid or 0, "forker"))
 
     from taskscope.model.lib import fault_inject
 
@@ -80,6 +87,7 @@ def on_real(run: Run) -> None:
     """Trace the steps of copy_process() that are functions in this build: of a fork, and of one that is refused."""
     shot = run.record(run.real.program("forker"), functions=run.real.traceable(SEEN))
     roles = family(shot.recording, run.program(shot.recording, "forker").pid, "forker")
+    run.keep(shot.recording, roles)
     made = [name for name, pid, _ in calls(shot.recording) if pid == roles["forker"]]
     first = made[: made.index("alloc_pid") + 1]
     run.show(" -> ".join(first), "calls of copy_process(), in order")

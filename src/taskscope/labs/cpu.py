@@ -38,6 +38,7 @@ def scenario(run: Run) -> None:
     ]
     run.equal("sched_migrate_task tells each move", seen, [(old, new) for _, old, new in sets])
     life = run.life(recording, p.pid or 0)
+    run.keep(recording, {"mover": life.pid})
     run.check("it ran on both CPUs", set(life.cpus) == {0, 1}, life.cpus)
     hogs = [k.spawn(hog, name="hog") for _ in range(4)]
     k.run(s=0.5)
@@ -62,6 +63,7 @@ def on_real(run: Run) -> None:
         ["on 0 after affinity {0}", "on 1 after affinity {1}", f"on {run.expect(0, 1)} after affinity {{0}}"],
     )
     life = run.life(recording, "mover")
+    run.keep(recording, {"mover": life.pid})
     moves = [(row["orig_cpu"], row["dest_cpu"]) for row in run.events(recording, "sched_migrate_task", pid=life.pid)]
     run.show([f"sched_migrate_task: CPU {old} -> {new}" for old, new in moves], "moves")
     run.equal("sched_migrate_task tells each move", moves[-2:], [(0, 1), (1, 0)])

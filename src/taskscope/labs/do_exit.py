@@ -16,11 +16,12 @@ PF_EXITING, PF_EXITPIDONE = 0x4, 0x8
 def scenario(run: Run) -> None:
     """Record the steps of a death by kill -9 with the task's flags; then fault inside of do_exit()."""
     k = run.boot()
+    k.trace()
     steps: list[tuple[str, int, bool, bool, bool, int]] = []
     codes: list[int] = []
 
     def victim(*_: Any) -> bool:
-        return k.running().comm == "sleep"
+        return k.running().comm == "raspbian_proc"
 
     def step(name: str) -> Any:
         def seen(*_: Any) -> None:
@@ -34,10 +35,11 @@ def scenario(run: Run) -> None:
             probes.enter_context(k.probe(name, step(name), victim))
         probes.enter_context(k.probe("do_exit", lambda code: codes.append(code), victim))
         terminal = k.terminal()
-        terminal.type("sleep 100 &")
-        pid = k.appears("sleep")
+        terminal.type("raspbian_proc &")
+        pid = k.appears("raspbian_proc")
         terminal.type(f"kill -9 {pid}")
         k.run(s=0.2)
+    run.keep(k.recording(), {"proc": pid}, {"shell": terminal.process.pid or 0})
     run.show(
         [f"{'step':<14} PF_EXITING mm files fs exit_state"]
         + [
@@ -113,6 +115,8 @@ def on_real(run: Run) -> None:
     run.check("at least five of them are functions in this build", len(there) >= 5, there)
     run.equal("the steps come in this order", made, run.expect(there, there[::-1]))
     assert life.exit is not None
+    assert life.parent is not None
+    run.keep(shot.recording, {"proc": life.pid}, {"shell": life.parent.pid})
     run.equal("kill -9 passes 9: it dies by signal 9", life.exit.signal, 9)
     stack = list(life.exit.stack or ())
     way = ["do_exit", "do_group_exit", "get_signal"]

@@ -15,10 +15,11 @@ CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_UNTRACED, SIGCHLD, PF_KTHREAD = 0x100, 0x
 def scenario(run: Run) -> None:
     """Let a driver ask for a kernel thread from a system call, and watch both sides."""
     k = run.boot()
+    k.trace()
     seen: dict[str, Any] = {}
 
     def asked(p: Any, *_: Any) -> None:
-        if p is k.machine.kthreadd_task and "asker" not in seen and k.running().comm == "owner":
+        if p is k.machine.kthreadd_task and "asker" not in seen and k.running().comm == "vhost_owner":
             seen["asker"] = k.running_stack()
             seen["request on the list"] = [one.owner.full_name for one in nodes(k.machine.kthread_create_list)]
             seen["state of kthreadd"] = p.state
@@ -40,7 +41,7 @@ def scenario(run: Run) -> None:
     with k.current():
         vhost.vhost_init()
     with k.probe("wake_up_process", asked), k.probe(run.name("_do_fork"), made), k.probe("complete", completed):
-        p = k.spawn(owner, name="owner")
+        p = k.spawn(owner, name="vhost_owner")
         k.run(until=lambda: bool(p.text))
     run.show(seen["asker"], "who asks: innermost first")
     run.show(
@@ -95,6 +96,7 @@ def scenario(run: Run) -> None:
         worker,
     )
     k.run(s=0.3)
+    run.keep(k.recording(), {"owner": p.pid or 0, "vhost": worker.pid}, {"kthreadd": 2})
     run.equal("closing the device stops it", [t.comm for t in k.ps().tasks if t.comm.startswith("vhost")], [])
 
 
@@ -133,6 +135,7 @@ def on_real(run: Run) -> None:
               == CLONE_FS | CLONE_FILES | CLONE_VM | CLONE_UNTRACED, thread.born.clone_flags)
     run.check("the new thread starts in kthread()", ("kthread", thread.pid) in names, names)
     run.check("the result comes back by a completion of the new thread", ("complete", thread.pid) in names, names)
+    run.keep(recording, {"owner": asker.pid, "vhost": thread.pid}, {"kthreadd": 2})
     run.check("closing the device stops it", ("kthread_stop", asker.pid) in names and thread.exit is not None,
               thread.exit)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import calls, function_stack, ordered, stat_rows
 
 if TYPE_CHECKING:
     from taskscope.system import System
 
 PF_WQ_WORKER, PF_KTHREAD = 0x20, 0x20_0000
 HARDIRQ_MASK = 0xF_0000
+#: the handlers of a serial line, which the guest's console is
+HANDLERS = ("serial8250_interrupt", "pl011_int")
 
 
 def scenario(run: Run) -> None:
@@ -87,6 +91,56 @@ def scenario(run: Run) -> None:
     )
     kthreadd(run, k, seen, at_rest)
     irq_thread(run, k, note, seen)
+
+
+def on_real(run: Run) -> None:
+    """Write to a pseudo-terminal, whose work a worker does, on a kernel whose handlers run in threads."""
+    # Of all drivers here none asks for a thread of its own; threadirqs gives one to each handler that does not refuse.
+    with run.real.booted_with("threadirqs") as machine:
+        program = machine.program("terminal")
+        functions = machine.traceable(["flush_to_ldisc", *HANDLERS])
+        shot = machine.record(f"{program} 1 > /dev/null\necho hello > /dev/console\nsleep 0.5\n"
+                              "cat /proc/[0-9]*/stat\necho kthreadd at rest\ncat /proc/2/stack\n", functions=functions,
+                              events=("sched", "task", "signal", "workqueue:workqueue_queue_work",
+                                      "workqueue:workqueue_execute_start", "workqueue:workqueue_execute_end"))
+        recording = shot.recording
+        text, _, at_rest = shot.typed.output.partition("kthreadd at rest\n")
+        rows = stat_rows(text)
+        worker = next((pid for name, pid, _ in calls(recording) if name == "flush_to_ldisc"), 0)
+        idle = machine.type(f"cat /proc/{worker}/comm /proc/{worker}/stack").output.splitlines()
+    stack = function_stack(recording, worker, "flush_to_ldisc")
+    run.show(stack, f"{rows[worker][1] if worker in rows else worker} at work: innermost first")
+    run.check("worker threads run worker_thread() -> process_one_work() -> the work's function, on kthread()'s stack",
+              ordered(stack, run.expect(["flush_to_ldisc", "process_one_work", "worker_thread", "kthread"],
+                                        ["worker_thread", "process_one_work"])), stack)
+    row = rows.get(worker, [])
+    run.check("a worker is a child of kthreadd, kworker/uPOOL:ID, with PF_KTHREAD and PF_WQ_WORKER",
+              bool(row) and row[1].startswith("kworker/u") and row[3] == "2"
+              and int(row[8]) & (PF_KTHREAD | PF_WQ_WORKER) == PF_KTHREAD | PF_WQ_WORKER, row)
+    run.show(idle, "the worker, when it has done its work")
+    run.check("idle, it sleeps in worker_thread(), and /proc/PID/comm says what it did last",
+              bool(idle) and re.fullmatch(r"kworker/u\S+-\w+", idle[0]) is not None
+              and any("worker_thread" in line for line in idle), idle)
+    works = [(one["work"], one["ts"]) for one in run.events(recording, "workqueue_execute_start")]
+    queued = {one["work"]: one["ts"] for one in
+              reversed(run.events(recording, "workqueue_queue_work", workqueue="events_unbound"))}
+    ended = {one["work"]: one["ts"] for one in run.events(recording, "workqueue_execute_end")}
+    both = [work for work, at in works if work in queued and queued[work] < at and ended.get(work, 0) > at]
+    run.check("workqueue_queue_work, execute_start, execute_end name the same work, in this order", bool(both),
+              works[:5])
+    run.show(at_rest, "kthreadd (2) at rest")
+    run.check("kthreadd, pid 2, sleeps in kthreadd() while nobody asks", "kthreadd+" in at_rest, at_rest)
+    threads = [row for row in rows.values() if row[1].startswith("irq/")]
+    run.show([f"{row[0]} {row[1]} policy {row[40]}, priority {row[39]}" for row in threads], "interrupt threads")
+    run.check("with threadirqs there are interrupt threads: SCHED_FIFO tasks of priority 50, no workers",
+              bool(threads) and all((row[39], row[40]) == ("50", "1") and not int(row[8]) & PF_WQ_WORKER
+                                    for row in threads), threads)
+    halves = [(name, pid) for name, pid, _ in calls(recording) if name in HANDLERS
+              and str(pid) in {row[0] for row in threads}]
+    second = function_stack(recording, halves[0][1], halves[0][0]) if halves else []
+    run.show(second, "an interrupt thread at work: innermost first")
+    run.check("they run irq_thread() -> the handler, in process context", ordered(second, ["irq_thread", "kthread"]),
+              (halves[:3], second))
 
 
 def kthreadd(run: Run, k: System, seen: dict[str, dict[str, Any]], at_rest: str | None) -> None:
@@ -178,6 +232,9 @@ LAB = Lab(
         "process context and may sleep."
     ),
     scenario=scenario,
+    real=on_real,
+    places=("guest",),
+    refused="it takes the function tracer, and a boot with threadirqs; use --on guest",
     mutant=Mutant(
         "the interrupt does the work itself",
         "drivers.tty.tty_buffer:tty_flip_buffer_push",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import stat_rows
 
 if TYPE_CHECKING:
+    from taskscope.labs.real import Real
     from taskscope.system import System
 
 PF_KTHREAD = 0x200000
@@ -164,6 +166,46 @@ def oom(run: Run) -> None:
     run.check("the machine lives", k.machine.panicked is None and (eater.status is None or len(order) > 1))
 
 
+def on_real(run: Run) -> None:
+    """Fill the memory of a small guest: the kernel's own OOM killer chooses, the driver having left with 4.12."""
+    with run.real.booted_with("mem=256M") as machine:
+        program = machine.program("holder")
+        free = int(re.findall(r"MemAvailable:\s*(\d+)", machine.type("cat /proc/meminfo").output)[0])
+        threads = kernel_threads(machine)
+        sizes = {"daemon": (free * 40 // 100, -1000), "large": (free * 35 // 100, 0), "small": (free * 5 // 100, 800)}
+        lines = [f"{program} {name} {size} {adj} &\n{name}=$!\nsleep 1.5\n" for name, (size, adj) in sizes.items()]
+        shot = machine.record(
+            "".join(lines) + "for pid in $daemon $large $small; do\n"
+            "echo $(cat /proc/$pid/comm) $pid $(grep VmRSS /proc/$pid/status) "
+            "$(cat /proc/$pid/oom_score_adj /proc/$pid/oom_score); done\n"
+            f"{program} eater {free * 45 // 100} 0 &\neater=$!\n"
+            "n=0; while [ $n -lt 60 ] && kill -0 $large && kill -0 $eater; do sleep 0.25; n=$((n+1)); done\nsleep 1\n"
+            "kill -0 $daemon && echo daemon lives\nkill -9 $daemon $large $small $eater 2>/dev/null\nwait\n"
+            "dmesg | grep -E 'invoked oom|Killed process|swapents|oom_score_adj|oom-kill:'\n",
+            events=("sched", "task", "signal", "oom:mark_victim", "oom:oom_score_adj_update"), seconds=120)
+        alive = kernel_threads(machine)
+    said, recording = shot.typed.output, shot.recording
+    run.show(said, "sizes and oom_score_adj before, and what the OOM killer says")
+    order = killed(said, r"Killed process \d+ \((\w+)\)")
+    run.equal("the highest badness goes first: its pages, and a thousandth of all for each point of oom_score_adj",
+              order[:1], [run.expect("small", "large")])
+    run.equal("then the largest", order[1:2], ["large"])
+    run.check("with oom_score_adj -1000 a process is never chosen", "daemon lives" in said and "daemon" not in order,
+              order)
+    victims = [int(row["pid"]) for row in run.events(recording, "mark_victim")]
+    run.equal("mark_victim tells each", len(victims), len(order))
+    run.check("no kernel thread is a victim", bool(victims) and not threads & set(victims), victims)
+    dead = {life.pid for life in recording.lives if life.exit is not None and life.exit.signal == 9}
+    run.check("the victims die of SIGKILL, by their own hand", set(victims) <= dead, (victims, dead))
+    run.check("the machine lives, with all that kernel threads do for it", 2 in alive)
+
+
+def kernel_threads(machine: Real) -> set[int]:
+    """Return the pids of a real kernel's threads."""
+    rows = stat_rows(machine.type("cat /proc/[0-9]*/stat 2>/dev/null").output)
+    return {pid for pid, row in rows.items() if int(row[8]) & PF_KTHREAD}
+
+
 LAB = Lab(
     name="low-memory-killer",
     title="who is killed when memory runs short",
@@ -179,6 +221,9 @@ LAB = Lab(
         "when nothing can be freed, and weighs size and oom_score_adj together: oom_badness()."
     ),
     scenario=scenario,
+    real=on_real,
+    places=("guest",),
+    refused="it uses up all memory; use --on guest",
     mutant=Mutant(
         "of equals the smallest is killed",
         "drivers.staging.android.lowmemorykiller:lowmem_shrink",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskscope.abi.ptrace import PtraceRequest
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
+
+if TYPE_CHECKING:
+    from taskscope.lives.life import Life
+    from taskscope.recording import Recording
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -16,6 +20,7 @@ PR_SET_CHILD_SUBREAPER = 36
 def scenario(run: Run) -> None:
     """Let a parent die before its child in three ways, and look at both fields before and after."""
     k = run.boot()
+    k.trace()
     calls: list[str] = []
     with ExitStack() as probes:
         for name in ("exit_notify", "forget_original_parent", "find_new_reaper"):
@@ -72,6 +77,75 @@ def orphan(run: Run, k: Any, name: str, program: Any, adopter: str, what: str) -
         and pid not in [c.pid for c in children(old)],
     )
     k.run(s=0.5)
+    recording = k.recording()
+    keep(run, recording, run.life(recording, pid), p.pid)
+
+
+def keep(run: Run, recording: Recording, orphan: Life, process: int) -> None:
+    """Keep what becomes of an orphan for the comparison.
+
+    :param process: the pid of the program: the creator, or who adopts
+    """
+    creator = orphan.born.by.pid if orphan.born is not None and orphan.born.by is not None else process
+    run.keep(recording, {"orphan": orphan.pid},
+             {"creator": creator} if creator == process else {"creator": creator, "process": process})
+
+
+def on_real(run: Run) -> None:
+    """Let C programs die before their children, and trace one."""
+    program, adopters = run.real.program("orphans"), {}
+    shot = run.record("".join(f"echo how: {how}; {program} {how}; sleep 0.4\n" for how in WAYS))
+    recording = shot.recording
+    rows = [line.split() for line in shot.typed.output.splitlines()]
+    for number, (how, what) in enumerate(WAYS.items()):
+        at = [index for index, row in enumerate(rows) if row[0] == "how:"][number]
+        mine = [row for row in rows[at + 1 :] if row[0] != "how:"][:2]
+        me = next(int(row[1]) for row in mine if row[0] == "me")
+        pid, before, after = next((int(row[1]), int(row[3]), int(row[5])) for row in mine if row[0] == "orphan")
+        life = run.life(recording, pid)
+        adopters[how] = after
+        run.story(life)
+        assert life.born is not None
+        assert life.born.by is not None
+        creator = life.born.by.pid
+        if how == "thread":
+            run.check(f"{how}: {what}: its ppid stays, the thread that created it is gone",
+                      before == after == me and creator != me, (before, after, creator))
+        else:
+            # A process above may be a subreaper: who looks after services often is.
+            good = after == me if how == "subreaper" else after not in (me, creator)
+            run.check(f"{how}: {what}", before == creator and good, (before, after, me, creator))
+            told = [one.by.pid for one in life.adopted if one.by is not None]
+            run.check(f"{how}: the recording tells who adopted it", told == [after], told)
+        run.check(f"{how}: the new parent is told of its end",
+                  life.exit is not None and life.exit.notified is not None and life.exit.notified.pid == after,
+                  life.exit)
+        keep(run, recording, life, me)
+    traced = run.real.program("traced")
+    shot = run.record(f"{traced} dies\n{traced} first\nsleep 0.2\n")
+    text = dict(line.split(": ", 1) for line in shot.typed.output.splitlines() if ": " in line)
+    creator, _, tracer = (int(word.split()[1]) for word in shot.typed.output.splitlines()[0].split(", "))
+    above = adopters["init"]
+    expected = [("before", creator, 0), ("traced", creator, run.expect(tracer, 0)), ("creator dead", above, tracer),
+                ("let go", above, 0)]
+    run.equal(
+        "under ptrace the two differ: TracerPid, parent, is the tracer; PPid, real_parent, stays the creator, or who "
+        "adopts after it",
+        [(when, int(text[when].split()[1]), int(text[when].split()[3])) for when, _, _ in expected],
+        expected,
+    )
+    run.equal("let go it is no child of who traced it", text["it is no child of who traced it"], "ECHILD")
+    run.check("killed under ptrace: its parent, the tracer, gets the wait status; until then its creator gets nothing",
+              "a zombie, and its creator gets 0\ntracer got 0x9\nthen its creator got 0x9" in shot.typed.output,
+              shot.typed.output)
+
+
+#: how the program orphans loses a parent, and who takes the child
+WAYS = {
+    "init": "init adopts, or a subreaper above",
+    "subreaper": "the nearest ancestor that is a subreaper adopts",
+    "thread": "another thread of the same process adopts",
+}
 
 
 def under_ptrace(run: Run, k: Any) -> None:
@@ -162,7 +236,10 @@ def to_subreaper(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Be a subreaper with two generations below that do not adopt: the grandparent is none."""
     sys.prctl(PR_SET_CHILD_SUBREAPER, 1)
     sys.clone(generation, 2)
-    sys.nanosleep(300_000_000)
+    for _ in range(4):
+        sys.waitpid(-1)
+    # alive when the last of them is freed: that tells that it was reaped
+    sys.nanosleep(50_000_000)
 
 
 def generation(sys: Sys, left: int) -> None:
@@ -180,6 +257,7 @@ def to_thread(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Let a second thread have the child and end before the process does."""
     sys.pthread_create(parent_thread)
     sys.nanosleep(400_000_000)
+    sys.waitpid(-1)
 
 
 def parent_thread(sys: Sys) -> None:
@@ -226,6 +304,7 @@ LAB = Lab(
         "shows otherwise."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "only real_parent is changed",
         "kernel.exit:forget_original_parent",

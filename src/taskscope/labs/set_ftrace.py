@@ -107,7 +107,10 @@ echo nop > {D}/current_tracer; echo > {D}/set_ftrace_filter; echo 0 > {D}/events
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
         f.write(log)
         f.flush()
-        life = run.life(Recording.open(f.name), int(pid))
+        recording = Recording.open(f.name)
+        life = run.life(recording, int(pid))
+        if life.born is not None and life.born.by is not None:
+            run.keep(recording, {"proc": life.pid}, {"shell": life.born.by.pid})
         run.check("the copied text is a recording: taskscope tells the life from it",
                   life.exit is not None and life.exit.signal == 9, life.exit)
     run.equal("tracing is off again", words["on"].strip(), "0")
@@ -191,6 +194,7 @@ def scenario(run: Run) -> None:
         f.flush()
         recording = Recording.open(f.name)
         life = run.life(recording, proc)
+        run.keep(recording, {"proc": life.pid}, {"shell": terminal.process.pid or 0})
         run.check(
             "the copied text is a recording like one of a real kernel: taskscope tells the life from it",
             life.exit is not None and life.exit.signal == 9,

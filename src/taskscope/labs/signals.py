@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskscope.abi import signal as abi
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.labs.stages import family
 from taskscope.model.user.libc import Sys
+
+if TYPE_CHECKING:
+    from taskscope.recording import Recording
 
 KILL, CHLD, CONT, STOP, USR1, TERM, RT = 9, 17, 18, 19, 10, 15, 34
 WUNTRACED = 2
@@ -24,26 +28,21 @@ def scenario(run: Run) -> None:
         exits.append((k.running().comm, code))
 
     with k.probe("do_exit", leaves):
-        defaults(run, k)
+        p = k.spawn(each, name="each")
+        p.wait()
+        seen_by_default(run, p.text)
         killed(run, k, exits)
     kernel_thread(run, k)
-    actions(run, k)
+    q = k.spawn(plays, name="plays")
+    q.wait()
+    recording = k.recording()
+    seen_of_plays(run, recording, q.text, q.pid or 0)
+    keep(run, recording, p.pid or 0, q.pid or 0)
 
 
-def defaults(run: Run, k: Any) -> None:
-    """What the 31 signals and a few of the others do to who has no handler."""
-    p = k.spawn(each, name="each")
-    p.wait()
-    seen = {int(number): word for number, word in (line.split() for line in p.text.splitlines())}
-    run.show(table(seen), "what each signal does by default, as seen")
-    wrong = {sig: word for sig, word in seen.items() if word != expected(sig)}
-    run.check("each of the 64 signals does what signal(7) says", set(seen) == set(range(1, 65)) and not wrong, wrong)
-    run.equal("SIGKILL is 9, SIGCHLD 17", (abi.signal_number("KILL"), abi.signal_number("CHLD")), (KILL, CHLD))
-    run.equal(
-        "real-time signals begin at 32 for the kernel, at 34 for programs: glibc keeps two for its threads",
-        (abi.SIGRTMIN_KERNEL, abi.SIGRTMIN, abi.signal_name(32), abi.signal_name(34)),
-        (32, 34, "32", "SIGRTMIN"),
-    )
+def keep(run: Run, recording: Recording, first: int, second: int) -> None:
+    """Keep what `each` and `plays` do for the comparison: their pids."""
+    run.keep(recording, family(recording, first, "each") | family(recording, second, "plays"))
 
 
 def killed(run: Run, k: Any, exits: list[tuple[str, int]]) -> None:
@@ -55,15 +54,8 @@ def killed(run: Run, k: Any, exits: list[tuple[str, int]]) -> None:
     exits.clear()
     run.typed(f"kill -9 {pid}", terminal.type(f"kill -9 {pid}"))
     k.run(s=0.1)
-    life = run.life(recording := k.recording(), pid)
-    run.story(life)
     run.check("do_exit() is called with 9: the signal's number, and no exit code", ("sleep", KILL) in exits, exits)
-    (sent,) = run.events(recording, "signal_generate", pid=pid, sig=KILL)
-    run.equal("it was sent by kill(2) (code 0) to the process (grp 1) and queued (res 0)",
-              (sent["code"], sent["group"], sent["result"]), (0, 1, 0))
-    (told,) = (event for event in run.events(recording, "signal_generate", sig=CHLD, code=CLD_KILLED)
-               if life.exit is not None and event["ts"] >= life.exit.at)
-    run.check("its parent is told by SIGCHLD with CLD_KILLED", told["pid"] != pid, told)
+    seen_of_killed(run, k.recording(), pid)
 
 
 def kernel_thread(run: Run, k: Any) -> None:
@@ -71,21 +63,79 @@ def kernel_thread(run: Run, k: Any) -> None:
     terminal = k.terminal()
     run.typed("kill -9 2", terminal.type("kill -9 2"))
     k.run(s=0.1)
-    status = dict(line.split(":\t", 1) for line in k.read("/proc/2/status").decode().splitlines())
-    run.show(f"Name {status['Name']}, SigIgn {status['SigIgn']}, State {status['State']}", "/proc/2/status")
-    run.equal("kthreadd ignores all 64 signals", status["SigIgn"], "f" * 16)
-    sent = run.events(k.recording(), "signal_generate", pid=2, sig=KILL)
-    run.equal("the signal was ignored: res=1, and kthreadd is alive", [event["result"] for event in sent], [1])
+    seen_of_kthreadd(run, k.recording(), k.read("/proc/2/status").decode())
     run.check("a kernel thread ends only when its function returns", k.find(2) is not None)
 
 
-def actions(run: Run, k: Any) -> None:
-    """Handler, ignored, blocked, queued, stopped and continued."""
-    p = k.spawn(plays, name="plays")
-    p.wait()
-    run.show(p.text, "a program that handles, ignores, blocks, and is stopped")
-    lines = p.text.splitlines()
-    run.check("a handler is told who sent the signal", f"handler 10 code 0 from {p.pid}" in lines, lines)
+def on_real(run: Run) -> None:
+    """Run the same programs, in C, and the shell's kill."""
+    one, two = run.real.program("each"), run.real.program("plays")
+    shot = run.record(f"mkdir -p cores; cd cores; {one} > ../each.txt; cd ..; rm -rf cores\n{two} > plays.txt\n"
+                      "sleep 1000 &\necho \"pid $!\"; sleep 0.3; kill -9 $!; wait $!; echo \"status $?\"\n"
+                      "grep -q kthreadd /proc/2/comm && kill -9 2; sleep 0.1; cat /proc/2/status\n")
+    recording, said = shot.recording, shot.typed.output
+    read = run.real.type("cat each.txt; echo =; cat plays.txt").output.split("=\n")
+    seen_by_default(run, read[0])
+    seen_of_killed(run, recording, int(next(line for line in said.splitlines() if line.startswith("pid ")).split()[1]))
+    run.check("a shell says 137: 128 and the signal's number", "status 137" in said, said)
+    seen_of_kthreadd(run, recording, said)
+    playing = run.program(recording, "plays").pid
+    seen_of_plays(run, recording, read[1], playing)
+    keep(run, recording, run.program(recording, "each").pid, playing)
+
+
+def seen_by_default(run: Run, text: str) -> None:
+    """What the 31 signals and the others do to who has no handler.
+
+    :param text: what `each` wrote
+    """
+    seen = {int(number): word for number, word in (line.split() for line in text.splitlines())}
+    run.show(table(seen), "what each signal does by default, as seen")
+    wrong = {sig: word for sig, word in seen.items() if word != expected(sig)}
+    run.check("each of the 64 signals does what signal(7) says", set(seen) == set(range(1, 65)) and not wrong, wrong)
+    run.equal("SIGKILL is 9, SIGCHLD 17", (abi.signal_number("KILL"), abi.signal_number("CHLD")), (KILL, CHLD))
+    run.equal(
+        "real-time signals begin at 32 for the kernel, at 34 for programs: glibc keeps two for its threads",
+        (abi.SIGRTMIN_KERNEL, abi.SIGRTMIN, abi.signal_name(32), abi.signal_name(34)),
+        (32, 34, "32", "SIGRTMIN"),
+    )
+
+
+def seen_of_killed(run: Run, recording: Recording, pid: int) -> None:
+    """What the recording says of who was killed by kill -9."""
+    life = run.life(recording, pid)
+    run.story(life)
+    run.check("it dies by signal 9", life.exit is not None and life.exit.signal == KILL, life.exit)
+    (sent,) = run.events(recording, "signal_generate", pid=pid, sig=KILL)
+    run.equal("it was sent by kill(2) (code 0) to the process (grp 1) and queued (res 0)",
+              (sent["code"], sent["group"], sent["result"]), (0, 1, 0))
+    told = next((event for event in run.events(recording, "signal_generate", sig=CHLD, code=CLD_KILLED)
+                 if life.exit is not None and event["ts"] >= life.exit.at), None)
+    run.check("its parent is told by SIGCHLD with CLD_KILLED", told is not None and told["pid"] != pid, told)
+
+
+def seen_of_kthreadd(run: Run, recording: Recording, text: str) -> None:
+    """What came of kill -9 2.
+
+    :param text: with the lines of /proc/2/status after it
+    """
+    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    run.show(f"Name {status['Name']}, SigIgn {status['SigIgn']}, State {status['State']}", "/proc/2/status")
+    run.equal("kthreadd ignores all 64 signals", status["SigIgn"], "f" * 16)
+    sent = run.events(recording, "signal_generate", pid=2, sig=KILL)
+    run.equal("the signal was ignored: res=1, and kthreadd is alive",
+              ([event["result"] for event in sent], status["Name"]), ([1], "kthreadd"))
+
+
+def seen_of_plays(run: Run, recording: Recording, text: str, pid: int) -> None:
+    """Handler, ignored, blocked, queued, stopped and continued.
+
+    :param text: what `plays` wrote
+    :param pid: its pid
+    """
+    run.show(text, "a program that handles, ignores, blocks, and is stopped")
+    lines = text.splitlines()
+    run.check("a handler is told who sent the signal", f"handler 10 code 0 from {pid}" in lines, lines)
     run.check("while it runs its own signal is blocked", "blocked meanwhile 10" in lines, lines)
     run.check("an ignored signal does nothing", "ignored 15: alive" in lines, lines)
     run.check("a blocked signal is pending until it is let in", "blocked 10: pending 10, then handled" in lines, lines)
@@ -95,11 +145,11 @@ def actions(run: Run, k: Any) -> None:
     run.check("SIGSTOP stops, and the parent is told", "stopped: status 0x137f, state T" in lines, lines)
     run.check("SIGTERM waits while it is stopped", "SIGTERM meanwhile: state T" in lines, lines)
     run.check("SIGCONT lets it go on, and then it dies of SIGTERM", "continued: ended 0x000f" in lines, lines)
-    recording = k.recording()
-    told = [event["code"] for event in run.events(recording, "signal_generate", sig=CHLD, pid=p.pid)]
+    told = [event["code"] for event in run.events(recording, "signal_generate", sig=CHLD, pid=pid)]
     run.equal("SIGCHLD says CLD_STOPPED, CLD_CONTINUED, CLD_KILLED", told, [CLD_STOPPED, CLD_CONTINUED, CLD_KILLED])
-    again = [event["result"] for event in run.events(recording, "signal_generate", sig=USR1, pid=p.pid)]
-    run.equal("the second and third of a standard signal are not queued: res=2", again, [0, 0, 2, 2])
+    again = [event["result"] for event in run.events(recording, "signal_generate", sig=USR1, pid=pid)]
+    run.equal("the second and third of a standard signal are not queued: res=2", again,
+              run.expect([0, 0, 2, 2], [0, 0, 0, 0]))
 
 
 def expected(sig: int) -> str:
@@ -198,6 +248,8 @@ def stops(sys: Sys) -> None:
     sys.kill(pid, CONT)
     _, end = sys.waitpid(pid)
     sys.puts(f"continued: ended {end:#06x}")
+    # alive when the child is freed: that tells that it was reaped
+    sys.nanosleep(50_000_000)
 
 
 def state(sys: Sys, pid: int) -> str:
@@ -227,6 +279,7 @@ LAB = Lab(
         "threads ignore everything (ignore_signals() in kthreadd): they end when their function returns."
     ),
     scenario=scenario,
+    real=on_real,
     mutant=Mutant(
         "a real-time signal is pending once, too",
         "kernel.signal.send:legacy_queue",

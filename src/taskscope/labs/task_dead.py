@@ -15,6 +15,7 @@ TASK_DEAD, PF_NOFREEZE = 0x80, 0x8000
 def scenario(run: Run) -> None:
     """Watch the last references of three tasks: reaped late, reaped early, and never waited for."""
     k = run.boot()
+    k.trace()
     log: list[tuple[str, int, str, int, int]] = []
     dead: dict[int, tuple[int, int]] = {}
 
@@ -46,6 +47,8 @@ def scenario(run: Run) -> None:
         p = k.spawn(parent, name="parent")
         p.wait()
         k.run(s=0.5)
+    recording = k.recording()
+    run.keep(recording, family(recording, p.pid or 0, "parent"))
     run.show(
         [f"{name:<24} of {pid} by {who:<18} references left: {usage}" for name, pid, who, _, usage in log],
         "the ends of the tasks called mortal",
@@ -90,12 +93,14 @@ def scenario(run: Run) -> None:
 
 
 def on_real(run: Run) -> None:
-    """Trace who drops the stack and the task_struct of a child that is a zombie for two seconds."""
+    """Trace who drops the stack and the task_struct of a child that is a zombie for half a second."""
     seen = ("do_task_dead", "put_task_stack", "release_task", "delayed_put_task_struct", "__put_task_struct")
-    shot = run.record(run.real.program("late") + "\nsleep 0.3\n", functions=run.real.traceable(seen))
+    run.real.program("mortal")
+    shot = run.record(run.real.program("parent") + "\nsleep 0.3\n", functions=run.real.traceable(seen))
     recording = shot.recording
-    roles = family(recording, run.program(recording, "late").pid, "late")
-    dead = roles["late.1"]
+    roles = family(recording, run.program(recording, "parent").pid, "parent")
+    dead = roles["parent.1"]
+    run.keep(recording, roles)
     made = calls(recording)
     at = made.index(("do_task_dead", dead, "do_exit"))
     after = [call for call in made[at:] if call[0] != "do_task_dead"]
@@ -108,7 +113,7 @@ def on_real(run: Run) -> None:
     run.equal("its stack is dropped by the next task, in finish_task_switch()",
               (stack[1], stack[2].partition(".")[0]), (run.expect(int(switch["next_pid"]), dead), "finish_task_switch"))
     release = next(call for call in after if call[0] == "release_task")
-    run.equal("the parent releases it two seconds later, in wait4()", release[1], roles["late"])
+    run.equal("the parent releases it half a second later, in wait4()", release[1], roles["parent"])
     names = [call[0] for call in after]
     run.check("then RCU drops the last reference: delayed_put_task_struct(), __put_task_struct()",
               names.index("release_task") < names.index("delayed_put_task_struct"), names)

@@ -12,15 +12,15 @@ from taskscope.model.user.libc import Sys
 def scenario(run: Run) -> None:
     """Two programs share one CPU; compare their counters with the recording of the switches."""
     k = run.boot(cpus=1)
-    k.trace("sched:*", "task:*")
+    k.trace("sched:*", "task:*", "signal:*")
     chain: list[str] = []
 
     def arrived(*_: Any) -> None:
         if not chain:
             chain.extend(entry.split("+")[0] for entry in k.running_stack())
 
-    first = k.spawn(work, "1", name="worker1")
-    second = k.spawn(work, "2", name="worker2")
+    first = k.spawn(work, "1", name="worker")
+    second = k.spawn(work, "2", name="worker")
     k.run(s=0.5)
     with k.probe("sched_info_arrive", arrived):
         k.run(s=0.5)
@@ -34,7 +34,7 @@ def scenario(run: Run) -> None:
     recording = k.recording()
     tick = k.machine.tick_nsec
     rows = []
-    for p in (first, second):
+    for name, p in (("one", first), ("two", second)):
         task = k.find(p.pid)
         assert task is not None
         life = run.life(recording, p.pid or 0)
@@ -46,33 +46,33 @@ def scenario(run: Run) -> None:
         info = task.sched_info
         on_cpu = k.machine.now - task.se.exec_start if task.on_cpu else 0
         rows.append(
-            f"{p.name}: sum_exec_runtime {task.se.sum_exec_runtime} (recording {running}), run_delay "
+            f"{name}: sum_exec_runtime {task.se.sum_exec_runtime} (recording {running}), run_delay "
             f"{info.run_delay} ({waited}), pcount {info.pcount} ({arrivals}), "
             f"last_arrival {info.last_arrival} ({last}), utime {task.utime}, stime {task.stime}"
         )
         run.check(
-            f"{p.name}: sum_exec_runtime is the time on the CPU of the recording",
+            f"{name}: sum_exec_runtime is the time on the CPU of the recording",
             abs(task.se.sum_exec_runtime + on_cpu - running) <= 2 * 1_000_000 + on_cpu,
             (task.se.sum_exec_runtime, on_cpu, running),
         )
         run.check(
-            f"{p.name}: run_delay is the time that it was runnable and did not run",
+            f"{name}: run_delay is the time that it was runnable and did not run",
             abs(info.run_delay - waited) <= 4_000_000 + (0 if task.on_cpu else k.machine.now - last),
             (info.run_delay, waited),
         )
-        run.equal(f"{p.name}: pcount counts the arrivals on a CPU", info.pcount, arrivals)
+        run.equal(f"{name}: pcount counts the arrivals on a CPU", info.pcount, arrivals)
         run.check(
-            f"{p.name}: last_arrival is the time of the last one",
+            f"{name}: last_arrival is the time of the last one",
             abs(info.last_arrival - last) <= 10_000,
             (info.last_arrival, last),
         )
         run.check(
-            f"{p.name}: utime + stime is sampled by the tick: within a few ticks of the truth",
+            f"{name}: utime + stime is sampled by the tick: within a few ticks of the truth",
             abs(task.utime + task.stime - task.se.sum_exec_runtime) <= 8 * tick,
             (task.utime + task.stime, task.se.sum_exec_runtime),
         )
         run.check(
-            f"{p.name}: it computes in user mode, so utime is nearly all",
+            f"{name}: it computes in user mode, so utime is nearly all",
             task.utime > 0.9 * (task.utime + task.stime),
             (task.utime, task.stime),
         )
@@ -85,6 +85,10 @@ def scenario(run: Run) -> None:
         [int(n) for n in stat],
         [task.se.sum_exec_runtime, task.sched_info.run_delay, task.sched_info.pcount],
     )
+    first.wait()
+    second.wait()
+    k.run(s=0.05)
+    run.keep(k.recording(), {"one": first.pid or 0, "two": second.pid or 0})
 
 
 def on_real(run: Run) -> None:
@@ -114,12 +118,14 @@ def on_real(run: Run) -> None:
         run.check(f"{pid}: utime + stime agree with it (they are scaled to it, or sampled)",
                   abs(sampled - int(ran)) < 0.1 * int(ran) + run.expect(100_000_000, -10_000_000_000), (sampled, ran))
     run.show(rows, "what /proc says, and the recording")
+    one, two = stats
+    run.keep(shot.recording, {"one": one, "two": two})
     run.equal("both were looked at", len(rows), 2)
 
 
 def work(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Compute, with a short sleep now and then."""
-    while True:
+    for _ in range(16):
         sys.run_for(40_000_000)
         sys.nanosleep(5_000_000)
 

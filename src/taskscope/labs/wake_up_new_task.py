@@ -84,7 +84,8 @@ def scenario(run: Run) -> None:
 
 def on_real(run: Run) -> None:
     """Look at the events of a new task until it first runs."""
-    shot = run.record(run.real.program("forker"))
+    # A CPU that becomes idle may pull it: that move is an event of another task.
+    shot = run.record(run.real.program("forker"), everything=True)
     recording = shot.recording
     parent = run.program(recording, "forker")
     roles = family(recording, parent.pid, "forker")

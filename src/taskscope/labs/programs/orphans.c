@@ -50,7 +50,9 @@ int main(int argc, char **argv)
 		pthread_join(id, NULL);
 		printf("me %d\n", getpid());
 		fflush(stdout);
-		return wait(NULL) < 0;
+		wait(NULL);
+		ms(100);
+		return 0;
 	}
 	if (strcmp(how, "subreaper") == 0)
 		prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -64,9 +66,11 @@ int main(int argc, char **argv)
 		_exit(0);
 	}
 	waitpid(pid, NULL, 0);
-	if (strcmp(how, "subreaper") == 0)
+	if (strcmp(how, "subreaper") == 0) {
 		wait(NULL);
-	else
+		ms(100);
+	} else {
 		ms(400);
+	}
 	return 0;
 }

@@ -1,0 +1,5 @@
+/* A program that ends. */
+int main(void)
+{
+	return 0;
+}
