@@ -106,7 +106,8 @@ class Qemu:
         with os.fdopen(os.dup(initrd), "wb") as file:
             file.write(initramfs)
         arguments = [
-            "-machine", board.machine, "-name", f"taskscope-{os.getpid()}", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+            "-machine", board.machine, "-name", f"taskscope-{os.getpid()}",
+            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-nic", "none",
             "-accel", settings.accel or board.accel,
             "-cpu", "host" if settings.accel.startswith("kvm") else board.cpu,
