@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -260,3 +262,22 @@ def test_nothing_stays(kernel: Kernel, how: str, tmp_path: Path) -> None:
         assert b"GuestError: QEMU ended with status -9" in said
     assert gone(process.pid)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_its_memory_can_be_read_over_qmp(kernel: Kernel, tmp_path: Path) -> None:
+    """A guest whose memory is to be read has a QMP socket, and tells QEMU where its kernel's notes are (vmcoreinfo)."""
+    place = tmp_path / "qmp"
+    with Guest.boot(kernel, Settings(cpus=1, accel="tcg", qmp=place)) as guest:
+        with socket.socket(socket.AF_UNIX) as qmp:
+            qmp.settimeout(10)
+            qmp.connect(str(place))
+            lines = qmp.makefile("rw", encoding="utf-8")
+            assert "QMP" in json.loads(lines.readline())
+            answers = []
+            for command in ("qmp_capabilities", "query-status", "query-dump-guest-memory-capability"):
+                lines.write(json.dumps({"execute": command}) + "\n")
+                lines.flush()
+                answers.append(json.loads(lines.readline())["return"])
+        assert answers[1]["running"] is True
+        assert "elf" in answers[2]["formats"]
+        assert "etc/vmcoreinfo" in guest.sh("cd /sys/firmware/qemu_fw_cfg/by_name; find . -name vmcoreinfo")
