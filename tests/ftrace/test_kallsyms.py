@@ -75,6 +75,14 @@ def test_hidden_and_absolute_symbols_name_nothing() -> None:
     assert Symbols(b"0000000000000000 T a\n0000000000000000 t b\n").names([0]) == [None]
 
 
+def test_mapping_symbols_name_nothing() -> None:
+    """The $a and $d of a module on ARM are marks in its code: an address behind one belongs to the function before."""
+    s = Symbols(b"bf000000 t probe\t[vhost]\nbf000000 t $a\t[vhost]\nbf000040 t $d\t[vhost]\n"
+                b"bf000080 t remove\t[vhost]\n")
+    assert s.names([0xbf000000, 0xbf000050, 0xbf000084]) == ["probe", "probe", "remove"]
+    assert len(s) == 2
+
+
 def test_32_bit_and_unsorted_tables() -> None:
     """Addresses of 8 digits and tables out of order are read alike."""
     s = Symbols(b"c1000200 t b\nc1000000 T a\nf7d00000 t m\t[mod]\nc1000100 t c\n")

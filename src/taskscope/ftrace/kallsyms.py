@@ -2,8 +2,9 @@
 
 A line is ``ADDRESS TYPE NAME``, with ``<tab>[MODULE]`` behind the name of a module's symbol (s_show() in
 the kernel's kernel/kallsyms.c, 6.1 to 6.18).  Where several symbols have one address the first in the table
-is its name, as in the kernel's get_symbol_pos(); symbols hidden by kptr_restrict (address 0) and absolute
-ones (type A, which are offsets of per-cpu data, not addresses) name nothing.
+is its name, as in the kernel's get_symbol_pos(); symbols hidden by kptr_restrict (address 0), mapping symbols
+($a, $d: where code and data begin) and absolute ones (type A, which are offsets of per-cpu data, not addresses) name
+nothing.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ class Symbols:
         name = starts + width + 3
         name_end, module_end = _name_ends(data, ends)
         good &= (kind > 32) & (name_end > name)
+        # Where code and data begin in a module ($a, $t, $d of the ARM ELF ABI): the kernel's is_mapping_symbol().
+        mapping = np.zeros(len(starts), bool)
+        mapping[good] = data[name[good]] == ord("$")
         self._known: dict[tuple[int, bool, bool], str | None] = {}
         self.bad = 0
         odd = np.flatnonzero(~good & (ends > starts))
@@ -71,7 +75,7 @@ class Symbols:
             good[line] = True
             self._odd[line] = (_decode(m[3]), _decode(m[4]) if m[4] else None)
         self.bad += max(0, len(odd) - 100_000)
-        keep = np.flatnonzero(good & (address != 0) & (kind != ord("A")) & (kind != ord("a")))
+        keep = np.flatnonzero(good & ~mapping & (address != 0) & (kind != ord("A")) & (kind != ord("a")))
         # Stable, so that of aliases the first of the table stays first.
         order = keep[np.argsort(address[keep], kind="stable")]
         self.addresses: Addresses = address[order]
