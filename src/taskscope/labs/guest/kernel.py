@@ -253,6 +253,9 @@ class Apt:
         """Return the newest package whose name fits; a signed one where there is one."""
         names = self._run("apt-cache", "pkgnames", "linux-image-").split()
         fits = [name for name in names if re.fullmatch(rf"{pattern}(-unsigned)?", name)]
+        if not names:
+            raise GuestError("the Debian mirror of this machine cannot be reached; it is needed once for each kernel. "
+                             "Or give one: --on guest:/path/to/vmlinuz")
         if not fits:
             raise GuestError(f"the mirror of this machine has no package {pattern}; give a kernel: "
                              "--on guest:/path/to/vmlinuz")
