@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from taskscope.labs.evidence import table
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import table
 from taskscope.model.user.libc import Sys
 
 VM, FS, FILES, SIGHAND, PARENT, THREAD, NEWNS, SYSVSEM = 0x100, 0x200, 0x400, 0x800, 0x8000, 0x10000, 0x20000, 0x40000

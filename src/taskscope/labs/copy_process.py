@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from taskscope.labs.evidence import calls, family
 from taskscope.labs.fork import forker as forks
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import calls, family
 from taskscope.model.user.libc import Sys
 from taskscope.system import System
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+from taskscope.labs.evidence import calls, ordered
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import calls, ordered
 
 STEPS = ("exit_signals", "exit_mm", "exit_files", "exit_fs", "exit_notify", "do_task_dead")
 PF_EXITING, PF_EXITPIDONE = 0x4, 0x8

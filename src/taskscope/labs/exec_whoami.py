@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from taskscope.labs.evidence import function_stack, log_of, ordered
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import function_stack, log_of, ordered, record_function_stacks
+from taskscope.labs.stages import record_function_stacks
 from taskscope.recording import Recording
 
 

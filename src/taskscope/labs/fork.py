@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from taskscope.labs.evidence import family, ordered, plain, table
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import family, ordered, table
 from taskscope.model.user.libc import Sys
 
 CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID, SIGCHLD = 0x0100_0000, 0x0020_0000, 17
@@ -26,7 +26,7 @@ def scenario(run: Run) -> None:
         p.wait()
     run.show(stacks[0], "stack when the library's fork() reaches " + run.name("_do_fork"))
     run.show(p.text.splitlines(), "what the program printed")
-    inner = [entry.split("+")[0] for entry in stacks[0]]
+    inner = plain(stacks[0])
     run.check(
         f"the way is {run.name('sys_clone')} -> {run.name('_do_fork')}",
         run.name("sys_clone") in inner and inner.index(run.name("_do_fork")) < inner.index(run.name("sys_clone")),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from taskscope.labs.evidence import family
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import family
 
 TIMES = 50
 

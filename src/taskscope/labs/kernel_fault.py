@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from taskscope.labs.evidence import plain
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
 
@@ -46,7 +47,7 @@ def scenario(run: Run) -> None:
     run.check(f"its parent finds 128 + {signal}", str(128 + signal) in status, status)
     way = ["page_fault_oops", "oops_end"] if run.new else ["__do_kernel_fault", "die", "oops_end"]
     run.show(calls, "the stack where the task is ended")
-    names = [call.partition("+")[0] for call in calls]
+    names = plain(calls)
     run.check(f"from {' -> '.join(way)}", [name for name in reversed(names) if name in way] == way, calls)
     run.check("the task is gone, and what it had", bool(victim) and k.find(victim) is None, victim)
     recording = k.recording()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskscope.labs.evidence import calls, ordered, plain
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import calls, ordered
 from taskscope.model.user.libc import Sys
 
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_UNTRACED, SIGCHLD, PF_KTHREAD = 0x100, 0x200, 0x400, 0x80_0000, 17, 0x20_0000
@@ -148,11 +148,6 @@ def nodes(head: Any) -> list[Any]:
         found.append(node)
         node = node.next
     return found
-
-
-def plain(stack: list[str]) -> list[str]:
-    """Return the functions of a stack."""
-    return [entry.split("+")[0] for entry in stack]
 
 
 def owner(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from taskscope.labs.evidence import calls, function_stack, ordered, plain, stat_rows
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import calls, function_stack, ordered, stat_rows
 
 if TYPE_CHECKING:
     from taskscope.system import System
@@ -64,7 +64,7 @@ def scenario(run: Run) -> None:
     )
     run.check(
         "worker threads run worker_thread() -> process_one_work() -> the work's function, on the stack of kthread()",
-        in_order(plain(worker["stack"]), "flush_to_ldisc", "process_one_work", "worker_thread", "kthread"),
+        ordered(plain(worker["stack"]), ["flush_to_ldisc", "process_one_work", "worker_thread", "kthread"]),
         plain(worker["stack"]),
     )
     run.check(
@@ -155,12 +155,12 @@ def kthreadd(run: Run, k: System, seen: dict[str, dict[str, Any]], at_rest: str 
     run.equal("kthreadd, pid 2, sleeps in kthreadd() while nobody asks", at_rest, "kthreadd")
     run.check(
         "worker_thread() -> manage_workers() -> create_worker() -> kthread_create_on_node() puts a request",
-        in_order(plain(asker["stack"]), "kthread_create_on_node", "create_worker", "manage_workers", "worker_thread"),
+        ordered(plain(asker["stack"]), ["kthread_create_on_node", "create_worker", "manage_workers", "worker_thread"]),
         plain(asker["stack"]),
     )
     run.check(
         "kthreadd() -> create_kthread() makes the thread",
-        maker["pid"] == 2 and in_order(plain(maker["stack"]), "create_kthread", "kthreadd"),
+        maker["pid"] == 2 and ordered(plain(maker["stack"]), ["create_kthread", "kthreadd"]),
         plain(maker["stack"]),
     )
     born = next((t for t in k.ps().tasks if t.comm == name), None)
@@ -191,7 +191,7 @@ def irq_thread(run: Run, k: System, note: Callable[[str], Callable[..., None]], 
     run.check(
         "irq threads run the second half: irq_thread() -> the thread's function, in process context",
         second["pid"] == threads[0].pid
-        and in_order(plain(second["stack"]), "bcm2835_mmc_thread_irq", "irq_thread", "kthread")
+        and ordered(plain(second["stack"]), ["bcm2835_mmc_thread_irq", "irq_thread", "kthread"])
         and second["count"] == 0,
         (second["comm"], plain(second["stack"]), hex(second["count"])),
     )
@@ -205,17 +205,6 @@ def irq_thread(run: Run, k: System, note: Callable[[str], Callable[..., None]], 
 def interrupt_mmc1(k: System) -> None:
     """Let the card interrupt."""
     k.machine.mmc1.hw.card_interrupt()
-
-
-def plain(stack: list[str]) -> list[str]:
-    """Return the functions of a stack."""
-    return [entry.split("+")[0] for entry in stack]
-
-
-def in_order(stack: list[str], *names: str) -> bool:
-    """Tell whether the functions stand on the stack in this order, others between."""
-    rest = iter(stack)
-    return all(name in rest for name in names)
 
 
 LAB = Lab(

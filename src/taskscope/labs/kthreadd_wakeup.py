@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskscope.labs.kthread_create import owner, plain
+from taskscope.labs.evidence import ordered, plain
+from taskscope.labs.kthread_create import owner
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import ordered
 from taskscope.model.user.libc import Sys
 
 
@@ -24,7 +24,7 @@ def scenario(run: Run) -> None:
     )
     run.check(
         "its stack: ttwu_do_wakeup <- … <- try_to_wake_up <- … <- kthread_create_on_node",
-        in_order(local["patch"][1], ["ttwu_do_wakeup", "try_to_wake_up", "kthread_create_on_node"]),
+        ordered(local["patch"][1], ["ttwu_do_wakeup", "try_to_wake_up", "kthread_create_on_node"]),
         local["patch"][1],
     )
     run.check(
@@ -120,16 +120,6 @@ def pinned(sys: Sys, argv: list[str]) -> None:
     sys.sched_setaffinity(2, [int(argv[2])])
     sys.sched_setaffinity(0, [int(argv[1])])
     sys.execv("/usr/local/bin/owner", ["owner"])
-
-
-def in_order(stack: list[str], names: list[str]) -> bool:
-    """Tell whether functions stand on a stack in this order, innermost first."""
-    at = 0
-    for name in names:
-        if name not in stack[at:]:
-            return False
-        at = stack.index(name, at) + 1
-    return True
 
 
 LAB = Lab(

@@ -6,9 +6,9 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from taskscope.labs.evidence import stat_rows
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import stat_rows
 
 if TYPE_CHECKING:
     from taskscope.labs.real import Real

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskscope.labs.evidence import table
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import table
 from taskscope.model.user.libc import Sys
 
 RESERVED_PIDS = 300

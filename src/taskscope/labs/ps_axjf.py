@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from taskscope.labs.evidence import stat_rows
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import stat_rows
 from taskscope.model.include.linux.sched import Task
 
 PF_KTHREAD, PF_WQ_WORKER = 0x20_0000, 0x20

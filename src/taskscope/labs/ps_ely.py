@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from taskscope.labs.evidence import stat_rows
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import stat_rows
 from taskscope.model.user.libc import Sys
 
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
+from taskscope.labs.evidence import function_stack, log_of, ordered
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import (
-    SIGCHLD,
-    function_stack,
-    log_of,
-    ordered,
-    record_function_stacks,
-    stage_one,
-    stage_two,
-)
+from taskscope.labs.stages import SIGCHLD, record_function_stacks, stage_one, stage_two
 from taskscope.lives.life import Life
 from taskscope.recording import Recording
 

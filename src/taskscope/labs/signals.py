@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskscope.abi import signal as abi
+from taskscope.labs.evidence import family
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import family
 from taskscope.model.user.libc import Sys
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskscope.labs.evidence import calls, family
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import calls, family
 from taskscope.model.user.libc import Sys
 
 TASK_DEAD, PF_NOFREEZE = 0x80, 0x8000

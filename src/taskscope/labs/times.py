@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskscope.labs.evidence import plain
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
@@ -17,7 +18,7 @@ def scenario(run: Run) -> None:
 
     def arrived(*_: Any) -> None:
         if not chain:
-            chain.extend(entry.split("+")[0] for entry in k.running_stack())
+            chain.extend(plain(k.running_stack()))
 
     first = k.spawn(work, "1", name="worker")
     second = k.spawn(work, "2", name="worker")

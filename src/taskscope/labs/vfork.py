@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from taskscope.labs.evidence import family, plain
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import family
 from taskscope.model.user.libc import Sys
 
 CLONE_VM, CLONE_VFORK, SIGCHLD = 0x100, 0x4000, 17
@@ -33,7 +33,7 @@ def scenario(run: Run) -> None:
         )
         p.wait()
     run.equal("vfork() is _do_fork(CLONE_VFORK | CLONE_VM | SIGCHLD)", flags[0], CLONE_VFORK | CLONE_VM | SIGCHLD)
-    names = [line.split("+")[0] for line in parent.stack]
+    names = plain(parent.stack)
     run.check(
         "the parent waits: its stack leads from _do_fork() into wait_for_vfork_done()",
         "wait_for_vfork_done" in names and run.name("_do_fork") in names,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskscope.labs.evidence import family
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
-from taskscope.labs.stages import family
 from taskscope.model.user.libc import Sys
 
 TASK_NEW, TASK_RUNNING = 0x800, 0
