@@ -1,4 +1,4 @@
-"""Calling a function of the kernel from a test's program: as a system call of it, that no real kernel has."""
+"""Calling a function of the kernel from a test's program, as a system call that no real kernel has; a device for it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from taskscope.model import irqline, machine
-from taskscope.model.include.linux.interrupt import IRQ_HANDLED
-from taskscope.model.include.linux.irqdesc import IrqDesc
+from taskscope.model.include.linux import preempt
+from taskscope.model.include.linux.interrupt import IRQ_HANDLED, IRQ_NONE, IRQ_WAKE_THREAD
+from taskscope.model.include.linux.irqdesc import IRQD_IRQ_MASKED, IrqDesc
 from taskscope.model.kernel.irq import manage
 
 TEST_CALL = 0x7000
+MS = 1_000_000
 
 
 def in_kernel(function: Callable[..., Any], *args: Any) -> Any:
@@ -92,3 +94,24 @@ def in_an_interrupt(function: Any, irq: int = 60) -> None:
     dev = Device(m.irq_desc_tree[irq])
     in_kernel(manage.request_irq, irq, call, 0, "device", dev)
     dev.interrupt()
+
+
+def handler(irq: int, dev: Device) -> int:
+    """Be a handler that notes where it is called; what it leaves to the thread stays wanted."""
+    m = machine.cur
+    if not dev.wants:
+        return IRQ_NONE
+    dev.seen.append((m.now, m.cpu.id, m.cpu.preempt_count, m.cpu.irqs_off, preempt.in_irq(), preempt.in_interrupt()))
+    if dev.answer != IRQ_WAKE_THREAD:
+        dev.serve()
+    return dev.answer
+
+
+def thread_fn(irq: int, dev: Device) -> int:
+    """Be a thread's function: it takes its time."""
+    m = machine.cur
+    m.run_for(MS)
+    masked = bool(dev.desc.irq_data.state & IRQD_IRQ_MASKED), dev.desc.threads_oneshot
+    dev.thread_seen.append((m.now, m.cpu.curr.comm, preempt.in_task(), preempt.in_interrupt(), len(dev.seen), masked))
+    dev.serve()
+    return IRQ_HANDLED

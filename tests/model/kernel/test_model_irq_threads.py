@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kernel_calls import Device, in_kernel, new_line, sys_text
+from kernel_calls import Device, handler, in_kernel, new_line, sys_text, thread_fn
 
 import taskscope
 from bare import ALL, world
 from taskscope.errors import UsageError
-from taskscope.model import irqline, machine
-from taskscope.model.include.linux import preempt
+from taskscope.model import irqline
 from taskscope.model.include.linux.interrupt import (
-    IRQ_HANDLED,
-    IRQ_NONE,
     IRQ_WAKE_THREAD,
     IRQF_ONESHOT,
 )
@@ -23,27 +20,6 @@ from taskscope.model.kernel import printk, softirq
 from taskscope.model.kernel.irq import irqdesc, manage
 
 MS = 1_000_000
-
-
-def handler(irq: int, dev: Device) -> int:
-    """Be a handler that notes where it is called; what it leaves to the thread stays wanted."""
-    m = machine.cur
-    if not dev.wants:
-        return IRQ_NONE
-    dev.seen.append((m.now, m.cpu.id, m.cpu.preempt_count, m.cpu.irqs_off, preempt.in_irq(), preempt.in_interrupt()))
-    if dev.answer != IRQ_WAKE_THREAD:
-        dev.serve()
-    return dev.answer
-
-
-def thread_fn(irq: int, dev: Device) -> int:
-    """Be a thread's function: it takes its time."""
-    m = machine.cur
-    m.run_for(MS)
-    masked = bool(dev.desc.irq_data.state & IRQD_IRQ_MASKED), dev.desc.threads_oneshot
-    dev.thread_seen.append((m.now, m.cpu.curr.comm, preempt.in_task(), preempt.in_interrupt(), len(dev.seen), masked))
-    dev.serve()
-    return IRQ_HANDLED
 
 
 # ---- threads -----------------------------------------------------------------------------------------------
