@@ -13,7 +13,7 @@ import taskscope.model.fs.file as fs_file
 import taskscope.model.fs.file_table as file_table
 import taskscope.model.fs.super as super_
 import taskscope.model.kernel.pid as pid_
-import taskscope.model.kernel.signal.send as signal_send
+import taskscope.model.kernel.signal.kill as signal_kill
 from taskscope.model import machine
 from taskscope.model.include.linux.fs import O_CLOEXEC, File, FileOperations, Path
 from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_PID, PIDTYPE_TGID, Pid
@@ -119,12 +119,12 @@ def _send(pid: Pid, sig: int, info: Any, type_: int) -> int:
     if type_ == PIDTYPE_PGID:
         m = machine.cur
         read_lock(m.tasklist_lock)
-        ret = signal_send.__kill_pgrp_info(sig, info, pid)
+        ret = signal_kill.__kill_pgrp_info(sig, info, pid)
         read_unlock(m.tasklist_lock)
         return ret
     # kill_pid_info_type()
     p = pid_.pid_task(pid, PIDTYPE_PID)
-    return -ESRCH if p is None else signal_send.group_send_sig_info(sig, info, p, type_)
+    return -ESRCH if p is None else signal_kill.group_send_sig_info(sig, info, p, type_)
 
 
 pidfd_fops: Final = FileOperations(release=pidfd_release)

@@ -15,6 +15,7 @@ import taskscope.model.kernel.exit as exit_
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.rcu.tree as rcu
 import taskscope.model.kernel.sched.core as sched_core
+import taskscope.model.kernel.signal.kill as signal_kill
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.mm.slab as slab
 from taskscope.model import machine
@@ -166,7 +167,7 @@ def zap_pid_ns_processes(pid_ns: PidNamespace) -> None:
     for nr in sorted(pid_ns.idr):
         task = pid_.pid_task(pid_ns.idr[nr], PIDTYPE_PID) if nr >= 2 else None
         if task is not None and not signal_send.__fatal_signal_pending(task):
-            signal_send.group_send_sig_info(SIGKILL, SEND_SIG_PRIV, task, PIDTYPE_MAX)
+            signal_kill.group_send_sig_info(SIGKILL, SEND_SIG_PRIV, task, PIDTYPE_MAX)
     read_unlock(m.tasklist_lock)
     # Reap the EXIT_ZOMBIE children we had before we ignored SIGCHLD.  kernel_wait4() will also block until our children
     # traced from the parent namespace are detached and become EXIT_DEAD.

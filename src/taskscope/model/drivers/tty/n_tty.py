@@ -12,7 +12,7 @@ import taskscope.model.drivers.tty.tty_io as tty_io
 import taskscope.model.drivers.tty.tty_jobctrl as jobctrl
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.sched.wait as sched_wait
-import taskscope.model.kernel.signal.send as signal_send
+import taskscope.model.kernel.signal.kill as signal_kill
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTARTSYS
 from taskscope.model.include.linux.fs import O_NONBLOCK, File
@@ -152,7 +152,7 @@ def isig(tty: TtyStruct, sig: int, shown: bytes) -> None:
     """Send a signal to the foreground group and, unless NOFLSH, forget what was typed."""
     # __isig()
     if tty.pgrp is not None:
-        signal_send.kill_pgrp(tty.pgrp, sig, True)
+        signal_kill.kill_pgrp(tty.pgrp, sig, True)
     if not tty.termios.c_lflag & NOFLSH:
         n_tty_flush_buffer(tty)
     if tty.termios.c_lflag & ECHO:

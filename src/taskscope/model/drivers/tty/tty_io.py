@@ -18,7 +18,7 @@ import taskscope.model.drivers.tty.tty_jobctrl as jobctrl
 import taskscope.model.fs.super as super_
 import taskscope.model.kernel.irq.manage as irq_manage
 import taskscope.model.kernel.pid as pid_
-import taskscope.model.kernel.signal.send as signal_send
+import taskscope.model.kernel.signal.kill as signal_kill
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ENOIOCTLCMD
 from taskscope.model.include.linux.fs import O_NOCTTY, File, FileOperations, Inode
@@ -268,7 +268,7 @@ def tty_do_resize(tty: TtyStruct, ws: Any) -> int:
     if ws == tty.winsize:
         return 0
     if tty.pgrp is not None:
-        signal_send.kill_pgrp(tty.pgrp, SIGWINCH, True)
+        signal_kill.kill_pgrp(tty.pgrp, SIGWINCH, True)
     tty.winsize = ws
     return 0
 

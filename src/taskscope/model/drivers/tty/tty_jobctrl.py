@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import taskscope.model.kernel.exit as exit_
 import taskscope.model.kernel.pid as pid_
-import taskscope.model.kernel.signal.send as signal_send
+import taskscope.model.kernel.signal.kill as signal_kill
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTARTSYS
 from taskscope.model.include.linux.pid import PIDTYPE_PGID, PIDTYPE_SID, PIDTYPE_TGID
@@ -45,7 +45,7 @@ def __tty_check_change(tty: TtyStruct, sig: int) -> int:
         return -EIO if sig == SIGTTIN else 0
     if exit_.is_current_pgrp_orphaned():
         return -EIO
-    signal_send.kill_pgrp(pgrp, sig, True)
+    signal_kill.kill_pgrp(pgrp, sig, True)
     set_tsk_sigpending(current)
     return -ERESTARTSYS
 
@@ -97,13 +97,13 @@ def tty_signal_session_leader(tty: TtyStruct, exit_session: int) -> int:
                 refs += 1
             if not p.signal.leader:
                 continue
-            signal_send.group_send_sig_info(SIGHUP, SEND_SIG_PRIV, p, PIDTYPE_TGID)
-            signal_send.group_send_sig_info(SIGCONT, SEND_SIG_PRIV, p, PIDTYPE_TGID)
+            signal_kill.group_send_sig_info(SIGHUP, SEND_SIG_PRIV, p, PIDTYPE_TGID)
+            signal_kill.group_send_sig_info(SIGCONT, SEND_SIG_PRIV, p, PIDTYPE_TGID)
             pid_.put_pid(p.signal.tty_old_pgrp)
             if tty.pgrp is not None:
                 p.signal.tty_old_pgrp = pid_.get_pid(tty.pgrp)
     if tty.pgrp is not None and exit_session:
-        signal_send.kill_pgrp(tty.pgrp, SIGHUP, bool(exit_session))
+        signal_kill.kill_pgrp(tty.pgrp, SIGHUP, bool(exit_session))
     return refs
 
 
@@ -119,9 +119,9 @@ def disassociate_ctty(on_exit: int) -> None:
     if tty is not None:
         if not on_exit or tty.is_pty:
             if tty.pgrp is not None:
-                signal_send.kill_pgrp(tty.pgrp, SIGHUP, bool(on_exit))
+                signal_kill.kill_pgrp(tty.pgrp, SIGHUP, bool(on_exit))
                 if not on_exit:
-                    signal_send.kill_pgrp(tty.pgrp, SIGCONT, bool(on_exit))
+                    signal_kill.kill_pgrp(tty.pgrp, SIGCONT, bool(on_exit))
         elif tty.pgrp is not None:
             # tty_vhangup_session() of a terminal that is no pty
             tty_signal_session_leader(tty, on_exit)
@@ -129,8 +129,8 @@ def disassociate_ctty(on_exit: int) -> None:
         old_pgrp = current.signal.tty_old_pgrp
         current.signal.tty_old_pgrp = None
         if old_pgrp is not None:
-            signal_send.kill_pgrp(old_pgrp, SIGHUP, bool(on_exit))
-            signal_send.kill_pgrp(old_pgrp, SIGCONT, bool(on_exit))
+            signal_kill.kill_pgrp(old_pgrp, SIGHUP, bool(on_exit))
+            signal_kill.kill_pgrp(old_pgrp, SIGCONT, bool(on_exit))
             pid_.put_pid(old_pgrp)
         return
     pid_.put_pid(current.signal.tty_old_pgrp)

@@ -23,6 +23,7 @@ import taskscope.model.kernel.ptrace as ptrace_
 import taskscope.model.kernel.rcu.tree as rcu
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.deliver as signal_deliver
+import taskscope.model.kernel.signal.kill as signal_kill
 import taskscope.model.kernel.signal.notify as signal_notify
 import taskscope.model.kernel.signal.send as signal_send
 import taskscope.model.kernel.signal.sigqueue as sigqueue
@@ -248,8 +249,8 @@ def kill_orphaned_pgrp(tsk: Task, parent: Task | None) -> None:
         ignored_task = None
     if (pid_.task_pgrp(parent) is not pgrp and pid_.task_session(parent) is pid_.task_session(tsk)
             and will_become_orphaned_pgrp(pgrp, ignored_task) and has_stopped_jobs(pgrp)):
-        signal_send.__kill_pgrp_info(SIGHUP, SEND_SIG_PRIV, pgrp)
-        signal_send.__kill_pgrp_info(SIGCONT, SEND_SIG_PRIV, pgrp)
+        signal_kill.__kill_pgrp_info(SIGHUP, SEND_SIG_PRIV, pgrp)
+        signal_kill.__kill_pgrp_info(SIGCONT, SEND_SIG_PRIV, pgrp)
 
 
 # ---- who takes the children -----------------------------------------------------------------------------
@@ -376,7 +377,7 @@ def forget_original_parent(father: Task, dead: ListHead) -> None:
             if not t.ptrace:
                 t.parent = t.real_parent
             if t.pdeath_signal:
-                signal_send.group_send_sig_info(t.pdeath_signal, SEND_SIG_NOINFO, t, PIDTYPE_TGID)
+                signal_kill.group_send_sig_info(t.pdeath_signal, SEND_SIG_NOINFO, t, PIDTYPE_TGID)
         # If this is a threaded reparent there is no need to notify anyone anything has happened.
         if not same_thread_group(reaper, father):
             reparent_leader(father, p, dead)

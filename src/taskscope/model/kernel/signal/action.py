@@ -8,6 +8,7 @@ from typing import Any, Final
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core as sched_core
 import taskscope.model.kernel.signal.deliver as deliver
+import taskscope.model.kernel.signal.kill as signal_kill
 import taskscope.model.kernel.signal.send as send
 import taskscope.model.kernel.signal.sigqueue as sigqueue
 import taskscope.model.kernel.time.hrtimer as hrtimer
@@ -239,7 +240,7 @@ def sys_kill(pid: int, sig: int) -> int:
     """kill(2)."""
     current = machine.cur.cpu.curr
     info = Siginfo(sig, SI_USER, pid_.task_tgid_vnr(current), current.cred.uid)
-    return send.kill_something_info(sig, info, pid)
+    return signal_kill.kill_something_info(sig, info, pid)
 
 
 def do_send_specific(tgid: int, pid: int, sig: int, info: Siginfo) -> int:
@@ -247,7 +248,7 @@ def do_send_specific(tgid: int, pid: int, sig: int, info: Siginfo) -> int:
     p = pid_.find_task_by_vpid(pid)
     if p is None or (tgid > 0 and pid_.task_tgid_vnr(p) != tgid):
         return -ESRCH
-    error = send.check_kill_permission(sig, info, p)
+    error = signal_kill.check_kill_permission(sig, info, p)
     # The null signal is a permissions and process existence probe.  No signal is actually delivered.
     if not error and sig:
         error = send.do_send_sig_info(sig, info, p, PIDTYPE_PID)
@@ -289,7 +290,7 @@ def sys_rt_sigqueueinfo(pid: int, sig: int, uinfo: Any) -> int:
     info = uinfo.copy()
     info.si_signo = sig
     # POSIX.1b doesn't mention process groups.
-    return send.kill_pid_info(sig, info, pid_.find_vpid(pid))
+    return signal_kill.kill_pid_info(sig, info, pid_.find_vpid(pid))
 
 
 def sys_rt_tgsigqueueinfo(tgid: int, pid: int, sig: int, uinfo: Any) -> int:

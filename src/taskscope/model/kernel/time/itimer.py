@@ -9,12 +9,12 @@ from __future__ import annotations
 from errno import EFAULT, EINVAL
 from typing import Any, Final
 
+import taskscope.model.kernel.signal.kill as signal_kill
 from taskscope.model import machine
 from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_REL, HRTIMER_NORESTART, Hrtimer
 from taskscope.model.include.linux.sched_signal import SignalStruct
 from taskscope.model.include.linux.uaccess import put_user
 from taskscope.model.include.trace.events import timer as trace
-from taskscope.model.kernel.signal import send
 from taskscope.model.kernel.time import hrtimer, posix_cpu_timers
 
 ITIMER_REAL: Final = 0
@@ -51,7 +51,7 @@ def it_real_fn(timer: Hrtimer) -> int:
     real: RealTimer = timer.owner
     leader_pid = real.signal.pids[1]            # PIDTYPE_TGID
     trace.trace_itimer_expire(ITIMER_REAL, leader_pid, machine.cur.now)
-    send.kill_pid_info(SIGALRM, SEND_SIG_PRIV, leader_pid)
+    signal_kill.kill_pid_info(SIGALRM, SEND_SIG_PRIV, leader_pid)
     return HRTIMER_NORESTART
 
 
