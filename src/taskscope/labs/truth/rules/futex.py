@@ -1,4 +1,4 @@
-"""futex(2) and the robust list: who sleeps, who is woken, and every error.  kernel/futex/, futex(2).
+"""futex(2): who sleeps, who is woken, what moves, and every error.  kernel/futex/, futex(2).
 
 Sleepers are processes that share the word's memory: on the model by CLONE_VM, on the host by a shared mapping, so that
 no lock of the interpreter comes between.
@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from taskscope.labs.truth.rules import differs, root
-from taskscope.labs.truth.rules.kit import Gate, asleep, attempt, comes_to, stat, status, stop, wait, word
+from taskscope.labs.truth.rules.kit import Gate, asleep, attempt, comes_to, status, stop, wait, word
 
 WAIT, WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, WAIT_BITSET, WAKE_BITSET = 0, 1, 3, 4, 5, 9, 10
-LOCK_PI, UNLOCK_PI, TRYLOCK_PI = 6, 7, 8
 PRIVATE, REALTIME = 128, 256
 ANY: Final = 0xFFFF_FFFF
 WAITERS, OWNER_DIED = 0x8000_0000, 0x4000_0000
@@ -21,8 +20,7 @@ SA_RESTART: Final = 0x1000_0000
 _CLONE_VM, _SIGCHLD = 0x100, 17
 
 
-# ---- what the rules use --------------------------------------------------------------------------------------
-
+# ---- what the rules use ----------------------------------------------------------------------------------------
 
 def _word(sys: Any, n: int = 0, value: int = 0) -> Any:
     """Return a word that the processes of `_share` see alike."""
@@ -73,8 +71,7 @@ def _codes(sys: Any, count: int) -> list[int]:
     return sorted(sys.waitpid(-1)[1] >> 8 for _ in range(count))
 
 
-# ---- wait ----------------------------------------------------------------------------------------------------
-
+# ---- wait ------------------------------------------------------------------------------------------------------
 
 def another_value(sys: Any, say: Any) -> None:
     """FUTEX_WAIT fails with EAGAIN at once if the word has another value, whatever the timeout."""
@@ -157,8 +154,7 @@ def nothing_there(sys: Any, say: Any) -> None:
     say(attempt(sys.futex, at, WAKE_OP | PRIVATE, 1, 1, 8, 0))
 
 
-# ---- wake ----------------------------------------------------------------------------------------------------
-
+# ---- wake ------------------------------------------------------------------------------------------------------
 
 def nobody_sleeps(sys: Any, say: Any) -> None:
     """Waking nobody is 0, and changes nothing."""
@@ -264,8 +260,7 @@ def killed_sleeper(sys: Any, say: Any) -> None:
     say(wait(sys, say, pid), sys.futex(at, WAKE, 9), wait(sys, say, other))
 
 
-# ---- requeue -------------------------------------------------------------------------------------------------
-
+# ---- requeue ---------------------------------------------------------------------------------------------------
 
 def moves(sys: Any, say: Any) -> None:
     """FUTEX_REQUEUE wakes some, moves some, leaves the rest, and says how many were woken or moved."""
@@ -309,8 +304,7 @@ def negative_counts(sys: Any, say: Any) -> None:
     say(attempt(sys.futex, 1, CMP_REQUEUE, -1, 1, 1, 9))
 
 
-# ---- wake_op -------------------------------------------------------------------------------------------------
-
+# ---- wake_op ---------------------------------------------------------------------------------------------------
 
 def changes(sys: Any, say: Any) -> None:
     """FUTEX_WAKE_OP sets, adds to, or's, andn's or xor's the second word; bit 31 makes the argument a shift."""
@@ -352,8 +346,7 @@ def no_such_change(sys: Any, say: Any) -> None:
     say(attempt(sys.futex, one, WAKE_OP, 1, 1, two, 6 << 24 | 1 << 12), _value(two))
 
 
-# ---- signals -------------------------------------------------------------------------------------------------
-
+# ---- signals ---------------------------------------------------------------------------------------------------
 
 def _notes(sys: Any, sig: int, info: Any) -> None:
     del sys, sig, info
@@ -416,264 +409,3 @@ def gone_while_stopped(sys: Any, say: Any) -> None:
     at.put(1)
     sys.kill(pid, SIGCONT)
     say(wait(sys, say, pid))
-
-
-# ---- priority inheritance ------------------------------------------------------------------------------------
-
-
-def _bits(at: Any) -> str:
-    """Return what a lock's word says, without whom it names."""
-    value = _value(at)
-    return f"{'waiters ' if value & WAITERS else ''}{'died ' if value & OWNER_DIED else ''}" + (
-        "owned" if value & 0x3FFF_FFFF else "free")
-
-
-def _owns(sys: Any, at: Any, told: Gate, go: Gate) -> int:
-    """Be a process that takes a lock, and gives it back when it may."""
-    sys.futex(at, LOCK_PI, 0)
-    told.open(sys)
-    go.wait(sys)
-    return 1 if attempt(sys.futex, at, UNLOCK_PI, 0) else 0
-
-
-def _owner(sys: Any, at: Any) -> tuple[int, Gate]:
-    told, go = Gate(sys), Gate(sys)
-    pid = _share(sys, _owns, at, told, go)
-    told.wait(sys)
-    return pid, go
-
-
-def _wants(sys: Any, say: Any, at: Any, timeout: Any = None, priority: int = 0) -> int:
-    if priority:
-        sys.sched_setscheduler(0, 1, priority)
-    found = attempt(sys.futex, at, LOCK_PI, 0, timeout)
-    say(priority, found, _bits(at), _value(at) & 0x3FFF_FFFF == sys.gettid())
-    return attempt(sys.futex, at, UNLOCK_PI, 0) != 0 if found == 0 else 9
-
-
-def pi_alone(sys: Any, say: Any) -> None:
-    """FUTEX_LOCK_PI of a free word puts the caller's number in, FUTEX_UNLOCK_PI makes it 0."""
-    at = _word(sys)
-    say(sys.futex(at, LOCK_PI, 0), _value(at) == sys.gettid(), sys.futex(at, UNLOCK_PI, 0), _value(at))
-    say(sys.futex(at, TRYLOCK_PI, 0), _value(at) == sys.gettid(), sys.futex(at, UNLOCK_PI, 0), _value(at))
-
-
-def pi_errors(sys: Any, say: Any) -> None:
-    """Taking it twice is EDEADLK, releasing what one has not EPERM, an owner that is not there ESRCH."""
-    at = _word(sys)
-    sys.futex(at, LOCK_PI, 0)
-    say(attempt(sys.futex, at, LOCK_PI, 0), attempt(sys.futex, at, TRYLOCK_PI, 0))
-    at.put(0)
-    say(attempt(sys.futex, at, UNLOCK_PI, 0))
-    at.put(0x3FFF_FFFF)
-    say(attempt(sys.futex, at, LOCK_PI, 0), _bits(at), attempt(sys.futex, at, UNLOCK_PI, 0))
-    at.put(1)
-    say(attempt(sys.futex, at, UNLOCK_PI, 0), attempt(sys.futex, 1, LOCK_PI, 0), attempt(sys.futex, 8, LOCK_PI, 0),
-        attempt(sys.futex, 8, UNLOCK_PI, 0))
-
-
-def pi_handed_over(sys: Any, say: Any) -> None:
-    """A lock that is released is the first waiter's at once, whose number is in the word, with FUTEX_WAITERS."""
-    at = _word(sys)
-    owner, go = _owner(sys, at)
-    say(attempt(sys.futex, at, TRYLOCK_PI, 0), _bits(at))
-    pids = []
-    for _ in range(2):
-        pids.append(_share(sys, _wants, say, at))
-        asleep(sys, pids[-1])
-    go.open(sys)
-    say(wait(sys, say, owner), [status(sys.waitpid(pid)[1]) for pid in pids], _bits(at))
-
-
-def pi_timeout(sys: Any, say: Any) -> None:
-    """FUTEX_LOCK_PI gives up at a time of the wall clock; a time in the past is over."""
-    at = _word(sys)
-    owner, go = _owner(sys, at)
-    say(wait(sys, say, _share(sys, _wants, say, at, (1000, 0))), attempt(sys.futex, at, LOCK_PI, 0, (0, -1)))
-    go.open(sys)
-    say(wait(sys, say, owner), _bits(at))
-
-
-def pi_owner_died(sys: Any, say: Any) -> None:
-    """Who waits for a lock whose owner ends gets it, with FUTEX_OWNER_DIED in the word."""
-    at = _word(sys)
-    owner, _ = _owner(sys, at)
-    pid = _share(sys, _wants, say, at)
-    asleep(sys, pid)
-    sys.kill(owner, SIGKILL)
-    say(wait(sys, say, owner), wait(sys, say, pid), _bits(at))
-
-
-def pi_owner_gone(sys: Any, say: Any) -> None:
-    """A lock whose owner ended while nobody waited stays its own: ESRCH, unless it was marked by the robust list."""
-    at = _word(sys)
-    owner, _ = _owner(sys, at)
-    sys.kill(owner, SIGKILL)
-    say(wait(sys, say, owner), _bits(at), attempt(sys.futex, at, LOCK_PI, 0), _bits(at))
-    at.put(OWNER_DIED)
-    say(attempt(sys.futex, at, LOCK_PI, 0), _bits(at), attempt(sys.futex, at, UNLOCK_PI, 0), _bits(at))
-
-
-def pi_is_no_plain_futex(sys: Any, say: Any) -> None:
-    """A word on which somebody waits with priority inheritance is EINVAL for wake and requeue, and the reverse."""
-    one, two = _word(sys, 0), _word(sys, 1)
-    owner, go = _owner(sys, one)
-    pid = _share(sys, _wants, say, one)
-    asleep(sys, pid)
-    say(attempt(sys.futex, one, WAKE, 1), attempt(sys.futex, one, REQUEUE, 0, 1, two),
-        attempt(sys.futex, two, WAKE_OP, 1, 1, one, 1 << 28), attempt(sys.futex, one, WAKE_OP, 1, 1, two, 0))
-    go.open(sys)
-    say(wait(sys, say, owner), wait(sys, say, pid))
-    _sleepers(sys, two, 1)
-    two.put(sys.getpid())
-    say(attempt(sys.futex, two, UNLOCK_PI, 0))
-    two.put(1)
-    say(attempt(sys.futex, two, LOCK_PI, 0))
-
-
-def pi_deadlock(sys: Any, say: Any) -> None:
-    """Two that want what the other has: the second one is told EDEADLK."""
-    one, two = _word(sys, 0), _word(sys, 1)
-    sys.futex(one, LOCK_PI, 0)
-    told = Gate(sys)
-    pid = _share(sys, _takes_both, say, two, one, told)
-    told.wait(sys)
-    asleep(sys, pid)
-    found = attempt(sys.futex, two, LOCK_PI, 0), sys.futex(one, UNLOCK_PI, 0)
-    say(wait(sys, say, pid), found, _bits(one), _bits(two))
-
-
-def _takes_both(sys: Any, say: Any, first: Any, second: Any, told: Gate) -> None:
-    sys.futex(first, LOCK_PI, 0)
-    told.open(sys)
-    say(sys.futex(second, LOCK_PI, 0), sys.futex(second, UNLOCK_PI, 0), sys.futex(first, UNLOCK_PI, 0))
-
-
-@root
-def pi_lends(sys: Any, say: Any) -> None:
-    """The owner has the priority of the first who waits, along a chain of locks, until it releases."""
-    one, two = _word(sys, 0), _word(sys, 1)
-    owner, go = _owner(sys, one)
-    told = Gate(sys)
-    middle = _share(sys, _takes_both, say, two, one, told)
-    told.wait(sys)
-    asleep(sys, middle)
-    say([stat(sys, pid)[17] for pid in (owner, middle)])
-    pid = _share(sys, _wants, say, two, None, 30)
-    asleep(sys, pid)
-    say([stat(sys, one_)[17] for one_ in (owner, middle, pid)], stat(sys, owner)[18], stat(sys, owner)[40])
-    go.open(sys)
-    say([wait(sys, say, one_) for one_ in (owner, middle, pid)])
-
-
-@root
-def pi_by_priority(sys: Any, say: Any) -> None:
-    """The waiter of the highest priority gets the lock, whenever it came; a priority that changes moves it."""
-    at = _word(sys)
-    owner, go = _owner(sys, at)
-    pids = []
-    for priority in (5, 9, 7):
-        pids.append(_share(sys, _wants, say, at, None, priority))
-        asleep(sys, pids[-1])
-    say(stat(sys, owner)[17])
-    sys.sched_setscheduler(pids[0], 1, 20)
-    say(stat(sys, owner)[17])
-    go.open(sys)
-    say([wait(sys, say, pid) for pid in (owner, *pids)])
-
-
-def pi_waits_on(sys: Any, say: Any) -> None:
-    """A handler does not end a wait for a lock with priority inheritance, with SA_RESTART or without."""
-    at = _word(sys)
-    owner, go = _owner(sys, at)
-    pid = _share(sys, _handles_and_wants, say, at)
-    asleep(sys, pid)
-    sys.kill(pid, SIGUSR1)
-    asleep(sys, pid)
-    go.open(sys)
-    say(wait(sys, say, owner), wait(sys, say, pid))
-
-
-def _handles_and_wants(sys: Any, say: Any, at: Any) -> int:
-    sys.sigaction(SIGUSR1, _notes)
-    return _wants(sys, say, at)
-
-
-# ---- the robust list -----------------------------------------------------------------------------------------
-
-
-def _registers(sys: Any, lock: Any, entry: bool, pending: bool) -> None:
-    """Make a robust list that holds a lock, or is about to."""
-    long = sys.get_robust_list(0)[1] // 3
-    head, node = _word(sys, 100), _word(sys, 110)
-    _poke(sys, head.addr, node.addr if entry else head.addr)
-    _poke(sys, head.addr + long, lock.addr - node.addr)
-    _poke(sys, head.addr + 2 * long, node.addr if pending else 0)
-    _poke(sys, node.addr, head.addr)
-    sys.set_robust_list(head, 3 * long)
-
-
-def _dies_with(sys: Any, lock: Any, entry: bool, pending: bool, bits: int, mine: bool, gate: Gate, sig: int) -> int:
-    _registers(sys, lock, entry, pending)
-    lock.put((sys.gettid() if mine else 0x1234) | bits)
-    gate.wait(sys)
-    if sig:
-        sys.kill(sys.getpid(), sig)
-    return 0
-
-
-def _robust(sys: Any, say: Any, sig: int, entry: bool, pending: bool, bits: int, mine: bool = True) -> None:
-    lock = _word(sys, 2)
-    gate = Gate(sys)
-    sleeper = _share(sys, _sleeps, lock, 5, ANY, WAIT)
-    asleep(sys, sleeper)
-    pid = _share(sys, _dies_with, lock, entry, pending, bits, mine, gate, sig)
-    gate.open(sys)
-    ended = wait(sys, say, pid)
-    left = _value(lock)
-    say(ended, f"{left & (WAITERS | OWNER_DIED):#x}", "free" if not left & 0x3FFF_FFFF else "owned")
-    say(sys.futex(lock, WAKE, 9), wait(sys, say, sleeper))
-
-
-def owner_died(sys: Any, say: Any) -> None:
-    """The locks of a task that ends are marked FUTEX_OWNER_DIED, and one sleeper is woken if FUTEX_WAITERS was set."""
-    for sig in (0, SIGKILL):
-        for bits in (WAITERS, 0):
-            _robust(sys, say, sig, True, False, bits)
-
-
-def about_to_lock(sys: Any, say: Any) -> None:
-    """A lock that is about to be taken or released counts as one of the list."""
-    _robust(sys, say, 0, False, True, WAITERS)
-    _robust(sys, say, 0, True, True, WAITERS)
-
-
-def of_somebody_else(sys: Any, say: Any) -> None:
-    """A lock on the list whose word names another task stays as it is."""
-    _robust(sys, say, 0, True, False, WAITERS, False)
-
-
-def no_list(sys: Any, say: Any) -> None:
-    """A task that is on no robust list leaves its locks as they are."""
-    _robust(sys, say, 0, False, False, WAITERS)
-
-
-def list_of_wrong_size(sys: Any, say: Any) -> None:
-    """set_robust_list() takes one size only; get_robust_list() says which, and ESRCH for nobody."""
-    head = _word(sys, 100)
-    size = sys.get_robust_list(0)[1]
-    say([attempt(sys.set_robust_list, head, wrong) for wrong in (0, size - 1, size + 1)])
-    say(attempt(sys.set_robust_list, head, size), attempt(sys.get_robust_list, 0x3FFF_FFFF))
-
-
-@root
-def list_of_another_user(sys: Any, say: Any) -> None:
-    """get_robust_list() of a task that the caller may not look into is EPERM."""
-    pid = _share(sys, _tries_parent, say, sys.getpid())
-    say(wait(sys, say, pid))
-
-
-def _tries_parent(sys: Any, say: Any, parent: int) -> int:
-    sys.setuid(4242)
-    say(attempt(sys.get_robust_list, parent))
-    return 0

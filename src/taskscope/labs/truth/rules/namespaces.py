@@ -1,4 +1,4 @@
-"""Pid namespaces: numbers, init's privileges and duties, the end of one.  kernel/pid_namespace.c, pid_namespaces(7)."""
+"""Pid namespaces: numbers, and how to get into one.  kernel/pid_namespace.c, pid_namespaces(7)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,19 @@ from taskscope.labs.truth.rules.kit import (
     Gate,
     asleep,
     attempt,
-    comes_to,
     ends,
     field,
     refused,
     sleeper,
     started,
-    state,
     status,
     wait,
-    waitid,
 )
 
 NEWPID: Final = 0x2000_0000
 PARENT, THREAD, SIGHAND, VM, FS, FILES = 0x8000, 0x1_0000, 0x800, 0x100, 0x200, 0x400
 SIGHUP, SIGKILL, SIGUSR1, SIGTERM, SIGCHLD, SIGCONT, SIGSTOP = 1, 9, 10, 15, 17, 18, 19
 WUNTRACED, WNOHANG, WEXITED = 2, 1, 4
-SUBREAPER, PDEATHSIG = 36, 1
 _CLONE3: Final = "49cb2fc42ce4, v5.5, fork: extend clone3() to support setting a PID"
 _PIDFD: Final = "303cc571d107, v5.8, nsproxy: attach to namespaces via pidfds; pidfds are of v5.3"
 
@@ -41,8 +37,7 @@ def _init_sleeper(sys: Any) -> int:
     return pid
 
 
-# ---- numbers -------------------------------------------------------------------------------------------------
-
+# ---- numbers ---------------------------------------------------------------------------------------------------
 
 def _says_ids(sys: Any, say: Any) -> None:
     say(sys.getpid(), sys.gettid(), sys.getppid(), sys.getpgid(0), sys.getsid(0))
@@ -138,8 +133,7 @@ def _deeper(sys: Any, say: Any, levels: int) -> int:
     return levels
 
 
-# ---- how to get there ----------------------------------------------------------------------------------------
-
+# ---- how to get there ------------------------------------------------------------------------------------------
 
 def unshare_is_for_children(sys: Any, say: Any) -> None:
     """unshare(CLONE_NEWPID) leaves the caller where it is; its children live in the new namespace."""
@@ -321,342 +315,3 @@ def entering_needs_privilege(sys: Any, say: Any) -> None:
 def _enters_as(sys: Any, say: Any, fd: int, uid: int) -> None:
     sys.setuid(uid)
     say(attempt(sys.setns, fd, NEWPID))
-
-
-# ---- signals -------------------------------------------------------------------------------------------------
-
-
-def _notes(sys: Any, sig: int, info: Any) -> None:
-    """Be a handler that tells who sent, through descriptor 500."""
-    sys.write(500, f"{sig} {info.si_code} {info.si_pid};".encode())
-
-
-def _told(sys: Any, fd: int, count: int) -> str:
-    text = b""
-    while text.count(b";") < count:
-        part = attempt(sys.read, fd, 256)
-        text += part if isinstance(part, bytes) else b""
-    return str(text.decode())
-
-
-def deaf_inside(sys: Any, say: Any) -> None:
-    """From inside, init gets no signal that it has no handler for: neither SIGTERM nor SIGKILL nor SIGSTOP."""
-    say(wait(sys, say, _init(sys, _is_deaf, say)))
-
-
-def _is_deaf(sys: Any, say: Any) -> int:
-    for sig in (SIGTERM, SIGKILL, SIGSTOP, SIGHUP):
-        pid = sys.clone(_sends, say, 1, sig)
-        say(sig, status(sys.waitpid(pid)[1]))
-        say(attempt(sys.kill, 1, sig))
-    return 7
-
-
-def _sends(sys: Any, say: Any, pid: int, sig: int) -> None:
-    say(attempt(sys.kill, pid, sig))
-
-
-def deaf_outside(sys: Any, say: Any) -> None:
-    """From outside, too, init gets no signal that it has no handler for, but SIGSTOP and SIGKILL."""
-    pid = _init_sleeper(sys)
-    for sig in (SIGTERM, SIGHUP, SIGUSR1, 6, 11):
-        sys.kill(pid, sig)
-    say(wait(sys, say, pid, WNOHANG), field(sys, pid, "ShdPnd"))
-    sys.kill(pid, SIGSTOP)
-    say(wait(sys, say, pid, WUNTRACED), state(sys, pid))
-    sys.kill(pid, SIGCONT)
-    comes_to(sys, pid, "S")
-    sys.kill(pid, SIGKILL)
-    say(wait(sys, say, pid))
-
-
-def blocked_for_init(sys: Any, say: Any) -> None:
-    """A blocked signal is pending for init as for everybody, and ignored when it is unblocked."""
-    gate = Gate(sys)
-    pid = _init(sys, _blocks, say, gate)
-    asleep(sys, pid)
-    sys.kill(pid, SIGTERM)
-    say(field(sys, pid, "ShdPnd"))
-    gate.open(sys)
-    say(wait(sys, say, pid))
-
-
-def _blocks(sys: Any, say: Any, gate: Gate) -> int:
-    sys.sigprocmask(0, 1 << SIGTERM - 1)
-    gate.wait(sys)
-    say(sys.sigpending())
-    sys.sigprocmask(1, 1 << SIGTERM - 1)
-    return 7
-
-
-def sender_outside_is_nobody(sys: Any, say: Any) -> None:
-    """A sender outside has number 0 inside; one inside has its number of the inside."""
-    read, write = sys.pipe()
-    sys.dup2(write, 500)
-    pid = _init(sys, _handles, say)
-    asleep(sys, pid)
-    sys.kill(pid, SIGUSR1)
-    say(_told(sys, read, 2), wait(sys, say, pid))
-
-
-def _handles(sys: Any, say: Any) -> int:
-    sys.sigaction(SIGUSR1, _notes)
-    attempt(sys.pause)
-    pid = sys.clone(_sends, say, 1, SIGUSR1)
-    while (found := attempt(sys.waitpid, pid)) == "EINTR":
-        pass
-    say(status(found[1]))
-    return 4
-
-
-def child_inside(sys: Any, say: Any) -> None:
-    """SIGCHLD and waitid() name a child that is inside by its number outside."""
-    read, write = sys.pipe()
-    sys.dup2(write, 500)
-    sys.sigaction(SIGCHLD, _notes)
-    pid = _init(sys, ends, 3)
-    text = _told(sys, read, 1)
-    say(text.replace(str(pid), "child"), waitid(sys, say, 1, pid, WEXITED))
-
-
-def kill_all_inside(sys: Any, say: Any) -> None:
-    """kill(-1) inside reaches everybody inside but init and the caller, and nobody outside."""
-    outside = started(sys)
-    say(wait(sys, say, _init(sys, _kills_all, say)), state(sys, outside))
-
-
-def _kills_all(sys: Any, say: Any) -> int:
-    gate = Gate(sys)
-    pids = [sys.clone(sleeper) for _ in range(2)]
-    killer = sys.clone(_kills_everybody, say, gate)
-    gate.open(sys)
-    say([status(sys.waitpid(pid)[1]) for pid in (*pids, killer)])
-    say(attempt(sys.kill, -1, SIGKILL))
-    return 6
-
-
-def _kills_everybody(sys: Any, say: Any, gate: Gate) -> int:
-    gate.wait(sys)
-    say(attempt(sys.kill, -1, SIGKILL))
-    return 5
-
-
-def init_of_init(sys: Any, say: Any) -> None:
-    """To the namespace above, the init of one below is a process like any other: SIGKILL ends it, SIGTERM does not."""
-    say(wait(sys, say, _init(sys, _has_namespace, say)))
-
-
-def _has_namespace(sys: Any, say: Any) -> None:
-    inner = sys.clone(sleeper, flags=NEWPID | SIGCHLD)
-    sys.nanosleep(1_000_000)
-    sys.kill(inner, SIGTERM)
-    say(attempt(sys.waitpid, inner, WNOHANG))
-    sys.kill(inner, SIGKILL)
-    say(status(sys.waitpid(inner)[1]))
-
-
-# ---- orphans and the end -------------------------------------------------------------------------------------
-
-
-def orphans_inside(sys: Any, say: Any) -> None:
-    """An orphan goes to the init of its namespace, which waits for it."""
-    say(wait(sys, say, _init(sys, _adopts, say)))
-
-
-def _adopts(sys: Any, say: Any) -> int:
-    gate = Gate(sys)
-    middle = sys.clone(_leaves_orphan, say, gate)
-    say(status(sys.waitpid(middle)[1]))
-    gate.open(sys)
-    got, word = sys.waitpid(-1)
-    say(got, status(word), attempt(sys.waitpid, -1))
-    return 2
-
-
-def _leaves_orphan(sys: Any, say: Any, gate: Gate) -> int:
-    sys.clone(_waits_and_says_parent, say, gate)
-    return 1
-
-
-def _waits_and_says_parent(sys: Any, say: Any, gate: Gate) -> int:
-    gate.wait(sys)
-    say(sys.getpid(), sys.getppid())
-    return 9
-
-
-def subreaper_outside(sys: Any, say: Any) -> None:
-    """A subreaper outside adopts nobody from inside."""
-    sys.prctl(SUBREAPER, 1, 0, 0, 0)
-    say(wait(sys, say, _init(sys, _adopts, say)), wait(sys, say))
-
-
-def subreaper_inside(sys: Any, say: Any) -> None:
-    """A subreaper inside adopts its descendants, and is not passed on across the border."""
-    say(wait(sys, say, _init(sys, _reaps_inside, say)))
-
-
-def _reaps_inside(sys: Any, say: Any) -> None:
-    pid = sys.clone(_is_subreaper, say)
-    say(status(sys.waitpid(pid)[1]))
-
-
-def _is_subreaper(sys: Any, say: Any) -> None:
-    sys.prctl(SUBREAPER, 1, 0, 0, 0)
-    gate = Gate(sys)
-    middle = sys.clone(_leaves_orphan, say, gate)
-    sys.waitpid(middle)
-    gate.open(sys)
-    say(status(sys.waitpid(-1)[1]))
-
-
-def end_of_all(sys: Any, say: Any) -> None:
-    """When init ends, everybody inside is killed and gone before its parent hears of it, whatever they block."""
-    read, write = sys.pipe()
-    pid = _init(sys, _ends_with_others)
-    sys.close(write)
-    say(wait(sys, say, pid), sys.read(read, 100))
-
-
-def _ends_with_others(sys: Any) -> int:
-    told = Gate(sys)
-    for _ in range(3):
-        sys.clone(_blocks_all_and_sleeps, told)
-        told.wait(sys)
-    return 5
-
-
-def _blocks_all_and_sleeps(sys: Any, told: Gate) -> None:
-    sys.sigprocmask(2, (1 << 64) - 1)
-    sys.clone(sleeper)
-    told.open(sys)
-    sleeper(sys)
-
-
-def killed_init(sys: Any, say: Any) -> None:
-    """An init that is killed takes nested namespaces with it."""
-    read, write = sys.pipe()
-    told = Gate(sys)
-    pid = _init(sys, _has_nested, told)
-    told.wait(sys)
-    sys.close(write)
-    sys.kill(pid, SIGKILL)
-    say(wait(sys, say, pid), sys.read(read, 100))
-
-
-def _has_nested(sys: Any, told: Gate) -> None:
-    sys.clone(sleeper)
-    _init(sys, _opens_and_sleeps, told)
-    sleeper(sys)
-
-
-def _opens_and_sleeps(sys: Any, told: Gate) -> None:
-    sys.clone(sleeper)
-    told.open(sys)
-    sleeper(sys)
-
-
-def zombies_of_init(sys: Any, say: Any) -> None:
-    """Zombies that init has not waited for, and children that ignore it, do not hold up its end."""
-    say(wait(sys, say, _init(sys, _leaves_zombies)))
-
-
-def _leaves_zombies(sys: Any) -> int:
-    for code in (1, 2):
-        sys.clone(ends, code)
-    pid = sys.clone(ends, 3)
-    sys.waitid(1, pid, WEXITED | 0x0100_0000)
-    return 8
-
-
-def no_more_births(sys: Any, say: Any) -> None:
-    """After the end of its init nobody is born into a namespace: fork() is ENOMEM for who had unshared."""
-    say(wait(sys, say, sys.clone(_forks_after_the_end, say)))
-
-
-def _forks_after_the_end(sys: Any, say: Any) -> None:
-    sys.unshare(NEWPID)
-    say(wait(sys, say, sys.clone(ends, 1)))
-    say(refused(sys, SIGCHLD), refused(sys, SIGCHLD), refused(sys, THREAD | SIGHAND | VM))
-
-
-def entered_and_killed(sys: Any, say: Any) -> None:
-    """Who was born inside of a parent outside is killed with the rest, and that parent waits for it."""
-    pid = _init_sleeper(sys)
-    fd = sys.open(f"/proc/{pid}/ns/pid")
-    told = Gate(sys)
-    outer = sys.clone(_has_child_inside, say, fd, told)
-    told.wait(sys)
-    sys.kill(pid, SIGKILL)
-    say(wait(sys, say, outer))
-    say(wait(sys, say, pid))
-
-
-def _has_child_inside(sys: Any, say: Any, fd: int, told: Gate) -> None:
-    sys.setns(fd, NEWPID)
-    pid = sys.clone(sleeper)
-    asleep(sys, pid)
-    told.open(sys)
-    say(wait(sys, say, pid), refused(sys, SIGCHLD))
-
-
-def dead_namespace_can_be_entered(sys: Any, say: Any) -> None:
-    """A namespace whose init has ended can be entered, and then nobody is born there."""
-    pid = _init_sleeper(sys)
-    file = sys.open(f"/proc/{pid}/ns/pid")
-    sys.kill(pid, SIGKILL)
-    say(wait(sys, say, pid))
-    say(wait(sys, say, sys.clone(_enters_dead, say, file)))
-
-
-def _enters_dead(sys: Any, say: Any, fd: int) -> None:
-    say(attempt(sys.setns, fd, NEWPID), refused(sys, SIGCHLD))
-
-
-def init_with_threads(sys: Any, say: Any) -> None:
-    """The namespace lasts as long as a thread of its init does."""
-    say(wait(sys, say, _init(sys, _first_thread_ends, say)))
-
-
-def _first_thread_ends(sys: Any, say: Any) -> None:
-    gate = Gate(sys)
-    sys.pthread_create(_goes_on, say, gate)
-    sys.clone(_opens_when_thread_ends, gate)
-    sys.pthread_exit(0)
-
-
-def _opens_when_thread_ends(sys: Any, gate: Gate) -> int:
-    sys.nanosleep(5_000_000)
-    gate.open(sys)
-    return 3
-
-
-def _goes_on(sys: Any, say: Any, gate: Gate) -> None:
-    gate.wait(sys)
-    got, word = sys.waitpid(-1)
-    say(got > 1, status(word), sys.getpid())
-    say(wait(sys, say, sys.clone(ends, 4)))
-    sys.exit(6)
-
-
-def death_signal_inside(sys: Any, say: Any) -> None:
-    """PR_SET_PDEATHSIG of a child of init works inside as anywhere; the sender has its number of the inside."""
-    say(wait(sys, say, _init(sys, _orphans_with_death_signal, say)))
-
-
-def _orphans_with_death_signal(sys: Any, say: Any) -> None:
-    made = Gate(sys)
-    middle = sys.clone(_makes_and_ends, made)
-    say(status(sys.waitpid(middle)[1]))
-    got, word = sys.waitpid(-1)
-    say(got, status(word))
-
-
-def _makes_and_ends(sys: Any, made: Gate) -> None:
-    sys.clone(_asks_for_death, made)
-    made.wait(sys)
-
-
-def _asks_for_death(sys: Any, made: Gate) -> None:
-    sys.prctl(PDEATHSIG, SIGTERM)
-    made.open(sys)
-    sleeper(sys)
