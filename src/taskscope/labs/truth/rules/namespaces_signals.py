@@ -114,7 +114,7 @@ def child_inside(sys: Any, say: Any) -> None:
     sys.sigaction(SIGCHLD, _notes)
     pid = _init(sys, ends, 3)
     text = _told(sys, read, 1)
-    say(text.replace(str(pid), "child"), waitid(sys, say, 1, pid, WEXITED))
+    say(text.replace(f" {pid};", " child;"), waitid(sys, say, 1, pid, WEXITED))
 
 
 def kill_all_inside(sys: Any, say: Any) -> None:
