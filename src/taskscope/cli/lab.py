@@ -171,10 +171,9 @@ def report(run: Run, *, answer: bool, mutant: bool, as_json: bool, quiet: bool) 
         for line in run.output:
             click.echo(line)
     for check in run.checks:
-        click.echo(
-            f"{'ok  ' if check.passed else 'FAIL'} {check.what}"
-            + ("" if check.passed or not check.seen else f"\n     seen: {check.seen[:400]}")
-        )
+        click.echo(f"{'ok  ' if check.passed else 'FAIL'} {wrapped(check.what, 5)}")
+        if not check.passed and check.seen:
+            click.echo(f"     seen: {check.seen[:400]}")
     if run.crash is not None:
         click.echo(f"FAIL the kernel fell over: {run.crash}")
     if answer:
@@ -210,11 +209,12 @@ def listing(titles: dict[str, str], as_json: bool) -> None:
             click.echo(f"{name:<{width}}  {letters}  {title}")
 
 
-def wrapped(text: str) -> str:
-    """Break a text to 80 columns, continued under its first line."""
+def wrapped(text: str, indent: int = 10) -> str:
+    """Break a text to 80 columns, continued under its first line, which begins at a column."""
     import textwrap
 
-    return textwrap.fill(text, 80, initial_indent=" " * 10, subsequent_indent=" " * 10).lstrip()
+    blanks = " " * indent
+    return textwrap.fill(text, 80, initial_indent=blanks, subsequent_indent=blanks).lstrip()
 
 
 command.examples = EXAMPLES

@@ -175,7 +175,9 @@ class Run:
 
     def story(self, life: Life) -> None:
         """Show a life as `taskscope life` tells it."""
-        self.show(str(life).partition("\nNext: ")[0].rstrip(), "its life, told from the recording")
+        # It is as wide as a terminal: not indented.
+        self.output.append("its life, told from the recording:")
+        self.show(str(life).partition("\nNext: ")[0].rstrip())
 
     def name(self, old: str) -> str:
         """Return what this flavour calls a function of 4.19."""
