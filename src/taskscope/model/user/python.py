@@ -172,20 +172,25 @@ class UserContext:
         if self._at < self._end:
             ret, value = self._recall(name)
         else:
-            self._calling = name
-            try:
-                # ENOSYS: this architecture has no such call
-                ret = self._gate(nr, args) if (nr := self._nr.get(name)) is not None else -38
-            except GreenletExit:
-                # The task is dead and its stack is dropped: what a program does in `finally:` must not enter the
-                # kernel.
-                self._gate = _gone
-                raise
-            if machine.cur.cpu.curr.journal is not self:
-                self._gate = _replaced  # nor may what a replaced program does in `finally:`
-                raise _Unwind
-            if -516 <= ret <= -512:
-                ret = self._again(name, nr, args)
+            nr = self._nr.get(name)
+            while True:
+                self._calling = name
+                try:
+                    # ENOSYS: this architecture has no such call
+                    ret = self._gate(nr, args) if nr is not None else -38
+                except GreenletExit:
+                    # The task is dead and its stack is dropped: what a program does in `finally:` must not enter the
+                    # kernel.
+                    self._gate = _gone
+                    raise
+                if machine.cur.cpu.curr.journal is not self:
+                    self._gate = _replaced  # nor may what a replaced program does in `finally:`
+                    raise _Unwind
+                if not -516 <= ret <= -512:
+                    break
+                # The program counter stands on the call again; a handler runs before, and makes calls of its own.
+                if self.frames:
+                    self._handle()
             log = self._log
             if out is not None:
                 value = out.value
@@ -203,23 +208,6 @@ class UserContext:
         if ret < 0:
             raise OSError(-ret, errno_message(-ret) or "unknown error")
         return ret if out is None else (ret, value)
-
-    def _again(self, name: str, nr: Any, args: tuple[Any, ...]) -> int:
-        # The program counter stands on the call again.
-        while True:
-            if self.frames:
-                self._handle()
-            self._calling = name  # a handler has made other calls
-            try:
-                ret = self._gate(nr, args)
-            except GreenletExit:
-                self._gate = _gone
-                raise
-            if machine.cur.cpu.curr.journal is not self:
-                self._gate = _replaced
-                raise _Unwind
-            if not -516 <= ret <= -512:
-                return ret
 
     def _recall(self, name: str) -> tuple[int, Any]:
         self._replay_handlers()
