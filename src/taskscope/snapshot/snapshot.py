@@ -7,7 +7,8 @@ is None and its reason stands in `Snapshot.unavailable` under the field's name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,32 @@ class TaskRow:
     start: int | None               # birth, ns of the source's clock; None if before the recording
     runtime: int | None             # ns on a cpu, since the start of the recording
     forked: bool | None = None      # has not exec'ed since its birth
+    args: str | None = None         # the command line, NUL bytes as blanks; None if there is none or it is not known
+    flags: int | None = None        # PF_*
+    exit_state: int | None = None   # EXIT_*
+    exit_code: int | None = None    # a wait status, as in task_struct
+    real_parent: int | None = None  # pid of the task; /proc knows its process only
+    parent: int | None = None       # pid of who gets SIGCHLD: the tracer of a traced task
+    tracer: int | None = None
+    group_leader: int | None = None
+    children: tuple[int, ...] | None = None  # pids, in the order of the kernel's list
+    threads: int | None = None      # of its process
+    utime: int | None = None        # ns, of this task alone, as the kernel accounts them
+    stime: int | None = None
+    group_utime: int | None = None  # ns, of the process with its threads, the dead ones too
+    group_stime: int | None = None
+    last_arrival: int | None = None  # sched_info, ns of the clock of sched_clock()
+    run_delay: int | None = None
+    pcount: int | None = None
+    on_cpu: bool | None = None
+    static_prio: int | None = None
+    rt_priority: int | None = None
+    policy: int | None = None       # SCHED_*
+    address: int | None = None      # of the task_struct
+    stack: int | None = None        # of the kernel stack; None if it has none any more
+    thread_info: Mapping[str, Any] | None = None  # flags, preempt_count, cpu, cpu_context (register: value)
+    kernel_stack: tuple[str, ...] | None = None   # functions, innermost first; where it was asked for
+    unavailable: Mapping[str, str] = field(default_factory=dict)  # field -> why it is None here and not elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +72,5 @@ class Snapshot:
     at: int | None
     source: str                     # for people: "d05-zombie.dat at 163.1"
     unavailable: Mapping[str, str]  # field -> why this source cannot give it
+    wounds: tuple[str, ...] = ()    # damage that was met on the way, a line each; what could be reached is in `tasks`
+    arch: str | None = None         # as uname -m says it, for the meaning of numbers
