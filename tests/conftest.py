@@ -7,6 +7,7 @@ folder that the environment variable ``TASKSCOPE_DATA`` names, or ``../shared/da
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import signal
@@ -52,6 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"limit(seconds): the test may take that long (default {LIMIT:.0f} s)")
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note failed tests of real kernels for ./check, in the file that TASKSCOPE_CHECK_AGAIN names."""
+    name = os.environ.get("TASKSCOPE_CHECK_AGAIN")
+    if name and report.failed and {"real", "root"} & set(report.keywords) and "PYTEST_XDIST_WORKER" not in os.environ:
+        with Path(name).open("a") as file:
+            file.write(f"{report.nodeid}\n")
+
+
 @pytest.fixture(autouse=True)
 def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     marker = request.node.get_closest_marker("limit")
@@ -67,6 +76,23 @@ def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def _tracefs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Share the kernel's tracefs with the tests of other workers; a test that is marked ``alone`` has it to itself."""
+    if request.node.get_closest_marker("root") is None:
+        yield
+        return
+    folder = tmp_path_factory.getbasetemp()
+    if folder.name.startswith("popen-"):
+        folder = folder.parent
+    # Who waits to be alone holds the door, so that those who share cannot keep the room for ever.
+    with (folder / "tracefs.door").open("w") as door, (folder / "tracefs.room").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")

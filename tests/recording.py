@@ -36,6 +36,7 @@ def can_record() -> str:
 
 needs_recording = [
     pytest.mark.root,
+    pytest.mark.real,
     pytest.mark.skipif(bool(can_record()), reason=can_record() or "-"),
 ]
 

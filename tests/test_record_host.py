@@ -36,6 +36,7 @@ TRACEFS = (
 SYSTEMS = ("sched", "signal", "task")
 
 pytestmark = [
+    pytest.mark.real,
     pytest.mark.root,
     pytest.mark.limit(120),
     pytest.mark.skipif(

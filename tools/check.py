@@ -4,6 +4,10 @@ Called by ``./check``, which sets the environment up first.  Prints one line per
 used and allowed), the whole output of a check that fails, the reasons of skipped tests, and as its last line
 the sum over the test suites: ``N passed, N failed, N skipped``.  The exit code is 0 only if every check
 passed within its budget.
+
+Tests that are marked ``real`` or ``root`` watch a real kernel, which other tests and other people load at the same
+time.  If nothing else of a suite fails they are played once more, alone; those that pass then are counted as passed,
+and are named with what they said at first.
 """
 
 from __future__ import annotations
@@ -74,6 +78,7 @@ class Tally:
     failed: int = 0
     skipped: int = 0
     reasons: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    again: list[str] = field(default_factory=list)  # passed only when played again, alone
 
 
 def suites() -> dict[str, list[str]]:
@@ -146,16 +151,29 @@ def run_suite(name: str, paths: list[str], tally: Tally, env: dict[str, str], *,
     """Run one test suite; return whether it passed."""
     budget = SUITES.get(name, NEW_SUITE)
     with tempfile.TemporaryDirectory(prefix="taskscope-check-") as folder:
-        report = Path(folder) / "junit.xml"
-        command = [PYTHON, "-m", "pytest", "-q", f"--junit-xml={report}", *paths]
+        report, noted = Path(folder) / "junit.xml", Path(folder) / "again"
+        pytest = [PYTHON, "-m", "pytest", "-q"]
+        command = [*pytest, f"--junit-xml={report}", *paths]
         if budget.workers:
             command += ["-n", str(budget.workers), "--dist", "worksteal"]
         if fast:
             command += ["-m", "not slow"]
         start = time.monotonic()
-        code, output = run(command, budget.seconds, env)
+        code, output = run(command, budget.seconds, {**env, "TASKSCOPE_CHECK_AGAIN": str(noted)})
         used = time.monotonic() - start
         counted = count(report, tally) if report.exists() else (0, 0, 0)
+        again = sorted(set(noted.read_text().splitlines())) if noted.exists() else []
+        # A kernel that others load can do what a test of it did not reckon with: alone, it must not.
+        if code == 1 and again and len(again) == counted[1]:
+            code, alone = run([*pytest, *again], budget.seconds, env)
+            if code == 0:
+                lines = output.splitlines()
+                tally.again += [text.removeprefix("FAILED ") for text in lines if text.startswith("FAILED ")]
+                tally.failed -= len(again)
+                tally.passed += len(again)
+                counted = (counted[0] + len(again), 0, counted[2])
+            output += alone
+            used = time.monotonic() - start
     result = "{} passed, {} failed, {} skipped".format(*counted)
     # 5: fast mode deselected every test of the suite.
     passed = code == 0 or (fast and code == 5)
@@ -204,6 +222,10 @@ def main(words: list[str]) -> int:
         if (not named or name in named) and paths and not run_suite(name, paths, tally, env, fast=fast):
             failed.append(name)
     tell_skipped(tally)
+    if tally.again:
+        print("\npassed only alone, on a kernel that others load too:")
+    for test in tally.again:
+        print(f"  {test}")
     if failed:
         print(f"\nnot passed: {', '.join(failed)}")
     print(f"\n{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")

@@ -66,24 +66,28 @@ def holds(run: Run) -> None:
         assert found.verdict in ("equal", "allowed"), str(found)
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", ON_HOST)
 def test_lab_on_this_host(host: Real, name: str) -> None:
     """What the notes say is seen on this host's kernel, and the tasks do what they do on the model."""
     holds(run_real(get(name), host))
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", GUEST_CHECKED)
 def test_lab_in_a_guest(guest: Real, name: str) -> None:
     """What the notes say is seen on a kernel in QEMU, and the tasks do what they do on the model."""
     holds(run_real(get(name), guest))
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", ON_HOST)
 def test_wrong_expectation_is_noticed(host: Real, name: str) -> None:
     """With one expectation that is wrong a lab fails on a real kernel."""
     assert not run_real(get(name), host, wrong=True).passed
 
 
+@pytest.mark.real
 def test_what_keeps_nothing_is_not_compared(host: Real, monkeypatch: pytest.MonkeyPatch) -> None:
     """``--on all`` of a lab that has no task of its own says so, and its exit code is that of its checks."""
     monkeypatch.setattr("taskscope.labs.on.places", lambda lab, on: ["model", "host"])
