@@ -31,7 +31,7 @@ EXAMPLES = """examples:
   tools/truth.py --count 10000             10,000 programs, on the host and under 20 schedules of the model
   tools/truth.py --first 4711 --count 1 --show    one program with its transcripts
   tools/truth.py --on host --count 2000    the generator and the reference against the host alone
-  tools/truth.py --racy --schedules 400 --count 1000     is what the host says of races among what the model says?
+  tools/truth.py --racy --count 10000      is what the host says of races among what the model says?
   tools/truth.py --rules                   all conformance rules, on the host and on every flavour of the model
   tools/truth.py --rules --record tests/golden/rules   write down what this host says, for machines that are none such
   tools/truth.py --rules --mutants         kernels with one line changed: is each noticed by its rule?
@@ -185,7 +185,8 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=500, metavar="N", help="how many programs (500)")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the seed of the first (0)")
-    parser.add_argument("--schedules", type=int, default=20, metavar="N", help="schedules of the model each (20)")
+    parser.add_argument("--schedules", type=int, metavar="N",
+                        help="schedules of the model each (20; of races at most: 20,000)")
     parser.add_argument("--each", type=int, metavar="N", help="schedules that each program meets, in turn (all)")
     parser.add_argument("--on", choices=("all", "host", "model"), default="all", help="what runs them (all)")
     parser.add_argument("--mode", choices=("pid", "user", "sub"), help="what holds processes together on the host")
@@ -207,7 +208,8 @@ def main() -> int:
     if args.rules is not None and args.mutants:
         return change_kernels(args.rules)
     if args.rules is not None:
-        return hold_rules(args.rules, args.schedules, show=args.show)
+        return hold_rules(args.rules, args.schedules or 20, show=args.show)
+    args.schedules = args.schedules or (20_000 if args.racy else 20)
     mode = args.mode or best_mode()
     root = args.on == "model" or (os.getuid() == 0 and mode == "pid")
     each = min(args.each or args.schedules, args.schedules)

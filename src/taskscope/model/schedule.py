@@ -64,7 +64,7 @@ KINDS: Final[dict[str, Kind]] = {
     KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule; kernel/fork: exit_mmap",
                      "none, or one of 0, 5, 50, 500 us", "none", 12),
     DELAY: Kind("machine.py: catch_up", "none, 20 us to 5 ms", "none", 8),
-    INSTRUCTION: Kind("user/libc/stdatomic.py", "none, 5 us to 1.3 ms", "none", 8),
+    INSTRUCTION: Kind("user/python.py: _hold_up", "none, 5 us to 1.3 ms", "none", 8),
     IPI: Kind("kernel/smp.py", "1, 3, 21 us", "1 us", 4),
     TIMER: Kind("kernel/time/tick.py: tick_program_event", "0, 2, 20, 200 us late", "0", 8),
     NEXT_TASK: Kind("kernel/sched/fair.py: pick_next_entity",
@@ -336,6 +336,26 @@ class Branch(Schedule):
             return self._left.get(at, 0)
         self._at = 0
         return self._then.pick(n, what, who)
+
+
+class Detour(Branch):
+    """Does as a log says up to one of its choices, takes another option there, and then mostly the usual ones.
+
+    :param log: of a run of the same program
+    :param at: which choice
+    """
+
+    def __init__(self, log: ChoiceLog, at: int, seed: int) -> None:
+        super().__init__(log, at, seed)
+        self.name = f"detour:{at}:{seed}"
+        self._then.odds = {what: 8 * odds for what, odds in self._then.odds.items()}
+
+    def pick(self, n: int, what: str, who: Who) -> int:
+        """See `Schedule.pick`."""
+        if len(self.log) == self._at:
+            self._at = 0
+            return self._then.random.randrange(n)
+        return super().pick(n, what, who)
 
 
 def _now() -> str:

@@ -151,15 +151,18 @@ class ModelRunner:
     :param schedule: what the machine may decide freely: a seed, as `taskscope.boot` takes it, or a schedule (for one
         machine)
     :param check: whether invariants are checked
+    :param board: makes what the processes of a program write on, from what watches the invariants
     """
 
     def __init__(
-        self, schedule: int | str | Schedule = 0, *, flavour: str = "4.19-arm", cpus: int = 2, check: bool = True
+        self, schedule: int | str | Schedule = 0, *, flavour: str = "4.19-arm", cpus: int = 2, check: bool = True,
+        board: Callable[[Watch | None], ModelBoard] = ModelBoard,
     ) -> None:
         self.schedule = schedule
         self.flavour = flavour
         self.cpus = cpus
         self.check = check
+        self.board = board
 
     def run(self, program: Program) -> Transcript:
         """Return the transcript of one program; see `run_all`."""
@@ -185,7 +188,7 @@ class ModelRunner:
         name = f"seed:{asked}" if isinstance(asked, int) else asked
         schedule = order(name).schedule if isinstance(name, str) else name
         m = machine.Machine(flavours.flavour(self.flavour), self.cpus, 100, 0, 256 << 20, schedule=schedule)
-        queue = _Queue(m, programs, self.watch if self.check else None)
+        queue = _Queue(m, programs, self.watch if self.check else None, self.board)
         init_main.power_on(m, bare=True, program=queue.reaper)
         try:
             for n, program in enumerate(programs):
@@ -217,11 +220,13 @@ class _Queue:
     """The programs of one machine, and its pid 1."""
 
     def __init__(
-        self, m: machine.Machine, programs: Sequence[Program], watch: Callable[[machine.Machine], Watch] | None
+        self, m: machine.Machine, programs: Sequence[Program], watch: Callable[[machine.Machine], Watch] | None,
+        board: Callable[[Watch | None], ModelBoard],
     ) -> None:
         self.m = m
         self.programs = programs
         self.watch = watch
+        self.board = board
         self.boards: list[ModelBoard] = []
         self.finished = 0
         self.problem = ""
@@ -246,7 +251,7 @@ class _Queue:
         watch = self.watch(m) if self.watch is not None else None
         before = watch.counts() if watch is not None else {}
         for program in self.programs:
-            board = ModelBoard(watch)
+            board = self.board(watch)
             self.boards.append(board)
             scripts: list[list[Item]] = program.scripts
             pipes = [sys.pipe() for _ in scripts]

@@ -1,24 +1,22 @@
 """Racy programs on the host and on the model: what the host says is among what the model can say.
 
-Schedules are tried one after the other until each program's transcript has come up: seeds and priorities by turns,
-then branches of the one that came nearest.  A program whose transcript has not come up under some hundred schedules
-shows a mistake of the model.
+A few schedules are tried with all programs; then each transcript that has not come up is searched for (`guided`).  A
+program whose transcript some thousand schedules do not give shows a mistake of the model.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from taskscope.labs.truth.compare import Runner
+from taskscope.labs.truth.guided import CPUS, search
 from taskscope.labs.truth.model import ModelRunner
 from taskscope.labs.truth.program import Program, Transcript
-from taskscope.model.schedule import Branch, ChoiceLog, Random, Schedule
 
-#: of the machines, by turns: who is kept from his program keeps a CPU busy, and on the host others run meanwhile
-CPUS: Final = (4, 2, 3, 4, 1)
+#: schedules that all programs meet, one machine each
+COMMON: Final = 10
 
 
 @dataclass(slots=True)
@@ -61,15 +59,15 @@ def schedules(count: int) -> Iterator[tuple[str, int, bool]]:
 
 
 def outcomes(
-    programs: Sequence[Program], host: Runner, most: int = 400, flavour: str = "4.19-arm"
+    programs: Sequence[Program], host: Runner, most: int = 4000, flavour: str = "4.19-arm"
 ) -> Iterator[Outcome]:
     """Run racy programs on the host once, on the model until it says the same; yield what came of each.
 
-    :param most: schedules to try: a third of them are common to all, the others look for each program that is left
+    :param most: schedules to try: a few are common to all, the others look for each program that is left
     """
     todo = [Outcome(program, lines) for program, lines in zip(programs, host(programs), strict=True)]
     left = list(todo)
-    common = max(1, most // 3)
+    common = min(COMMON, most)
     for name, cpus, check in schedules(common):
         if not left:
             break
@@ -78,28 +76,8 @@ def outcomes(
             one.note(lines, f"{name} on {cpus} CPUs")
         left = [one for one in left if not one.found]
     for one in left:
-        search(one, most - common, flavour)
+        if most > common:
+            found = search(one.program, one.host, most - common, flavour)
+            one.note(found.lines, found.schedule)
+            one.schedules += found.runs - 1
     yield from todo
-
-
-def search(one: Outcome, tries: int, flavour: str) -> None:
-    """Look for a schedule that gives what the host said: from the nearest so far, other ends.
-
-    :param tries: how many schedules
-    """
-    chance = random.Random(one.program.seed)
-    best: tuple[int, ChoiceLog, int] | None = None
-    for n in range(tries):
-        cpus = CPUS[n % len(CPUS)]
-        schedule: Schedule = Random(100_000 + n)
-        if best is not None and n % 4:
-            _, log, cpus = best
-            schedule = Branch(log, chance.randrange(len(log)), n)
-        lines = ModelRunner(schedule, flavour=flavour, cpus=cpus, check=False).run(one.program)
-        one.note(lines, f"{schedule.name} on {cpus} CPUs")
-        if one.found:
-            return
-        far = one.unlike(lines)
-        # As near is as good: to stand still would be to look at one story only.
-        if best is None or far <= best[0]:
-            best = far, schedule.log, cpus

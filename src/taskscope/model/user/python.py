@@ -27,7 +27,7 @@ from greenlet import GreenletExit
 from taskscope.abi.errno import errno_message
 from taskscope.abi.sched import CloneFlag
 from taskscope.abi.syscalls import call_of_name
-from taskscope.model import machine
+from taskscope.model import machine, schedule
 
 if TYPE_CHECKING:
     from taskscope.model.include.linux.sched import Task
@@ -117,6 +117,7 @@ class UserContext:
         "_args",
         "_at",
         "_calling",
+        "_chooses",
         "_end",
         "_entry",
         "_gate",
@@ -143,6 +144,7 @@ class UserContext:
         self._end = 0
         self._overflown = False
         self._calling = ""
+        self._chooses = cur.chooses
         self._nr = numbers(cur.flavour.arch)
         self._gate = gate(cur)
         #: signal handlers to run before user code goes on, innermost last: (handler, sig, siginfo)
@@ -172,6 +174,8 @@ class UserContext:
         if self._at < self._end:
             ret, value = self._recall(name)
         else:
+            if self._chooses:
+                self._hold_up()
             nr = self._nr.get(name)
             while True:
                 self._calling = name
@@ -181,10 +185,10 @@ class UserContext:
                 except GreenletExit:
                     # The task is dead and its stack is dropped: what a program does in `finally:` must not enter the
                     # kernel.
-                    self._gate = _gone
+                    self._leave(_gone)
                     raise
                 if machine.cur.cpu.curr.journal is not self:
-                    self._gate = _replaced  # nor may what a replaced program does in `finally:`
+                    self._leave(_replaced)  # nor may what a replaced program does in `finally:`
                     raise _Unwind
                 if not -516 <= ret <= -512:
                     break
@@ -208,6 +212,26 @@ class UserContext:
         if ret < 0:
             raise OSError(-ret, errno_message(-ret) or "unknown error")
         return ret if out is None else (ret, value)
+
+    def _hold_up(self) -> None:
+        """Let others come in between two steps of user mode, perhaps: a program's instructions take their time."""
+        m = machine.cur
+        self._compute(schedule.INSTRUCTIONS[m.choose(len(schedule.INSTRUCTIONS), schedule.INSTRUCTION, (m.cpu.curr,))])
+
+    def _compute(self, left: int) -> None:
+        """Compute for so many ns of virtual time; signal handlers run in between."""
+        try:
+            while left > 0:
+                left = machine.cur.run_for(left, self.frames)
+                if self.frames:
+                    self._handle()
+        except GreenletExit:
+            self._leave(_gone)
+            raise
+
+    def _leave(self, gate: Callable[..., Any]) -> None:
+        self._gate = gate
+        self._chooses = False
 
     def _recall(self, name: str) -> tuple[int, Any]:
         self._replay_handlers()
@@ -254,11 +278,7 @@ class UserContext:
         if self._at < self._end:
             self._recall("run_for")
             return
-        left = ns
-        while left > 0:
-            left = machine.cur.run_for(left, self.frames)
-            if self.frames:
-                self._handle()
+        self._compute(ns)
         self._log.append(("run_for", 0, None))
 
     def become(self, fn: Callable[..., Any], *args: Any) -> NoReturn:

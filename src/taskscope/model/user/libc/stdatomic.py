@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from taskscope.model import machine, schedule
 from taskscope.model.include.linux.uaccess import Word
 from taskscope.model.user.python import LOG_MAX, UserContext
 
@@ -57,13 +56,8 @@ class Atomics(UserContext):
     def _access(self, name: str, word: Word, value: Any) -> Any:
         if self._at < self._end:
             return self._recall(name)[1]
-        m = machine.cur
-        if m.chooses:
-            left = schedule.INSTRUCTIONS[m.choose(len(schedule.INSTRUCTIONS), schedule.INSTRUCTION, (m.cpu.curr,))]
-            while left > 0:
-                left = machine.cur.run_for(left, self.frames)
-                if self.frames:
-                    self._handle()
+        if self._chooses:
+            self._hold_up()
         old = word.get()
         if name == "cmpxchg":
             if old == value[0]:
