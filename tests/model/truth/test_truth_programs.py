@@ -11,8 +11,11 @@ from truth_strategies import PROGRAMS, STEP_LISTS
 
 from taskscope.abi.sched import CloneFlag
 from taskscope.labs.truth import build, compare
+from taskscope.labs.truth.fences import Builder
+from taskscope.labs.truth.model import ModelRunner
 from taskscope.labs.truth.program import Program
 from taskscope.labs.truth.shadow import World
+from taskscope.labs.truth.shadow_signals import bit
 
 
 def play_fences(program: Program, rng: random.Random) -> list[int]:
@@ -171,3 +174,18 @@ def test_a_program_that_differs_is_shrunk_to_its_core() -> None:
     assert differs(small)
     assert len(small.scripts) == 2
     assert small.operations <= 8
+
+
+def test_a_signal_that_is_not_waited_for_is_fenced() -> None:
+    """Who waits for a signal knows of no other that came later: a child's death while one's own signal is pending."""
+    builder = Builder()
+    for who, call in (
+        (1, ["act", 10, "catch", 0, 0]), (1, ["mask", 0, bit(10) | bit(17)]), (1, ["fork", 2, 17, "fn"]),
+        (2, ["fork", 3, 17, "fn"]), (1, ["sigqueue", "@1", 10, 0]), (3, ["sigqueue", "@2", 15, 0]),
+        (1, ["suspend", bit(17)]), (0, ["stat", "@2"]),
+    ):
+        builder.emit(who, call)
+    builder.finish(1)
+    program = Program(builder.scripts, builder.expected)
+    for seed in range(20):
+        assert ModelRunner(seed).run(program) == program.expected, seed

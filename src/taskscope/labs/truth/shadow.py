@@ -219,10 +219,11 @@ class World(Ids):
         come = [sent for sent in (*me.own, *me.shared) if not mask & bit(sent.sig)]
         if not come or any(me.action(sent.sig)[0] != "catch" for sent in come):
             raise SkipError                 # it would go on waiting, or die
+        alone = len(me.own) + len(me.shared) == 1
         me.blocked = mask
         self._take(actor, -1, old)
         me.blocked = old
-        if len(come) == 1:
+        if alone:                           # what came last is what it takes
             self.effect.waits = ("sig", actor)
         return "EINTR"
 
@@ -236,10 +237,11 @@ class World(Ids):
         come = [sent for sent in (*me.own, *me.shared) if mask & bit(sent.sig)]
         if not come and timeout is None:
             raise SkipError
+        alone = len(me.own) + len(me.shared) == 1
         found = self._dequeue(actor, ~mask)
         if found is None:
             return "EAGAIN"
-        if timeout is None and len(come) == 1:
+        if timeout is None and alone:
             self.effect.waits = ("sig", actor)
         return _told(found)
 
