@@ -280,9 +280,9 @@ def timers_on_cpu_time(sys: Any, say: Any) -> None:
     sys.sigprocmask(0, sig(RT))
     for clock in (PROCESS_CPU, THREAD_CPU):
         timer = sys.timer_create(clock, SIGEV_SIGNAL, RT, clock)
-        sys.timer_settime(timer, 3 * MS)
-        sys.nanosleep(15 * MS)
-        say(f"{sys.sigpending():#x}", 0 < sys.timer_gettime(timer)[0] <= 3 * MS)
+        sys.timer_settime(timer, 10 * MS)
+        sys.nanosleep(30 * MS)
+        say(f"{sys.sigpending():#x}", 0 < sys.timer_gettime(timer)[0] <= 10 * MS)
         for _ in range(1000):
             if not sys.sigpending():
                 sys.run_for(MS)
