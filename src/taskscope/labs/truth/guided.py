@@ -149,6 +149,18 @@ class Lead:
     used: int = 0
 
 
+def _turn(lead: Lead, chance: random.Random) -> int:
+    """Choose where to go another way: rather late, or at any of the choices of one kind, as rare kinds matter too."""
+    if chance.randrange(3):
+        back = int(2 ** chance.uniform(0, max(1, (lead.differed - lead.began).bit_length())))
+        return max(lead.began, lead.differed - back)
+    asked = lead.log.asked[lead.began : lead.differed]
+    if not asked:
+        return lead.began
+    kind = chance.choice(sorted(set(asked)))
+    return lead.began + chance.choice([n for n, number in enumerate(asked) if number == kind])
+
+
 def _lengths() -> Iterator[int]:
     """Yield how many runs to try before beginning anew: Luby, Sinclair and Zuckerman's sequence (1993)."""
     n = 0
@@ -197,8 +209,7 @@ def search(program: Program, wanted: Transcript, most: int, flavour: str = "4.19
             # The farther a run came the rather it is gone on from, unless that was tried often.
             lead = max(chance.sample(leads, min(3, len(leads))), key=lambda one: one.lines - one.used / 40)
             lead.used += 1
-            back = int(2 ** chance.uniform(0, max(1, (lead.differed - lead.began).bit_length())))
-            at = max(lead.began, lead.differed - back)
+            at = _turn(lead, chance)
             schedule = (Branch, Detour)[chance.randrange(2)](lead.log, at, chance.randrange(1 << 30))
         elif n % 3 == 1:
             schedule = Pct(1 + n // 3 % 4, n)
