@@ -16,6 +16,7 @@ from taskscope.labs.truth.model import ModelRunner
 from taskscope.labs.truth.program import Program
 from taskscope.labs.truth.shadow import World
 from taskscope.labs.truth.shadow_signals import bit
+from taskscope.labs.truth.shadow_state import SkipError
 
 
 def play_fences(program: Program, rng: random.Random) -> list[int]:
@@ -174,6 +175,18 @@ def test_a_program_that_differs_is_shrunk_to_its_core() -> None:
     assert differs(small)
     assert len(small.scripts) == 2
     assert small.operations <= 8
+
+
+def test_who_kills_himself_runs_no_handlers_of_others() -> None:
+    """A signal to one's own group that ends the sender and runs a handler of another cannot be fenced, and is left out."""
+    builder = Builder()
+    for who, call in ((1, ["fork", 2, 17, "fn"]), (1, ["act", 10, "catch", 0, 0])):
+        builder.emit(who, call)
+    with pytest.raises(SkipError):
+        builder.emit(2, ["kill", 0, 10])
+    builder.finish(1)
+    program = Program(builder.scripts, builder.expected)
+    assert all(ModelRunner(seed).run(program) == program.expected for seed in range(5))
 
 
 def test_a_signal_that_is_not_waited_for_is_fenced() -> None:

@@ -137,6 +137,8 @@ class Builder:
         for x, _ in effect.continued:
             if world.procs[x].state == "run" and x in self.resume and world.procs[actor].state != "run":
                 raise SkipError             # nobody could tell it to go on
+        if effect.handled - {actor} and world.procs[actor].state != "run":
+            raise SkipError                 # nobody could tell them that a handler is to run first
         if any(death.actor == actor and death.cause >= 0 for death in effect.deaths):
             raise SkipError                 # the call might return before its consequences kill the caller
         for parent, x, _ in effect.observe:
