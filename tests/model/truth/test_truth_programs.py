@@ -178,7 +178,7 @@ def test_a_program_that_differs_is_shrunk_to_its_core() -> None:
 
 
 def test_who_kills_himself_runs_no_handlers_of_others() -> None:
-    """A signal to one's own group that ends the sender and runs a handler of another cannot be fenced, and is left out."""
+    """A signal to one's own group that ends its sender and runs another's handler cannot be fenced: it is left out."""
     builder = Builder()
     for who, call in ((1, ["fork", 2, 17, "fn"]), (1, ["act", 10, "catch", 0, 0])):
         builder.emit(who, call)
