@@ -150,8 +150,8 @@ def _takes_both(sys: Any, first: Any, second: Any, told: Gate) -> int:
     sys.futex(first, LOCK_PI, 0)
     told.open(sys)
     # Who gets the first then says so: this one is not to say anything at the same time.
-    return abs(sys.futex(second, LOCK_PI, 0)) + abs(sys.futex(second, UNLOCK_PI, 0)) + abs(
-        sys.futex(first, UNLOCK_PI, 0))
+    found: list[int] = [sys.futex(second, LOCK_PI, 0), sys.futex(second, UNLOCK_PI, 0), sys.futex(first, UNLOCK_PI, 0)]
+    return sum(map(abs, found))
 
 
 @root
