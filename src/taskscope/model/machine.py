@@ -189,12 +189,15 @@ class Machine(Globals):
             self.pause()
             raise
 
-    def interrupt_here(self) -> None:
-        """Let an interrupt come in the middle of kernel code, perhaps: where preemption becomes possible."""
+    def interrupt_here(self, what: str = schedule_.KERNEL_IRQ) -> None:
+        """Let an interrupt come in the middle of kernel code, perhaps: where preemption becomes possible.
+
+        :param what: the kind of choice, of those with `schedule.KERNEL_IRQS` as options
+        """
         cpu = self.cpu
         if not self.chooses or cpu.preempt_count or cpu.irqs_off or self._caller is None or getcurrent() is self.hub:
             return
-        option = self.choose(len(schedule_.KERNEL_IRQS), schedule_.KERNEL_IRQ, (self.cpu.curr,))
+        option = self.choose(len(schedule_.KERNEL_IRQS), what, (self.cpu.curr,))
         if option:
             self.run_for(schedule_.KERNEL_IRQS[option])
 

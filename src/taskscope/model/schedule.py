@@ -34,6 +34,7 @@ class Kind(NamedTuple):
 
 NEXT_EVENT: Final = "next event"
 KERNEL_IRQ: Final = "interrupt in the kernel"
+EXIT: Final = "delay in an exit"
 DELAY: Final = "delay on the way to user space"
 INSTRUCTION: Final = "delay between two instructions"
 IPI: Final = "IPI latency"
@@ -61,8 +62,8 @@ TEMPERS: Final = (0.25, 0.5, 1, 1, 2, 4)
 
 KINDS: Final[dict[str, Kind]] = {
     NEXT_EVENT: Kind("machine.py: _fire", "CPUs that go on, timers and IPIs that are due", "the earliest", 2),
-    KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule; kernel/fork: exit_mmap",
-                     "none, or one of 0, 5, 50, 500 us", "none", 12),
+    KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule", "none, or one of 0, 5, 50, 500 us", "none", 12),
+    EXIT: Kind("kernel/fork: exit_mmap", "none, or one of 0, 5, 50, 500 us", "none", 4),
     DELAY: Kind("machine.py: catch_up", "none, 20 us to 5 ms", "none", 8),
     INSTRUCTION: Kind("user/python.py: _hold_up", "none, 5 us to 1.3 ms", "none", 8),
     IPI: Kind("kernel/smp.py", "1, 3, 21 us", "1 us", 4),
@@ -225,7 +226,7 @@ class Pct(Schedule):
         """See `Schedule.pick`."""
         if not who:
             return 0
-        if what in (DELAY, INSTRUCTION, KERNEL_IRQ):
+        if what in (DELAY, INSTRUCTION, KERNEL_IRQ, EXIT):
             current = who[0]
             assert current is not None
             self._step(current)

@@ -17,11 +17,6 @@ COUNT, PARTS = 500, 10
 MOST, MORE = 1500, 20_000
 
 
-#: what a 6.18 host said of race 20061: @1 is killed by 34 after it has unblocked it, and before its next call
-RARE = ["@1", "0", "@2", "0", "{}", "0", "@3", "0", "0", "{}", "0", None, "0", "@1", "{}", None, None, None,
-        "@1 0x0022", "@2 0x0200", "@3 0x0009"]
-
-
 @pytest.mark.real
 @pytest.mark.limit(240)
 @pytest.mark.parametrize("part", range(PARTS))
@@ -45,12 +40,16 @@ def searched(programs: list[Program], host: HostRunner, times: int, most: int) -
     return [one for one in sets.outcomes(programs, lambda _: usual, most) if not one.found]
 
 
-def test_a_search_finds_what_schedules_hardly_give() -> None:
-    """What a host said once and no schedule of forty gives is found by a guided search."""
-    program = races.race("20061")
-    wanted = RARE.copy()
-    for name, cpus, _ in sets.schedules(40):
-        assert ModelRunner(name, cpus=cpus, check=False).run(program) != wanted
+def test_who_exits_is_beyond_signals_for_a_while() -> None:
+    """Who exits gets no signals any more and is no zombie yet: others can do several things in that time."""
+    scripts = [
+        [[0, "fork", 1, 17, "fn"], [-1, "settle"], [-1, "end", 1], [1, "wait4", "@1", 0x40000000],
+         [2, "wait4", "@2", 0x40000000], [-1, "sweep"]],
+        [[3, "fork", 2, 17, "fn"], [4, "kill", "@2", 15], [5, "kill", "@2", 9], [6, "wait4", -1, 1], [7, "getppid"]],
+        [[8, "getppid"], [9, "exit", 4]],
+    ]
+    program = Program(scripts, [None] * 10, "exiting")
+    wanted = ["@1", "@1 0x0009", "@2 0x0400", "@2", "0", "0", "0", "@0", "@1", None]
     found = guided.search(program, wanted, MORE)
     assert found.found
     assert found.lines == wanted

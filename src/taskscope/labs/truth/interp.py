@@ -142,7 +142,9 @@ def settle(sys: Any, run: Run) -> None:
         rest = {0}
         for actor in range(1, len(run.scripts)):
             pid = run.board.pid_of(actor)
-            if run.board.has(last[actor]) or (makers[actor] in rest if not pid else _state(sys, pid) in b"ZXT"):
+            # Who has come to its end sleeps there; before, it may have a signal to die of.
+            still = b"ZXTS" if run.board.has(last[actor]) else b"ZXT"
+            if _state(sys, pid) in still if pid else makers[actor] in rest:
                 rest.add(actor)
         # Once more, as who is stopped may be about to go on.
         calm = calm + 1 if len(rest) == len(run.scripts) else 0

@@ -47,6 +47,10 @@ class _Race:
         self.racers = racers
         self.scripts: list[list[Item]] = [[]]
         self.count = 0
+        #: whether some may be stopped.  Then there are no groups, and no children of the reaper: of an orphaned group
+        #: with stopped processes Linux asks whose child is the machine's init's (kernel/exit.c:
+        #: will_become_orphaned_pgrp()), and the reaper is that init on the model, and the host's is not
+        self.stops = False
 
     def add(self, actor: int, *call: object) -> None:
         self.scripts[actor].append([self.count, *call])
@@ -62,13 +66,10 @@ class _Race:
         everyone = range(1, racers + 2)
         self.scripts += [[] for _ in everyone]
         self.add(0, "fork", 1, 17, "fn")
-        stops = below(3) == 0
+        stops = self.stops = below(3) == 0
         self.setup(1)
         for n in range(2, racers + 2):
             # A child of the first, or of the one before.
-            # With CLONE_PARENT the reaper's, but not where there may be stopped ones: of a group with such a child
-            # Linux asks whether its parent is the machine's init (kernel/exit.c: will_become_orphaned_pgrp()), which
-            # the reaper is on the model and not on the host.
             parent = 0x8000 if below(12) == 0 and not stops else 0
             self.add(n - 1 if deep and n > 2 else 1, "fork", n, 17 | parent, "fn")
             self.setup(n)
@@ -113,7 +114,7 @@ class _Race:
             self.add(n, "prctl", PR_SET_CHILD_SUBREAPER, 1)
         if below(8) == 0:
             self.add(n, "prctl", PR_SET_PDEATHSIG, (SIGUSR1, SIGTERM)[below(2)])
-        if below(6) == 0:
+        if below(6) == 0 and not self.stops:
             self.add(n, "setpgid", 0, 0)
 
     def act(self, n: int, racers: int, *, stops: bool) -> None:
@@ -140,7 +141,7 @@ class _Race:
             self.add(n, "getpgid", other)
         elif what == 14:
             self.add(n, "sigwait", SET, 0)
-        else:
+        elif not self.stops:
             self.add(n, "setpgid", 0, 0)
 
     def waits(self, racers: int, *, stops: bool) -> None:

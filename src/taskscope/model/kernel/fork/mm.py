@@ -14,7 +14,7 @@ import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.mm.memory as memory
 import taskscope.model.mm.page_alloc as page_alloc
 import taskscope.model.mm.slab as slab
-from taskscope.model import machine
+from taskscope.model import machine, schedule
 from taskscope.model.include.linux.fs import allow_write_access, deny_write_access
 from taskscope.model.include.linux.mm_types import MMF_OOM_SKIP, MmStruct
 from taskscope.model.include.linux.sched import (
@@ -84,7 +84,7 @@ def exit_mmap(mm: MmStruct) -> None:
     """Unmap everything (mm/mmap.c)."""
     m = machine.cur
     if m.chooses:
-        m.interrupt_here()                                  # unmap_vmas() takes long
+        m.interrupt_here(schedule.EXIT)                     # unmap_vmas() takes long
     memory.unmap_vmas(mm)
     mm.words = {}
     mm.total_vm = 0
