@@ -192,14 +192,15 @@ class Machine(Globals):
     def interrupt_here(self, what: str = schedule_.KERNEL_IRQ) -> None:
         """Let an interrupt come in the middle of kernel code, perhaps: where preemption becomes possible.
 
-        :param what: the kind of choice, of those with `schedule.KERNEL_IRQS` as options
+        :param what: the kind of choice
         """
         cpu = self.cpu
         if not self.chooses or cpu.preempt_count or cpu.irqs_off or self._caller is None or getcurrent() is self.hub:
             return
-        option = self.choose(len(schedule_.KERNEL_IRQS), what, (self.cpu.curr,))
+        delays = schedule_.EXITS if what == schedule_.EXIT else schedule_.KERNEL_IRQS
+        option = self.choose(len(delays), what, (self.cpu.curr,))
         if option:
-            self.run_for(schedule_.KERNEL_IRQS[option])
+            self.run_for(delays[option])
 
     # ---- the event queue -----------------------------------------------------------------------------
 

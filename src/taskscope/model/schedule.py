@@ -50,6 +50,8 @@ DELAYS: Final = (0, 20_000, 80_000, 320_000, 1_280_000, 5_120_000)
 INSTRUCTIONS: Final = (0, 5_000, 20_000, 80_000, 320_000, 1_280_000)
 #: how long a preemptible kernel's code is held up by an interrupt, in ns, by option; the first: there is none
 KERNEL_IRQS: Final = (-1, 0, 5_000, 50_000, 500_000)
+#: by how much longer an address space is torn down, in ns, by option; the first: by nothing
+EXITS: Final = (*KERNEL_IRQS, 5_000_000)
 #: what is added to the usual latency of an IPI, in ns, by option
 IPIS: Final = (0, 2_000, 20_000)
 #: how late a timer's interrupt arrives, in ns, by option
@@ -63,7 +65,7 @@ TEMPERS: Final = (0.25, 0.5, 1, 1, 2, 4)
 KINDS: Final[dict[str, Kind]] = {
     NEXT_EVENT: Kind("machine.py: _fire", "CPUs that go on, timers and IPIs that are due", "the earliest", 2),
     KERNEL_IRQ: Kind("kernel/sched/core: preempt_schedule", "none, or one of 0, 5, 50, 500 us", "none", 12),
-    EXIT: Kind("kernel/fork: exit_mmap", "none, or one of 0, 5, 50, 500 us", "none", 4),
+    EXIT: Kind("kernel/fork: exit_mmap", "none, or one of 0, 5, 50, 500 us, 5 ms", "none", 4),
     DELAY: Kind("machine.py: catch_up", "none, 20 us to 5 ms", "none", 8),
     INSTRUCTION: Kind("user/python.py: _hold_up", "none, 5 us to 1.3 ms", "none", 8),
     IPI: Kind("kernel/smp.py", "1, 3, 21 us", "1 us", 4),
