@@ -51,7 +51,7 @@ SUITES = {
     "package": Budget(150),
     "abi": Budget(60),
     "trace": Budget(60),
-    "snapshot": Budget(30),
+    "memory": Budget(90),
     "ftrace": Budget(200, workers=2),
     "lives": Budget(200, workers=2),
     "views": Budget(90, workers=2),

@@ -1,4 +1,4 @@
-"""Task descriptors in kernel memory: a running kernel, a crash dump, a guest in QEMU.
+"""Task descriptors in kernel memory, as crash dumps keep it.
 
 An `Image` reads bytes and knows symbols and types, whatever it is of; `KernelMemory` reads task_structs from one.
 """

@@ -1,4 +1,4 @@
-"""The memory of one kernel: `Image`, made by `taskscope.memory.core`, ``live`` and ``guest``."""
+"""The memory of one kernel: `Image`; `taskscope.memory.core` makes them of crash dumps."""
 
 from __future__ import annotations
 
@@ -47,4 +47,4 @@ class Image(Protocol):
         """Return the symbol that covers an address; None if none does."""
 
     def close(self) -> None:
-        """Give back what the image holds: files, descriptors, a paused guest."""
+        """Give back what the image holds."""

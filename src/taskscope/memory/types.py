@@ -1,4 +1,4 @@
-"""What kernel types look like in memory: `Types`, filled from BTF or from DWARF.
+"""What kernel types look like in memory: `Types`; `taskscope.memory.btf` reads them from BTF.
 
 Members are looked up by name, through anonymous structs and unions; no version is ever compared.  A struct is read with
 one read, and its members are taken out of the bytes.

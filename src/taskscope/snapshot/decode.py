@@ -8,7 +8,7 @@ between kernels are looked for under each of them; a field that a kernel has not
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from taskscope.abi.era import Version
@@ -179,13 +179,71 @@ def _one_of(memory: Memory, task: Any, names: tuple[str, ...]) -> tuple[str, int
     return names[0], None
 
 
-def snapshot(memory: Memory) -> Snapshot:
-    """Return every task, found as ps finds them: along init_task.tasks, and each group's threads."""
-    rows = [row_of(memory, task) for task in memory.idle_tasks()]
+def snapshot(memory: Memory, *, full: bool = False, stacks: bool = False) -> Snapshot:
+    """Return every task, found as ps finds them: along init_task.tasks, and each group's threads.
+
+    :param full: with all that `TaskRow` has a place for, not only what ps shows
+    :param stacks: with `TaskRow.kernel_stack`
+    """
+
+    def row(task: Any) -> TaskRow:
+        found = row_of(memory, task)
+        return replace(found, **more_of(memory, task, found, stacks=stacks)) if full or stacks else found
+
+    rows = [row(task) for task in memory.idle_tasks()]
     for leader in memory.processes():
-        rows += [row_of(memory, task) for task in memory.threads(leader)]
+        rows += [row(task) for task in memory.threads(leader)]
     rows.sort(key=lambda row: (row.pid, row.cpu or 0))
     return Snapshot(tuple(rows), memory.now, memory.source, {})
+
+
+def more_of(memory: Memory, task: Any, row: TaskRow, *, stacks: bool = False) -> dict[str, Any]:
+    """Return the fields of a `TaskRow` that `row_of` leaves out; why some are None stands in ``unavailable``."""
+    number = memory.number
+    found: dict[str, Any] = {
+        name: number(task, path)
+        for name, path in (
+            ("flags", "flags"), ("exit_state", "exit_state"), ("exit_code", "exit_code"), ("utime", "utime"),
+            ("stime", "stime"), ("last_arrival", "sched_info.last_arrival"), ("run_delay", "sched_info.run_delay"),
+            ("pcount", "sched_info.pcount"), ("static_prio", "static_prio"), ("rt_priority", "rt_priority"),
+            ("policy", "policy"), ("real_parent", "real_parent.pid"), ("parent", "parent.pid"),
+            ("group_leader", "group_leader.pid"), ("threads", "signal.nr_threads"),
+        )
+    }
+    why: dict[str, str] = {}
+    on_cpu = number(task, "on_cpu")
+    found["on_cpu"] = None if on_cpu is None else bool(on_cpu)
+    if on_cpu is None:
+        why["on_cpu"] = "kernels without SMP do not keep it"
+    found["address"] = memory.address(task)
+    found["stack"] = number(task, "stack") or None
+    if found["stack"] is None:
+        why["stack"] = "it has been given back already: the task is dead"
+    # A tracer is the parent for as long as it traces.
+    found["tracer"] = found["parent"] if number(task, "ptrace") else None
+    # Children hang on the thread that made them.
+    found["children"] = tuple(number(child, "pid") or 0 for child in memory.children(task))
+    info = memory.follow(task, "thread_info")
+    if info is None:
+        why["thread_info"] = "it stood on the stack, which has been given back already"
+    else:
+        context = {name: value for name in _CPU_CONTEXT if (value := number(info, f"cpu_context.{name}")) is not None}
+        cpu = number(info, "cpu")
+        found["thread_info"] = {
+            "flags": number(info, "flags"), "preempt_count": number(info, "preempt_count"),
+            "cpu": row.cpu if cpu is None else cpu, "cpu_context": context or None,
+        }
+        if found["thread_info"]["preempt_count"] is None:
+            why["preempt_count"] = "kept per cpu on x86-64"
+    if stacks:
+        found["kernel_stack"] = tuple(memory.stack(task)) or None
+        if found["kernel_stack"] is None:
+            why["kernel_stack"] = ("it runs: its registers are in use" if on_cpu else
+                                   "it has no stack any more" if found["stack"] is None else "it could not be unwound")
+    if row.wchan is None:
+        why["wchan"] = "it does not sleep" if row.state == "R" else "it is dead" if row.state in "ZX" else "not found"
+    found["unavailable"] = why
+    return found
 
 
 def kind_of(flags: int, pid: int, tgid: int) -> str:

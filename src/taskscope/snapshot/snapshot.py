@@ -40,7 +40,7 @@ class TaskRow:
     flags: int | None = None        # PF_*
     exit_state: int | None = None   # EXIT_*
     exit_code: int | None = None    # a wait status, as in task_struct
-    real_parent: int | None = None  # pid of the task; /proc knows its process only
+    real_parent: int | None = None  # pid of the task that created it, or adopted it
     parent: int | None = None       # pid of who gets SIGCHLD: the tracer of a traced task
     tracer: int | None = None
     group_leader: int | None = None
@@ -62,6 +62,10 @@ class TaskRow:
     thread_info: Mapping[str, Any] | None = None  # flags, preempt_count, cpu, cpu_context (register: value)
     kernel_stack: tuple[str, ...] | None = None   # functions, innermost first; where it was asked for
     unavailable: Mapping[str, str] = field(default_factory=dict)  # field -> why it is None here and not elsewhere
+
+
+#: the fields that a recording may know
+RECORDED = tuple(TaskRow.__dataclass_fields__)[: tuple(TaskRow.__dataclass_fields__).index("forked") + 1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,175 @@
+"""A crash dump without a debug package: what the guest said of itself is what its memory holds."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import DATA
+from taskscope.errors import TraceError
+from taskscope.snapshot.decode import detail_of, snapshot
+
+pytest.importorskip("drgn", reason="drgn is not installed")
+
+from taskscope.memory.core import CoreImage, SystemMap, open_core
+from taskscope.memory.kernel import KernelMemory
+
+DUMPS = DATA / "vmcore"
+INSIDE = json.loads((DUMPS / "debian12-amd64.inside.json").read_text())
+TICK = 10_000_000
+#: on a CPU when the dump was made
+RUNNING = {"rcu_preempt", "spinner"}
+
+
+@pytest.fixture(scope="module")
+def image() -> CoreImage:
+    return open_core(DUMPS / "debian12-amd64.kdump")
+
+
+@pytest.fixture(scope="module")
+def kernel(image: CoreImage) -> KernelMemory:
+    return KernelMemory(image)
+
+
+@pytest.fixture(scope="module")
+def tasks(kernel: KernelMemory) -> dict[int, Any]:
+    return {kernel.number(task, "pid") or 0: task for leader in kernel.processes() for task in kernel.threads(leader)}
+
+
+def test_every_task_is_found(kernel: KernelMemory, tasks: dict[int, Any]) -> None:
+    """The walk along init_task.tasks and each group finds who the guest listed, and the sleep that came after."""
+    assert {task["pid"] for task in INSIDE["tasks"]} <= set(tasks)
+    assert [kernel.text(tasks[pid], "comm") for pid in set(tasks) - {t["pid"] for t in INSIDE["tasks"]}] == ["sleep"]
+    assert len(tasks) == 81
+    assert kernel.wounds == []
+
+
+@pytest.mark.parametrize("told", INSIDE["tasks"], ids=lambda told: f"{told['pid']}-{told['comm']}")
+def test_a_task_is_as_the_guest_said(kernel: KernelMemory, tasks: dict[int, Any], told: dict[str, Any]) -> None:
+    """State, family, ids, priorities, flags, times and sizes are those of /proc/PID/stat and status."""
+    detail = detail_of(kernel, tasks[told["pid"]])
+    row = detail.row
+    # A kworker's name in /proc has its workqueue behind it.
+    assert told["comm"].startswith(row.comm)
+    assert (row.tgid, row.ppid, row.pgid, row.sid) == (told["tgid"], told["ppid"], told["pgrp"], told["session"])
+    assert (row.prio, row.nice) == (told["priority"] + 100, told["nice"])
+    assert (row.tty, row.tpgid, row.uid) == (None, told["tpgid"], int(told["status"]["Uid"].split()[1]))
+    assert detail.members["policy"] == told["policy"]
+    assert detail.members["exit_code"] == told["exit_code"]
+    assert row.start is not None
+    assert row.start // TICK == told["starttime"]
+    parent = int(told["status"]["TracerPid"]) or told["ppid"]
+    assert (detail.members["real_parent.pid"], detail.members["parent.pid"]) == (told["ppid"], parent)
+    assert list(detail.children) == told["children"] or told["comm"] in ("init", "kthreadd")
+    if row.comm not in RUNNING and told["pid"] > 2:
+        assert row.state == told["state"]
+        assert row.cpu == told["processor"]
+    if told["comm"] not in ("init", "zoo-main", *RUNNING) and not told["comm"].startswith(("kworker", "ksoftirqd")):
+        assert row.size_kib == told["vsize"] // 1024
+        assert detail.members["flags"] == told["flags"]
+        # Some go on waking up now and then.
+        assert detail.members["sched_info.pcount"] >= told["schedstat"]["pcount"]
+
+
+@pytest.mark.parametrize("told", [t for t in INSIDE["tasks"] if t["comm"] not in RUNNING and t.get("kernel_stack")],
+                         ids=lambda told: f"{told['pid']}-{told['comm']}")
+def test_stacks_without_a_debug_package(kernel: KernelMemory, tasks: dict[int, Any], told: dict[str, Any]) -> None:
+    """The stack of who sleeps ends as /proc/PID/stack does, begins in the scheduler, and wchan is what it waits in."""
+    task = tasks[told["pid"]]
+    stack = kernel.stack(task)
+    assert stack[0].startswith("__schedule+")
+    assert stack[-len(told["kernel_stack"]) :] == told["kernel_stack"]
+    assert kernel.waits_in(task) == told["wchan"]
+
+
+def test_idle_tasks_run_and_have_no_stack_to_show(kernel: KernelMemory) -> None:
+    """There is an idle task for each CPU, and what runs has no stack that could be read."""
+    idle = list(kernel.idle_tasks())
+    assert [kernel.text(task, "comm") for task in idle] == ["swapper/0", "swapper/1"]
+    rows = {(row.pid, row.cpu): row for row in snapshot(kernel).tasks}
+    assert rows[0, 0].kind == "idle"
+    spinner = next(task for task in kernel.processes() if kernel.text(task, "comm") == "spinner")
+    assert kernel.number(spinner, "on_cpu") == 1
+    assert kernel.stack(spinner) == []
+
+
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory: pytest.TempPathFactory) -> KernelMemory:
+    path = tmp_path_factory.mktemp("armhf") / "armhf.core"
+    path.write_bytes(lzma.decompress((DUMPS / "debian12-armhf.core.xz").read_bytes()))
+    return KernelMemory(open_core(path, btf=DUMPS / "debian12-armhf.btf.xz",
+                                  symbols=DUMPS / "debian12-armhf.System.map.xz"))
+
+
+def test_thread_info_of_arm(arm: KernelMemory) -> None:
+    """On 32-bit ARM thread_info has preempt_count, cpu and the registers that __switch_to() saved, on its own stack."""
+    details = [detail_of(arm, task) for task in arm.processes()]
+    assert {"zoo-main", "tracee", "vfork-parent", "dead-leader"} <= {detail.row.comm for detail in details}
+    for detail in details:
+        info, stack = detail.thread_info, detail.members["stack"]
+        assert info["cpu"] in (0, 1)
+        if detail.members["exit_state"] == 0 and not detail.members["on_cpu"]:
+            assert stack < info["cpu_context.sp"] < stack + 8192, detail.row.comm
+            found = arm.image.symbol_at(info["cpu_context.pc"])
+            assert found is not None
+    assert arm.wounds == []
+    tracee = next(detail for detail in details if detail.row.comm == "tracee")
+    comm = {detail.row.pid: detail.row.comm for detail in details}
+    assert comm[tracee.members["parent.pid"]] == "tracer"
+    assert comm[tracee.members["real_parent.pid"]] == "zoo-main"
+
+
+def test_without_types_or_symbols_it_says_what_to_name(tmp_path: Path) -> None:
+    """A kernel that carries no types and no symbols of its data needs them named, and the error says how."""
+    path = tmp_path / "armhf.core"
+    path.write_bytes(lzma.decompress((DUMPS / "debian12-armhf.core.xz").read_bytes()))
+    with pytest.raises(TraceError, match="--btf FILE"):
+        open_core(path, symbols=DUMPS / "debian12-armhf.System.map.xz")
+
+
+@pytest.mark.parametrize("size", [
+    0, 3, 64, 425, 4096, 5000, 8191, 8192, 12_000, 20_000, 65_536, 100_000, 300_000, 1 << 20, 2_000_001, 4 << 20,
+    6_543_211, 8 << 20, 8_892_200])
+def test_a_dump_that_is_cut_short(tmp_path: Path, size: int) -> None:
+    """A dump cut anywhere is one clear error, or what is left of it with a line for each wound."""
+    path = tmp_path / "cut.kdump"
+    path.write_bytes((DUMPS / "debian12-amd64.kdump").read_bytes()[:size])
+    said = ""
+    try:
+        kernel = KernelMemory(open_core(path))
+    except TraceError as error:
+        said = str(error)
+    if said:
+        assert str(path) in said
+        assert "\n" not in said
+    else:
+        assert len(snapshot(kernel).tasks) == 83 or kernel.wounds
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"", "is empty"), (b"\xfd7zXZ\0" + bytes(64), "unxz -k"), (b"makedumpfile" + bytes(64), "makedumpfile -R"),
+    (b"#!/bin/sh\n", "no crash dump"), (b"\x7fELF" + bytes(200), "cannot be"),
+])
+def test_what_is_no_dump(tmp_path: Path, content: bytes, said: str) -> None:
+    """What is no crash dump is told from one, with what to do."""
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    with pytest.raises(TraceError, match=said):
+        open_core(path)
+
+
+def test_a_system_map() -> None:
+    """A symbol covers what comes up to the next; mapping symbols of ARM name nothing; of aliases the first counts."""
+    symbols = SystemMap(b"c0100000 T one\nc0100000 T alias\nc0100010 t $a\nc0100020 D two\n", "System.map")
+    assert symbols.symbol("two") == 0xC0100020
+    assert symbols.symbol("three") is None
+    found = symbols.symbol_at(0xC0100013)
+    assert found is not None
+    assert (found.name, found.offset, found.size) == ("one", 0x13, 0x20)
+    assert symbols.symbol_at(0x1000) is None
+    with pytest.raises(TraceError, match="at line 2"):
+        SystemMap(b"c0100000 T one\nhello\n", "System.map")
