@@ -36,6 +36,7 @@ autodoc_preserve_defaults = True
 HERE = Path(__file__).resolve().parent
 RECORDING = "examples/recordings/raspbian_proc.dat"
 
+DUMP = "tests/data/vmcore/debian12-amd64.kdump"
 #: file in _build/generated -> the command whose output it is; pages include them
 OUTPUTS = {
     "lives.txt": ["lives", "-i", RECORDING, "--kind", "process"],
@@ -46,6 +47,9 @@ OUTPUTS = {
     "kills.txt": ["kills", "-i", RECORDING],
     "forks.txt": ["forks", "-i", RECORDING],
     "decode.txt": ["decode", "clone", "0x01200011"],
+    "dump-tree.txt": ["tree", "--core", DUMP, "zoo-main"],
+    "dump-task.txt": ["task", "--core", DUMP, "tracee"],
+    "dump-stack.txt": ["stack", "--core", DUMP, "vfork-parent"],
     "report.txt": ["report", "-i", RECORDING, "--no-stacks", "-F", "signal"],
 }
 

@@ -20,6 +20,7 @@ from taskscope.cli.main import VERBS
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXAMPLE = ROOT / "examples" / "recordings" / "raspbian_proc.dat"
+DUMP = ROOT / "tests/data/vmcore/debian12-amd64.kdump"
 SCHEMAS = {"lives": ROOT / "docs" / "lives.schema.json", "report": ROOT / "docs" / "report.schema.json"}
 SKIP = {".git", ".venv", "__pycache__", "_build", "dist", "build", ".mypy_cache", ".ruff_cache", ".pytest_cache",
         ".hypothesis", ".import_linter_cache"}
@@ -205,6 +206,7 @@ def test_the_examples_of_the_help_run(verb: str, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     for name in ("trace.dat", "other.dat"):
         (tmp_path / name).write_bytes(EXAMPLE.read_bytes())
+    (tmp_path / "vmcore").symlink_to(DUMP)
     _, out, _ = run_inside(verb, "--help")
     text = out.decode()
     for line in re.findall(r"^ +taskscope (.*)$", text[text.rindex("Examples:"):], re.MULTILINE):

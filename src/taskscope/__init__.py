@@ -1,6 +1,7 @@
 """taskscope, a scope for Linux tasks.
 
-The front door: `open` reads a recording, `record` makes one, `boot` boots a machine of the executable kernel.
+The front door: `open` reads a recording, `record` makes one, `boot` boots a machine of the executable kernel, and
+`snapshot` reads the tasks of a crash dump.
 Everything is imported on first use, so that ``import taskscope`` is cheap.
 """
 
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from taskscope.recording import Recording
+    from taskscope.snapshot.snapshot import Snapshot
     from taskscope.system import System
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "boot", "open", "record"]
+__all__ = ["__version__", "boot", "open", "record", "snapshot"]
 
 
 def open(path: str | PathLike[str], *, buffer: str | None = None) -> Recording:  # noqa: A001
@@ -102,3 +104,21 @@ def boot(
     from taskscope.system import boot as boot_
 
     return boot_(cpus, flavour, hz, seed, mem, bare, preempt, threadirqs, schedule)
+
+
+def snapshot(
+    core: str | PathLike[str], *, btf: str | PathLike[str] | None = None, symbols: str | PathLike[str] | None = None,
+    stacks: bool = False,
+) -> Snapshot:
+    """Read the tasks of a crash dump; no debug package is needed where the kernel carries its types and symbols.
+
+    :param core: an ELF vmcore, or a kdump-compressed file
+    :param btf: a file of raw BTF, where the kernel has none
+    :param symbols: a System.map, where the kernel has no symbols of its data
+    :param stacks: unwind the kernel stacks too (x86-64)
+    :raises TraceError: it cannot be read, or needs `btf` or `symbols`
+    :raises UsageError: drgn is not installed
+    """
+    from taskscope.source import Source
+
+    return Source(core, btf, symbols).snapshot(stacks=stacks)

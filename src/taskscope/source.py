@@ -1,52 +1,42 @@
-"""Where the tasks of one moment are looked at: `Source` names one, `Source.snapshot` reads it.
+"""Where task descriptors are looked at: `Source` names a crash dump, and opens it.
 
-Stands at the front door because it joins rooms that may not know each other: procfs, memory, lives and the decoder.
+Stands at the front door because it joins rooms that may not know each other: memory and the decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from taskscope.errors import UsageError
-
 if TYPE_CHECKING:
+    from taskscope.memory.kernel import KernelMemory
     from taskscope.snapshot.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What to look at: the first that is set of `recording`, `core`, `guest`, `live`; else /proc."""
+    """A crash dump, and what its own memory may lack."""
 
-    recording: str | PathLike[str] | None = None
-    at: int | None = None                         # ns of the recording's clock; its end by default
-    core: str | PathLike[str] | None = None
-    guest: str | PathLike[str] | None = None      # a QMP socket
-    pause: bool = False                           # stop the guest while it is read
-    live: bool = False
-    btf: str | PathLike[str] | None = None        # types, where the memory has none
+    core: str | PathLike[str]
+    btf: str | PathLike[str] | None = None        # types
     symbols: str | PathLike[str] | None = None    # a System.map
-    vmlinux: str | PathLike[str] | None = None    # DWARF
 
-    @property
-    def kind(self) -> str:
-        """Return recording, core, guest, live or proc."""
-        for name in ("recording", "core", "guest", "live"):
-            if getattr(self, name):
-                return name
-        return "proc"
+    def memory(self) -> KernelMemory:
+        """Open the kernel's memory.
 
-    def snapshot(
-        self, *, columns: Collection[str] | None = None, threads: bool = True, stacks: bool = False
-    ) -> Snapshot:
-        """Read the tasks.
-
-        :param columns: the fields of `TaskRow` that are wanted, where leaving some out is quicker; all by default
-        :param threads: the threads that lead no group too
-        :param stacks: fill `TaskRow.kernel_stack`
-        :raises TraceError: the source cannot be read
-        :raises PermissionRefusedError: it needs privileges
+        :raises TraceError: it cannot be read
+        :raises UsageError: drgn is not installed
         """
-        raise UsageError(f"{self.kind}: columns {columns}, threads {threads}, stacks {stacks}: cannot be read yet")
+        from taskscope.memory.core import open_core
+        from taskscope.memory.kernel import KernelMemory
+
+        return KernelMemory(open_core(self.core, btf=self.btf, symbols=self.symbols))
+
+    def snapshot(self, *, stacks: bool = False) -> Snapshot:
+        """Read all tasks, threads and idle ones too.
+
+        :param stacks: fill `TaskRow.kernel_stack`
+        :raises TraceError: it cannot be read
+        """
+        return self.memory().snapshot(stacks=stacks)

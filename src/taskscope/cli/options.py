@@ -54,6 +54,9 @@ class Common:
     after: str | None = None  # --from
     before: str | None = None  # --to
     at: str | None = None
+    core: str | None = None
+    btf: str | None = None
+    symbols: str | None = None
 
     def open(self) -> Recording:
         """Open the recording that was asked for, `trace.dat` by default, and say on stderr what it lacks."""
@@ -163,6 +166,11 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="From this time on: seconds of the recording's clock, +S from its start, or with ns, us, ms.",
     )(click.option("--to", "before", metavar="T", help="Up to this time.")(f)),
     "at": click.option("--at", metavar="T", help="The moment: seconds of the recording's clock, or +S from its start."),
+    "core": lambda f: click.option(
+        "--core", metavar="DUMP", help="A crash dump instead: an ELF vmcore, or kdump-compressed."
+    )(click.option("--btf", metavar="FILE", help="Its types (BTF), if its memory has none.")(
+        click.option("--symbols", metavar="FILE", help="Its symbols (System.map), if its memory has none.")(f)
+    )),
     "json": click.option("--json", is_flag=True, help="JSON Lines: one object a line, times in ns."),
     "color": click.option(
         "--color",
@@ -230,7 +238,9 @@ def is_terminal() -> bool:
 
 def missing_source(what: str) -> UsageError:
     """Say which source `ps` or `tree` should look at: none is used that was not asked for."""
-    return UsageError(f"{what} of what? name a recording: taskscope {what} -i FILE [--at TIME]")
+    return UsageError(
+        f"{what} of what? name a recording (taskscope {what} -i FILE [--at TIME]) or a crash dump (--core DUMP)"
+    )
 
 
 __all__ = ["Common", "Verb", "ask_debug", "debug_asked", "is_terminal", "missing_source", "verb", "write_examples"]

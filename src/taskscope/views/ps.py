@@ -8,10 +8,9 @@ zombies are ``<defunct>``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Literal
 
-from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.snapshot.snapshot import RECORDED, Snapshot, TaskRow
 from taskscope.views.json import dumps
 from taskscope.views.table import Column, Row, table
 from taskscope.views.text import Cell, Paint, escape
@@ -212,7 +211,8 @@ def forest(tasks: Sequence[TaskRow]) -> Iterator[tuple[TaskRow, int, str]]:
 def ps_json(snapshot: Snapshot) -> Iterator[bytes]:
     """Yield one JSON object a task, threads too: its fields, ``at``, and why those that are null are unavailable."""
     for task in snapshot.tasks:
-        fields = asdict(task)
+        # What follows these is of sources that read descriptors: see `descriptors_json`.
+        fields = {name: getattr(task, name) for name in RECORDED}
         if fields["state"] == "?":
             fields["state"] = None
         why = {

@@ -1,1 +1,0 @@
-"""The tasks of this machine as /proc tells them, to anyone who may read it (proc(5))."""
