@@ -31,6 +31,8 @@ def test_ps_is_what_the_guest_said() -> None:
         if task["comm"] not in ("init", "rcu_preempt"):
             assert row[0] == task["state"], task["comm"]
             assert row[9] == ("-" if task["wchan"] == "0" else task["wchan"][:6]), task["comm"]
+        if task["comm"] not in ("init", "zoo-main"):
+            assert row[8] == str(task["vsize"] // 4096), task["comm"]
         brackets = "[]" if task["flags"] & 0x200000 else ""
         assert row[12].startswith(brackets[:1] + task["comm"].split("-")[0][:15])
         assert row[12].endswith("<defunct>") == (task["state"] == "Z")

@@ -34,7 +34,7 @@ def snapshot(*tasks: TaskRow, at: int = 100 * S) -> Snapshot:
 
 KNOWN = task(
     2042, ppid=911, generation=0, state="R", prio=130, nice=10, pgid=2042, sid=911, tty="pts/0", tpgid=2042, uid=1000,
-    rss_kib=480, size_kib=210, wchan="hrtimer_nanosleep", start=0, runtime=83 * S + 5, comm="prog",
+    rss_kib=480, size_kib=840, wchan="hrtimer_nanosleep", start=0, runtime=83 * S + 5, comm="prog",
 )  # fmt: skip
 
 

@@ -135,7 +135,8 @@ def _ely(task: TaskRow, snapshot: Snapshot) -> Row:
         pri,
         nice,
         _num(task.rss_kib),
-        _num(task.size_kib),
+        # In pages, as ps has it, whatever RSS is in.
+        _num(None if task.size_kib is None else task.size_kib // 4),
         escape(task.wchan or "-")[:6],
         escape(task.tty or "-"),
         clock_time(_cputime(task)),
