@@ -15,7 +15,8 @@ pytest.importorskip("drgn", reason="drgn is not installed")
 
 from taskscope.memory.core import CoreImage, open_core
 from taskscope.memory.image import Image
-from taskscope.memory.kernel import KernelMemory, Struct
+from taskscope.memory.kernel import KernelMemory
+from taskscope.memory.structs import Struct
 from taskscope.snapshot.decode import snapshot
 
 

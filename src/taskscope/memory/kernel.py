@@ -1,8 +1,8 @@
 """task_structs in the memory of a real kernel, as `taskscope.snapshot.decode` reads them: `KernelMemory`.
 
-Each struct is read with one read, and its members are taken out of the bytes.  Every walk is bounded and knows where it
-has been; what does not fit together is told in `KernelMemory.wounds`, and what can be reached is still shown.  Lists
-are those of include/linux/sched.h and kernel/fork.c: init_task.tasks, signal_struct.thread_head, children by sibling.
+Every walk is bounded and knows where it has been; what does not fit together is told in `KernelMemory.wounds`, and what
+can be reached is still shown.  Lists are those of include/linux/sched.h and kernel/fork.c: init_task.tasks,
+signal_struct.thread_head, children by sibling.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -18,41 +18,29 @@ from taskscope.abi.era import DEFAULT, Version, kernel_of
 from taskscope.errors import UsageError
 from taskscope.memory.image import FaultError, Image
 from taskscope.memory.orc import Orc
-from taskscope.memory.types import Member
+from taskscope.memory.structs import Struct, Structs
 from taskscope.snapshot.decode import snapshot
 from taskscope.snapshot.snapshot import Snapshot
 
 _PIDTYPES: Final = {"PID": 0, "TGID": 1, "PGID": 2, "SID": 3}
 #: where a member stands in other kernels
 _ELSEWHERE: Final = {"signal.tty.pgrp": "signal.tty.ctrl.pgrp", "cpu": "thread_info.cpu"}
-#: names in the model's and older kernels' words for pieces that are embedded or counted otherwise
-_RSS: Final = (0, 1, 3)         # MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES
+#: MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES
+_RSS: Final = (0, 1, 3)
 #: no machine has so many tasks, threads of one group, or CPUs that more would be meant
 _MOST, _CPUS = 1 << 22, 1 << 13
-_PAGE: Final = 4096
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Struct:
-    """A struct in kernel memory: its bytes as they were when it was first looked at."""
-
-    name: str
-    address: int
-    data: bytes
-
-
-class KernelMemory:
+class KernelMemory(Structs):
     """See `taskscope.snapshot.decode.Memory`.
 
     :param image: the memory of a kernel
-    :raises TraceError: its types know no task_struct
     """
 
     def __init__(self, image: Image) -> None:
-        self.image = image
-        self.types = image.types
+        super().__init__(image)
         wrong = getattr(image, "wrong", "")
-        self.wounds: list[str] = [wrong] if wrong else []
+        self.wounds += [wrong] if wrong else []
         self.source = image.source
         self.now: int | None = None
         try:
@@ -60,83 +48,8 @@ class KernelMemory:
         except UsageError:
             self.version = DEFAULT
         self.thread_size = 8192 if image.arch == "armv7l" else 16384
-        self._structs: dict[tuple[str, int], Struct | None] = {}
-        self._paths: dict[tuple[str, str], list[tuple[Member, str | None]] | None] = {}
         self._stacks: dict[int, list[int]] = {}
         self._word = "<Q" if self.types.word == 8 else "<I"
-
-    def _wound(self, text: str) -> None:
-        if text not in self.wounds:
-            self.wounds.append(text)
-
-    # ---- structs ---------------------------------------------------------------------------------------------
-
-    def struct(self, name: str, address: int) -> Struct | None:
-        """Return the struct at an address; None for NULL, or if it cannot be read: then there is a wound."""
-        if not address:
-            return None
-        key = name, address
-        if key not in self._structs:
-            self._structs[key] = self._read(name, address)
-        return self._structs[key]
-
-    def _read(self, name: str, address: int) -> Struct | None:
-        size = self.types.size(name)
-        if not size:
-            return None
-        try:
-            return Struct(name, address, self.image.read(address, size))
-        except FaultError:
-            self._wound(f"struct {name} at {address:#x} cannot be read: the pointer to it is wrong, or the memory is "
-                        "not there")
-            return None
-
-    def _path(self, name: str, path: str) -> list[tuple[Member, str | None]] | None:
-        """Find the members along a path: each with the struct that its pointer leads to, the last as it is."""
-        key = name, path
-        if key not in self._paths:
-            self._paths[key] = self._look(name, path)
-        return self._paths[key]
-
-    def _look(self, name: str, path: str) -> list[tuple[Member, str | None]] | None:
-        steps: list[tuple[Member, str | None]] = []
-        parts = path.split(".")
-        at, held = name, ""
-        for n, part in enumerate(parts):
-            held = f"{held}.{part}" if held else part
-            member = self.types.member(at, held)
-            if member is None:
-                return None
-            if member.kind == "pointer" and n + 1 < len(parts):
-                if member.of is None:
-                    return None
-                steps.append((member, member.of))
-                at, held = member.of, ""
-            elif n + 1 == len(parts):
-                steps.append((member, None))
-        return steps
-
-    def _reach(self, obj: Struct, path: str) -> tuple[Struct, Member] | None:
-        """Go along a path; None if there is no such member, or a pointer on the way is NULL or wrong."""
-        steps = self._path(obj.name, path)
-        if steps is None:
-            return None
-        for member, leads in steps:
-            if leads is None:
-                return obj, member
-            following = self.struct(leads, self._int(obj, member))
-            if following is None:
-                return None
-            obj = following
-        return None
-
-    @staticmethod
-    def _int(obj: Struct, member: Member) -> int:
-        value = int.from_bytes(obj.data[member.offset : member.offset + member.size], "little",
-                               signed=member.signed and member.bits is None)
-        if member.bits is not None:
-            value = value >> (member.bit or 0) & (1 << member.bits) - 1
-        return value
 
     # ---- what the decoder asks -------------------------------------------------------------------------------
 
@@ -148,8 +61,6 @@ class KernelMemory:
             return self._nr(obj)
         if path == "mm.rss":
             return self._rss(obj)
-        if path == "mm.mm_users":
-            path = "mm.mm_users.counter"
         obj = self._in_thread_info(obj, path)
         if isinstance(obj, tuple):
             obj, path = obj
