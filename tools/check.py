@@ -57,7 +57,7 @@ SUITES = {
     "views": Budget(90, workers=2),
     "cli": Budget(320, workers=2),
     "host": Budget(60),
-    "model": Budget(300, workers=2),
+    "model": Budget(400, workers=2),
     "labs": Budget(300, workers=2),
 }
 NEW_SUITE = Budget(60)

@@ -189,16 +189,16 @@ class Machine(Globals):
             self.pause()
             raise
 
-    def interrupt_here(self, what: str = schedule_.KERNEL_IRQ) -> None:
+    def interrupt_here(self, what: str = "") -> None:
         """Let an interrupt come in the middle of kernel code, perhaps: where preemption becomes possible.
 
-        :param what: the kind of choice
+        :param what: the kind of choice, `schedule.KERNEL_IRQ` by default
         """
         cpu = self.cpu
         if not self.chooses or cpu.preempt_count or cpu.irqs_off or self._caller is None or getcurrent() is self.hub:
             return
         delays = schedule_.EXITS if what == schedule_.EXIT else schedule_.KERNEL_IRQS
-        option = self.choose(len(delays), what, (self.cpu.curr,))
+        option = self.choose(len(delays), what or schedule_.KERNEL_IRQ, (self.cpu.curr,))
         if option:
             self.run_for(delays[option])
 
