@@ -12,6 +12,8 @@ from taskscope.model.user.libc import Sys
 
 HARDIRQ_MASK = 0xF_0000
 HARDIRQ_OFFSET = 0x1_0000
+#: read one after the other
+PAGES = 8
 
 
 def scenario(run: Run) -> None:
@@ -83,10 +85,12 @@ def scenario(run: Run) -> None:
         bool(around) and all(a[1] == e[1] for e, _, _, a in around),
         around[:1],
     )
+    # A disk may be quicker than who asked is asleep: then it stops him on his way, and he does not sleep for that one.
+    early = sum(h[4] == "reader" for _, h, _, _ in around)
     run.check(
-        "current is whom the interrupt stopped, never who waits for the disk",
-        bool(around) and all(h[4] == e[4] != "reader" for e, h, _, _ in around),
-        {h[4] for _, h, _, _ in around},
+        "current is whom the interrupt stopped, never who sleeps until the disk is done",
+        bool(around) and all(h[4] == e[4] for e, h, _, _ in around) and len(slept) + early >= PAGES > early,
+        ({h[4] for _, h, _, _ in around}, len(slept), early),
     )
     run.check(
         "it stopped a task that computed",
@@ -100,7 +104,7 @@ def scenario(run: Run) -> None:
     )
     run.equal("one irq_handler_entry an interrupt, as many as /proc/interrupts counts", len(mine), taken)
     run.check("who asked slept in state D until then", bool(slept), [row.text for row in rows[-5:]])
-    run.check("the reader got its bytes", reader.text.count("4096 bytes") == 8, reader.text)
+    run.check("the reader got its bytes", reader.text.count("4096 bytes") == PAGES, reader.text)
     if not run.new:
         second_half(run, k)
 
@@ -172,7 +176,7 @@ def busy(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
 def read_disk(sys: Sys, argv: list[str]) -> None:
     """Read eight pages of a disk, and wait for each."""
     fd = sys.open(argv[1])
-    for _ in range(8):
+    for _ in range(PAGES):
         sys.puts(f"{len(sys.read(fd, 4096))} bytes")
 
 

@@ -197,8 +197,9 @@ class Machine(Globals):
         cpu = self.cpu
         if not self.chooses or cpu.preempt_count or cpu.irqs_off or self._caller is None or getcurrent() is self.hub:
             return
+        what = what or schedule_.KERNEL_IRQ
         delays = schedule_.EXITS if what == schedule_.EXIT else schedule_.KERNEL_IRQS
-        option = self.choose(len(delays), what or schedule_.KERNEL_IRQ, (self.cpu.curr,))
+        option = self.choose(len(delays), what, (self.cpu.curr,))
         if option:
             self.run_for(delays[option])
 
