@@ -57,8 +57,10 @@ def of_the_host(name: str) -> list[Record]:
         (top / "events/enable").write_text("0")
         top.rmdir()
     found: list[Record] = []
+    # The name before a pid is of a table that holds but so many: events that name their target know better.
+    named = {int(pid) for pid in re.findall(r" comm=rule pid=(\d+)", text)}
     for line in text.splitlines():
-        if not (match := _LINE.match(line)) or match[1].strip() != "rule":
+        if not (match := _LINE.match(line)) or not (match[1].strip() == "rule" or int(match[2]) in named):
             continue
         fields = dict(part.split("=", 1) for part in match[4].split())
         if fields.get("comm", "rule") != "rule":
