@@ -28,6 +28,8 @@ from taskscope.labs.guest.image import archive, find_busybox, is_static
 from taskscope.labs.guest.kernel import Kernel, find_kernel, release_of
 from taskscope.labs.guest.qemu import Settings
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def kernel() -> Kernel:

@@ -15,6 +15,8 @@ from taskscope.labs.truth import build
 from taskscope.labs.truth.host import HostRunner, Mode, works
 from taskscope.labs.truth.program import Program
 
+pytestmark = pytest.mark.real
+
 NOBODY = 65534
 
 

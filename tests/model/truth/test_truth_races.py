@@ -101,6 +101,7 @@ def test_what_no_kernel_may_say_is_told() -> None:
     assert "@1 0x0400   |   @1 0x0009" in lost.text()
 
 
+@pytest.mark.real
 def test_nothing_is_left_of_a_race() -> None:
     """Whatever a race does, its reaper ends and reaps all of it: on the host, and on the model with nothing left."""
     programs = [races.race(f"left {n}") for n in range(40)]

@@ -27,6 +27,7 @@ def test_the_model_holds_the_rules_of_the_host(group: str) -> None:
     assert not found, "\n\n".join(map(str, found))
 
 
+@pytest.mark.real
 @pytest.mark.skipif(not host.is_root(), reason="rules need a PID namespace and root")
 @pytest.mark.skipif(not os.uname().release.startswith("6.18."), reason="what was recorded is of Linux 6.18")
 def test_the_host_says_what_was_recorded() -> None:
@@ -67,6 +68,7 @@ def test_on_the_model_what_goes_wrong_is_told_and_the_next_rule_is_played() -> N
     assert found["selftest.forks"] == ["once", "child", "parent"]
 
 
+@pytest.mark.real
 @pytest.mark.skipif(not host.runs_here(), reason="rules need a PID namespace on the host")
 def test_on_the_host_what_goes_wrong_is_told_and_the_next_rule_is_played() -> None:
     """On the host a hang is ended after its time and named, and what a rule leaves is gone before the next."""

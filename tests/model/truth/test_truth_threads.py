@@ -51,6 +51,7 @@ def on_model(name: str, schedule: int, flavour: str, cpus: int) -> Any:
     return found[0]
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
 def test_threads_do_as_on_the_host(name: str) -> None:
     """A scenario with threads finds on the model, under eight schedules, what it finds on the host."""
