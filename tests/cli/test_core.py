@@ -73,6 +73,8 @@ def test_tree_task_and_stack() -> None:
     """The tree hangs tasks under their parents, a task shows every member with its bits, a stack its functions."""
     tree = run_cli("tree", "--core", DUMP, "subreaper").out.decode()
     assert [line.split()[-1] for line in tree.splitlines()[1:]] == ["subreaper", "sub-orphan"]
+    data = run_cli("tree", "--core", DUMP, "subreaper", "--json").out.splitlines()
+    assert [json.loads(line)["comm"] for line in data] == ["subreaper", "sub-orphan"]
     task = run_cli("task", "--core", DUMP, "tracee").out.decode()
     for text in ("__TASK_TRACED", "PF_FORKNOEXEC|PF_RANDOMIZE", "real_parent.pid", "kernel stack:", "thread_info at"):
         assert text in task

@@ -173,3 +173,14 @@ def test_a_system_map() -> None:
     assert symbols.symbol_at(0x1000) is None
     with pytest.raises(TraceError, match="at line 2"):
         SystemMap(b"c0100000 T one\nhello\n", "System.map")
+
+
+def test_symbols_where_vmcoreinfo_does_not_say_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the place of the kernel's table, functions still have names: those that drgn knows."""
+    image = open_core(DUMPS / "debian12-amd64.kdump")
+    monkeypatch.setattr("taskscope.memory.core._vmcoreinfo", lambda program: "OSRELEASE=6.1.0\n")
+    address = image.symbol("kernel_clone")
+    assert address is not None
+    found = image.symbol_at(address + 5)
+    assert found is not None
+    assert (found.name, found.offset) == ("kernel_clone", 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -23,14 +22,12 @@ from taskscope.snapshot.decode import snapshot
 class Patched:
     """An image in which some words of memory are others."""
 
-    moving = False
-
     def __init__(self, image: Image, words: dict[int, int]) -> None:
         self.image = image
         self.words = words
         self.arch, self.release, self.source, self.types = image.arch, image.release, image.source, image.types
+        self.wrong = image.wrong
         self.symbol, self.symbol_at = image.symbol, image.symbol_at
-        self.close: Callable[[], None] = lambda: None
 
     def read(self, address: int, count: int) -> bytes:
         """See `Image.read`."""

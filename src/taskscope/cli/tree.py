@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -64,13 +65,9 @@ def command(common: Common, task: str | None) -> None:
 def _of_memory(memory: KernelMemory, common: Common, task: str | None) -> None:
     """Show the tree of a crash dump."""
     from taskscope.views.descriptors import descriptors_json
-    from taskscope.views.tree import link, pick, snapshot_nodes, tree_table
+    from taskscope.views.tree import link, pick, snapshot_nodes, tree_table, walk
 
     snapshot = memory.snapshot()
-    if common.json:
-        put_bytes(descriptors_json(snapshot), common)
-        end(common, memory.wounds)
-        return
     nodes = snapshot_nodes(snapshot)
     roots = link(nodes)
     if task is not None:
@@ -78,5 +75,9 @@ def _of_memory(memory: KernelMemory, common: Common, task: str | None) -> None:
         roots = pick(nodes, {node.ref for node in nodes if node.ref.pid in wanted})
         if not roots:
             raise NoSuchTaskError(f"{common.core}: no task {task!r} is in it; 'taskscope ps --core' lists who is")
-    put_lines(tree_table(roots, paint=paint_for(common)), common)
+    if common.json:
+        shown = {node.ref.pid for node, *_ in walk(roots)}
+        put_bytes(descriptors_json(replace(snapshot, tasks=tuple(t for t in snapshot.tasks if t.pid in shown))), common)
+    else:
+        put_lines(tree_table(roots, paint=paint_for(common)), common)
     end(common, memory.wounds)

@@ -10,7 +10,6 @@ import re
 import struct
 from array import array
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Final, NamedTuple, NoReturn
 
 from taskscope.errors import TraceError
@@ -278,22 +277,6 @@ class Btf:
             owner = bare[0] if bare is not None and bare[1].kind in (_STRUCT, _UNION) else None
         return self._member(of, bit, bits)
 
-    def members(self, struct: str) -> list[tuple[str, Member]]:
-        """See `Types.members`."""
-        owner = self._owner(struct)
-        return [] if owner is None else list(self._all(owner, 0))
-
-    def _all(self, owner: int, base: int, deep: int = 0) -> Iterator[tuple[str, Member]]:
-        if deep > _DEEP:
-            self._fail("has a struct that contains itself", self._types[owner])
-        for label, of, bit, bits in self._raw(owner):
-            if label:
-                yield self._string(label), self._member(of, base + bit, bits)
-                continue
-            bare = self._bare(of)
-            if bare is not None and bare[1].kind in (_STRUCT, _UNION):
-                yield from self._all(bare[0], base + bit, deep + 1)
-
     def _values(self, number: int) -> Iterator[tuple[int, int]]:
         """Yield the enumerators of an enum: name, value."""
         found = self._type(number)
@@ -311,24 +294,3 @@ class Btf:
         """See `Types.enumerators`."""
         number = self._named(name, _ENUM, _ENUM64)
         return None if number is None else {self._string(label): value for label, value in self._values(number)}
-
-    @cached_property
-    def _constants(self) -> dict[int, int]:
-        """The values of all enumerators by the place of their name."""
-        found: dict[int, int] = {}
-        for number in range(1, len(self._types)):
-            if self._type(number).kind in (_ENUM, _ENUM64):
-                for label, value in self._values(number):
-                    found.setdefault(label, value)
-        return found
-
-    def constant(self, name: str) -> int | None:
-        """See `Types.constant`."""
-        wanted = name.encode() + b"\0"
-        at = self._data.find(wanted, self._strings, self._strings_end)
-        while at >= 0:
-            value = self._constants.get(at - self._strings)
-            if value is not None:
-                return value
-            at = self._data.find(wanted, at + 1, self._strings_end)
-        return None

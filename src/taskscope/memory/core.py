@@ -9,7 +9,7 @@ from __future__ import annotations
 import lzma
 import os
 import re
-from bisect import bisect_right
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from taskscope.errors import PermissionRefusedError, TraceError, UsageError
 from taskscope.memory.btf import Btf
 from taskscope.memory.image import FaultError, Symbol
-from taskscope.memory.kallsyms import Kallsyms
+from taskscope.memory.kallsyms import Kallsyms, covering
 from taskscope.memory.kdump import whole
 from taskscope.memory.types import Types
 
@@ -59,13 +59,8 @@ class SystemMap:
 
     def symbol_at(self, address: int) -> Symbol | None:
         """See `Image.symbol_at`."""
-        at = bisect_right(self._starts, address) - 1
-        if at < 0:
-            return None
-        after = next((start for start in self._starts[at + 1 : at + 64] if start > self._starts[at]), None)
-        first = self._starts.index(self._starts[at], max(0, at - 64))
-        size = None if after is None else after - self._starts[at]
-        return Symbol(self._names[first], address - self._starts[at], size)
+        found = covering(self._starts, address)
+        return None if found is None else Symbol(self._names[found[0]], found[1], found[2])
 
 
 class _Found:
@@ -76,7 +71,15 @@ class _Found:
 
         program.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(program), enable_index=0)
         self._program = program
-        self._by_address: Kallsyms | None = None
+
+    @cached_property
+    def _by_address(self) -> Kallsyms | None:
+        import drgn
+
+        try:
+            return Kallsyms(self._program.read, _vmcoreinfo(self._program))
+        except (LookupError, drgn.FaultError):
+            return None
 
     def symbol(self, name: str) -> int | None:
         try:
@@ -85,15 +88,17 @@ class _Found:
             return None
 
     def symbol_at(self, address: int) -> Symbol | None:
-        if self._by_address is None:
-            self._by_address = Kallsyms(self._program.read, _vmcoreinfo(self._program))
-        return self._by_address.symbol_at(address)
+        if self._by_address is not None:
+            return self._by_address.symbol_at(address)
+        try:
+            found = self._program.symbol(address)
+        except LookupError:
+            return None
+        return Symbol(found.name, address - found.address, found.size or None)
 
 
 class CoreImage:
     """See `taskscope.memory.image.Image`; made by `open_core`."""
-
-    moving = False
 
     def __init__(self, program: drgn.Program, source: str, arch: str, symbols: SystemMap | _Found) -> None:
         self._program = program
@@ -123,9 +128,6 @@ class CoreImage:
     def symbol_at(self, address: int) -> Symbol | None:
         """See `Image.symbol_at`."""
         return self._symbols.symbol_at(address)
-
-    def close(self) -> None:
-        """See `Image.close`; drgn closes the file with the program."""
 
 
 def open_core(

@@ -31,7 +31,7 @@ class Image(Protocol):
     arch: str            # as uname -m says it: x86_64, aarch64, armv7l
     release: str         # as uname -r says it; "" if it is not known
     source: str          # for people
-    moving: bool         # the kernel runs on while it is read
+    wrong: str           # what is damaged as a whole, "" if nothing is
     types: Types
 
     def read(self, address: int, count: int) -> bytes:
@@ -45,6 +45,3 @@ class Image(Protocol):
 
     def symbol_at(self, address: int) -> Symbol | None:
         """Return the symbol that covers an address; None if none does."""
-
-    def close(self) -> None:
-        """Give back what the image holds."""

@@ -10,12 +10,24 @@ import re
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from taskscope.memory.image import Symbol
 
 #: no kernel has more symbols, nor longer names
 _MOST, _LONG = 1 << 22, 1 << 16
+
+
+def covering(starts: Sequence[int], address: int) -> tuple[int, int, int | None] | None:
+    """Find what covers an address: the place of the first of its names, the offset in it, its size.
+
+    :param starts: addresses in order, aliases beside each other
+    """
+    last = bisect_right(starts, address)
+    if not last:
+        return None
+    start = starts[last - 1]
+    return bisect_left(starts, start), address - start, starts[last] - start if last < len(starts) else None
 
 
 class Kallsyms:
@@ -83,12 +95,7 @@ class Kallsyms:
 
     def symbol_at(self, address: int) -> Symbol | None:
         """See `Image.symbol_at`."""
-        starts = self._starts
-        last = bisect_right(starts, address)
-        if not last:
-            return None
-        start = starts[last - 1]
-        size = starts[last] - start if last < len(starts) else None
-        return Symbol(self.name(bisect_left(starts, start)), address - start, size)
+        found = covering(self._starts, address)
+        return None if found is None else Symbol(self.name(found[0]), found[1], found[2])
 
 

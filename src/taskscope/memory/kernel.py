@@ -22,7 +22,6 @@ from taskscope.memory.structs import Struct, Structs
 from taskscope.snapshot.decode import snapshot
 from taskscope.snapshot.snapshot import Snapshot
 
-_PIDTYPES: Final = {"PID": 0, "TGID": 1, "PGID": 2, "SID": 3}
 #: where a member stands in other kernels
 _ELSEWHERE: Final = {"signal.tty.pgrp": "signal.tty.ctrl.pgrp", "cpu": "thread_info.cpu"}
 #: MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES
@@ -39,8 +38,8 @@ class KernelMemory(Structs):
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
-        wrong = getattr(image, "wrong", "")
-        self.wounds += [wrong] if wrong else []
+        if image.wrong:
+            self.wounds.append(image.wrong)
         self.source = image.source
         self.now: int | None = None
         try:
@@ -123,11 +122,13 @@ class KernelMemory(Structs):
 
     def id_of(self, task: Any, kind: str) -> int | None:
         """See `Memory.id_of`."""
-        if self.follow(task, "thread_pid") is None and self.types.member("task_struct", "thread_pid") is not None:
-            return None
-        if kind == "PID" and self.types.member("task_struct", "thread_pid") is not None:
-            return self.number(self.follow(task, "thread_pid"), "nr")
-        for path in (f"signal.pids[{_PIDTYPES[kind]}]", f"pids[{_PIDTYPES[kind]}].pid"):
+        if self.types.member("task_struct", "thread_pid") is not None:
+            own = self.follow(task, "thread_pid")
+            if own is None or kind == "PID":
+                return None if own is None else self._nr(own)
+        # Kernels before v4.19 have no TGID among them.
+        number = (self.types.enumerators("pid_type") or {}).get(f"PIDTYPE_{kind}")
+        for path in (f"signal.pids[{number}]", f"pids[{number}].pid"):
             pid = self.follow(task, path)
             if pid is not None:
                 return self._nr(pid)

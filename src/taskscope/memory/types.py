@@ -38,11 +38,5 @@ class Types(Protocol):
         The path goes through embedded structs, not through pointers; ``name[3]`` is an element of an array.
         """
 
-    def members(self, struct: str) -> list[tuple[str, Member]]:
-        """Return the members of a struct in their order; those of anonymous structs and unions stand among them."""
-
     def enumerators(self, name: str) -> dict[str, int] | None:
         """Return the names and values of ``enum name``; None if there is no such enum."""
-
-    def constant(self, name: str) -> int | None:
-        """Return the value of an enumerator of any enum (``PIDTYPE_SID``)."""

@@ -36,7 +36,6 @@ class TaskRow:
     start: int | None               # birth, ns of the source's clock; None if before the recording
     runtime: int | None             # ns on a cpu, since the start of the recording
     forked: bool | None = None      # has not exec'ed since its birth
-    args: str | None = None         # the command line, NUL bytes as blanks; None if there is none or it is not known
     flags: int | None = None        # PF_*
     exit_state: int | None = None   # EXIT_*
     exit_code: int | None = None    # a wait status, as in task_struct
@@ -48,8 +47,6 @@ class TaskRow:
     threads: int | None = None      # of its process
     utime: int | None = None        # ns, of this task alone, as the kernel accounts them
     stime: int | None = None
-    group_utime: int | None = None  # ns, of the process with its threads, the dead ones too
-    group_stime: int | None = None
     last_arrival: int | None = None  # sched_info, ns of the clock of sched_clock()
     run_delay: int | None = None
     pcount: int | None = None

@@ -192,7 +192,7 @@ def search(program: Program, wanted: Transcript, most: int, flavour: str = "4.19
     leads: list[Lead] = []
     nearest = Searched(False, [], "", 0)
     best = -1
-    again = iter(_lengths())
+    again = _lengths()
     left = next(again)
     machines = itertools.cycle(CPUS)
     cpus = next(machines)
@@ -203,7 +203,6 @@ def search(program: Program, wanted: Transcript, most: int, flavour: str = "4.19
             left = next(again)
             cpus = next(machines)
         left -= 1
-        lead: Lead | None = None
         schedule: Schedule
         if leads and n % 5:
             # The farther a run came the rather it is gone on from, unless that was tried often.
