@@ -148,9 +148,9 @@ def open_core(
         raise TraceError("is of an architecture whose task descriptors are not known here (x86-64, arm64, ARM)", name)
     try:
         image = _image(program, name, arch, btf, symbols)
-    except TraceError as error:
+    except TraceError:
         if wrong:
-            raise TraceError(f"{wrong} ({error})", name) from None
+            raise TraceError(f"{wrong}; what is left does not hold the kernel's symbols and types", name) from None
         raise
     image.wrong = wrong
     return image
