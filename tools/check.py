@@ -52,6 +52,7 @@ SUITES = {
     "abi": Budget(60),
     "trace": Budget(60),
     "memory": Budget(90),
+    "procfs": Budget(90),
     "ftrace": Budget(200, workers=2),
     "lives": Budget(200, workers=2),
     "views": Budget(90, workers=2),

@@ -1,7 +1,7 @@
 """taskscope, a scope for Linux tasks.
 
 The front door: `open` reads a recording, `record` makes one, `boot` boots a machine of the executable kernel, and
-`snapshot` reads the tasks of a crash dump.
+`snapshot` reads the tasks of this machine or of a crash dump.
 Everything is imported on first use, so that ``import taskscope`` is cheap.
 """
 
@@ -107,15 +107,16 @@ def boot(
 
 
 def snapshot(
-    core: str | PathLike[str], *, btf: str | PathLike[str] | None = None, symbols: str | PathLike[str] | None = None,
-    stacks: bool = False,
+    core: str | PathLike[str] | None = None, *, btf: str | PathLike[str] | None = None,
+    symbols: str | PathLike[str] | None = None, stacks: bool = False,
 ) -> Snapshot:
-    """Read the tasks of a crash dump; no debug package is needed where the kernel carries its types and symbols.
+    """Read the tasks of this machine out of /proc, or those of a crash dump.
 
-    :param core: an ELF vmcore, or a kdump-compressed file
+    :param core: an ELF vmcore, or a kdump-compressed file; no debug package is needed where the kernel carries its types
+        and symbols
     :param btf: a file of raw BTF, where the kernel has none
     :param symbols: a System.map, where the kernel has no symbols of its data
-    :param stacks: unwind the kernel stacks too (x86-64)
+    :param stacks: kernel stacks too: of this machine for root; of a dump for x86-64
     :raises TraceError: it cannot be read, or needs `btf` or `symbols`
     :raises UsageError: drgn is not installed
     """

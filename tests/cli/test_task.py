@@ -64,7 +64,7 @@ def test_stack(recording):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["task", "1"], "name a recording"),
+        (["task", "4194999"], "no task '4194999'"),
         (["task", "-i", "{path}", "nosuch"], "no task 'nosuch'"),
         (["stack", "-i", "{dat}", "1"], "keeps no task descriptors"),
     ],

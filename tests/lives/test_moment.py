@@ -22,7 +22,7 @@ def test_a_moment_agrees_with_the_lives(name: str, data: Path):
             task = listed.get(tuple(life.ref))
             if task is not None:
                 assert task.comm == [c.comm for c in life.comms if c.at <= at][-1]
-                assert task.runtime <= life.time["running"]
+                assert task.sum_exec_runtime <= life.time["running"]
 
 
 def test_a_priority_is_that_of_the_last_switch_until_then(data: Path):

@@ -60,8 +60,8 @@ def test_a_task_is_as_the_guest_said(kernel: KernelMemory, tasks: dict[int, Any]
     assert (row.tty, row.tpgid, row.uid) == (None, told["tpgid"], int(told["status"]["Uid"].split()[1]))
     assert detail.members["policy"] == told["policy"]
     assert detail.members["exit_code"] == told["exit_code"]
-    assert row.start is not None
-    assert row.start // TICK == told["starttime"]
+    assert row.start_time is not None
+    assert row.start_time // TICK == told["starttime"]
     parent = int(told["status"]["TracerPid"]) or told["ppid"]
     assert (detail.members["real_parent.pid"], detail.members["parent.pid"]) == (told["ppid"], parent)
     assert list(detail.children) == told["children"] or told["comm"] in ("init", "kthreadd")

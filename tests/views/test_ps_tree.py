@@ -11,7 +11,9 @@ import pytest
 
 from taskscope.recording import Recording
 from taskscope.snapshot.snapshot import Snapshot, TaskRow
-from taskscope.views.ps import clock_time, forest, ps_json, ps_table
+from taskscope.views.descriptors import ps_json
+from taskscope.views.ps import FORMS, forest, ps_table
+from taskscope.views.ps_cells import clock_time
 from taskscope.views.text import Paint, width
 from taskscope.views.tree import life_nodes, link, pick, tree_json, tree_table, walk
 from world import IDLE1, THREAD, World
@@ -24,23 +26,24 @@ S = 1_000_000_000
 def task(pid: int, **known: object) -> TaskRow:
     """Return a row of which only `known` is known."""
     empty = dict.fromkeys(f.name for f in dataclasses.fields(TaskRow))
-    return TaskRow(**(empty | {"pid": pid, "comm": f"task{pid}", "state": "S", "kind": "process", "tgid": pid} | known))  # type: ignore[arg-type]
+    usual = {"unavailable": {}, "pid": pid, "comm": f"task{pid}", "state": "S", "kind": "process", "tgid": pid}
+    return TaskRow(**(empty | usual | known))  # type: ignore[arg-type]
 
 
 def snapshot(*tasks: TaskRow, at: int = 100 * S) -> Snapshot:
     """Return a moment with some tasks."""
-    return Snapshot(tasks, at, "by hand", {"uid": "not recorded", "start": "born before"})
+    return Snapshot(tasks, at, "by hand", {"uid": "not recorded", "start_time": "born before"})
 
 
 KNOWN = task(
     2042, ppid=911, generation=0, state="R", prio=130, nice=10, pgid=2042, sid=911, tty="pts/0", tpgid=2042, uid=1000,
-    rss_kib=480, size_kib=840, wchan="hrtimer_nanosleep", start=0, runtime=83 * S + 5, comm="prog",
+    rss_kib=480, size_kib=840, wchan="hrtimer_nanosleep", start_time=0, cputime=83 * S + 5, policy=0, comm="prog",
 )  # fmt: skip
 
 
 def test_ely() -> None:
     """-ely has the columns of ps -ely, each value in its own; PRI is the kernel's priority less 40."""
-    lines = list(ps_table(snapshot(KNOWN, task(1, comm="init")), "ely"))
+    lines = list(ps_table(snapshot(KNOWN, task(1, comm="init"))))
     assert lines == [
         "S   UID   PID  PPID  C PRI  NI   RSS    SZ WCHAN  TTY          TIME CMD",
         "R  1000  2042   911 83  90  10   480   210 hrtime pts/0    00:01:23 prog",
@@ -50,7 +53,7 @@ def test_ely() -> None:
 
 def test_ejh() -> None:
     """-ejH indents a child below its parent."""
-    lines = list(ps_table(snapshot(task(1, comm="init", ppid=0), task(911, ppid=1, comm="bash"), KNOWN), "ejH"))
+    lines = list(ps_table(snapshot(task(1, comm="init", ppid=0), task(911, ppid=1, comm="bash"), KNOWN), FORMS["ejH"]))
     assert lines == [
         "  PID  PGID   SID TTY          TIME CMD",
         "    1     -     - -               - init",
@@ -60,7 +63,7 @@ def test_ejh() -> None:
 
 
 def test_axjf() -> None:
-    """Axjf draws the forest; STAT has N for a nice task, < for its opposite, l for threads."""
+    """Axjf draws the forest, init's children at the margin; STAT has N and < for nice, l for threads, + in front."""
     tasks = (
         task(1, comm="init", ppid=0),
         task(50, ppid=1, comm="a", nice=-5, prio=115),
@@ -70,53 +73,49 @@ def test_axjf() -> None:
         task(60, ppid=50, comm="b"),
         task(61, ppid=50, comm="c", state="Z"),
     )
-    lines = list(ps_table(snapshot(*tasks), "axjf"))
+    lines = list(ps_table(snapshot(*tasks), FORMS["axjf"]))
     assert lines == [
         " PPID   PID  PGID   SID TTY      TPGID STAT   UID   TIME COMMAND",
         "    0     1     -     - -            - S        -      - init",
-        "    1    50     -     - -            - S<       -      -  \\_ a",
-        "   50    60     -     - -            - S        -      -  |   \\_ b",
-        "   50    61     -     - -            - Z        -      -  |   \\_ c <defunct>",
-        "    1   911     -     - -            - Sl       -      -  \\_ bash",
-        "  911  2042  2042   911 pts/0     2042 RN    1000   1:23      \\_ prog",
+        "    1    50     -     - -            - S<       -      - a",
+        "   50    60     -     - -            - S        -      -  \\_ b",
+        "   50    61     -     - -            - Z        -      -  \\_ c <defunct>",
+        "    1   911     -     - -            - Sl       -      - bash",
+        "  911  2042  2042   911 pts/0     2042 RN+   1000   1:23  \\_ prog",
     ]
 
 
 def test_cpu_time() -> None:
     """Cpu time is hh:mm:ss with days before it; of a task older than the records it is unknown."""
-    assert [clock_time(x) for x in (0, 59, 3661, 90061, None)] == [
-        "00:00:00",
-        "00:00:59",
-        "01:01:01",
-        "01-01:01:01",
-        "-",
-    ]
-    old = task(5, runtime=7 * S)
-    assert list(ps_table(snapshot(old), "ely"))[1].split()[-2] == "-"
+    assert [clock_time(x) for x in (0, 59, 3661, 90061)] == ["00:00:00", "00:00:59", "01:01:01", "1-01:01:01"]
+    old = task(5, sum_exec_runtime=7 * S)
+    assert list(ps_table(snapshot(old)))[1].split()[-2] == "-"
 
 
 def test_unknown_is_never_a_number() -> None:
     """What is unknown is a dash in every column of every format, and null with its reason in JSON."""
     bare = task(7, state="?", comm="x")
     for style in ("ely", "ejH", "axjf"):
-        words = list(ps_table(snapshot(bare), style))[1].split()  # type: ignore[arg-type]
+        words = list(ps_table(snapshot(bare), FORMS[style]))[1].split()
         assert [w for w in words if w != "-"] == ["7", "x"]
     row = json.loads(next(iter(ps_json(snapshot(bare)))))
     assert row["state"] is None
     assert row["uid"] is None
-    assert row["unavailable"] == {"uid": "not recorded", "start": "born before"}
+    assert row["unavailable"] == {"uid": "not recorded", "start_time": "born before"}
     known = json.loads(next(iter(ps_json(snapshot(KNOWN)))))
     assert known["unavailable"] == {}
     assert known["at"] == 100 * S
 
 
 def test_kernel_threads_and_hostile_names() -> None:
-    """Kernel threads stand in brackets, below kthreadd; names are escaped and wide ones line up."""
+    """Kernel threads stand below kthreadd, in brackets where command lines do; names are escaped, wide ones line up."""
     tasks = (task(2, kind="kthread", comm="kthreadd", ppid=0), task(14, kind="kthread", comm="한글\x1b[2J"))
-    lines = list(ps_table(snapshot(*tasks), "ejH"))
-    assert lines[1].endswith("- [kthreadd]")
-    assert lines[2].endswith("-   [한글\\x1b[2J]")
-    painted = list(ps_table(snapshot(*tasks), "ejH", paint=Paint(True)))
+    lines = list(ps_table(snapshot(*tasks), FORMS["ejH"]))
+    assert lines[1].endswith("- kthreadd")
+    assert lines[2].endswith("-   한글\\x1b[2J")
+    lines = list(ps_table(snapshot(*tasks), FORMS["axjf"]))
+    assert lines[2].endswith("-  \\_ [한글\\x1b[2J]")
+    painted = list(ps_table(snapshot(*tasks), FORMS["ejH"], paint=Paint(True)))
     assert "[2J" in painted[2]
     assert "\x1b[2J" not in painted[2]
 
@@ -221,8 +220,8 @@ def test_real_moments(data: Path, name: str) -> None:
         moment = trace.lives.at(at)
         expected = sorted(str(t.pid) for t in moment.tasks if t.kind != "thread" and t.pid)
         for style, column in (("ely", 2), ("ejH", 0), ("axjf", 1)):
-            lines = list(ps_table(moment, style))  # type: ignore[arg-type]
+            lines = list(ps_table(moment, FORMS[style]))
             assert sorted(line.split()[column] for line in lines[1:]) == expected
-            cut = list(ps_table(moment, style, limit=80))  # type: ignore[arg-type]
+            cut = list(ps_table(moment, FORMS[style], limit=80))
             assert max(map(width, cut)) <= 80
             assert [x.rstrip("…") for x in cut] == [y[: len(x.rstrip("…"))] for x, y in zip(cut, lines, strict=True)]

@@ -151,7 +151,7 @@ def _ints(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "file": click.argument("file", required=False, metavar="[FILE]"),
     "input": click.option("-i", "--input", metavar="FILE", help="The recording; - is stdin.  [default: trace.dat]"),
-    "source": click.option("-i", "--input", metavar="FILE", help="The recording; - is stdin. Must be named."),
+    "source": click.option("-i", "--input", metavar="FILE", help="A recording; - is stdin.  [default: /proc]"),
     "buffer": click.option("-B", "--buffer", metavar="NAME", help="Read one ring buffer (instance) only."),
     "pids": click.option(
         "-p", "--pid", "pids", multiple=True, metavar="PID[,…]", callback=_ints, help="Only these tasks."
@@ -236,11 +236,4 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def missing_source(what: str) -> UsageError:
-    """Say which source `ps` or `tree` should look at: none is used that was not asked for."""
-    return UsageError(
-        f"{what} of what? name a recording (taskscope {what} -i FILE [--at TIME]) or a crash dump (--core DUMP)"
-    )
-
-
-__all__ = ["Common", "Verb", "ask_debug", "debug_asked", "is_terminal", "missing_source", "verb", "write_examples"]
+__all__ = ["Common", "Verb", "ask_debug", "debug_asked", "is_terminal", "verb", "write_examples"]

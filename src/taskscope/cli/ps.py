@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from taskscope.cli.choose import lives_of
-from taskscope.cli.options import Common, is_terminal, missing_source, verb
-from taskscope.cli.output import columns, paint_for, progress, put_bytes, put_lines
-from taskscope.cli.source import end, memory_of
+from taskscope.cli.options import Common, is_terminal, verb
+from taskscope.cli.output import columns, paint_for, put_bytes, put_lines
+from taskscope.cli.source import end, snapshot_of
 from taskscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from taskscope.snapshot.snapshot import Snapshot
-    from taskscope.views.ps import Style
+    from taskscope.views.ps import Form
 
 
 @verb(
@@ -24,84 +21,73 @@ if TYPE_CHECKING:
     file=False,
     default=False,
     examples=(
-        ("taskscope ps -i trace.dat -ely", "the process table at the end of the recording"),
-        ("taskscope ps -i trace.dat --at +2.5 -ejH", "2.5 s into it, with process groups, as a hierarchy"),
+        ("taskscope ps -ely", "this machine's processes, as ps -ely shows them"),
+        ("taskscope ps -eo pid,tracer,kind,run_delay,wchan,comm --sort -run_delay", "columns that ps has not"),
         ("taskscope ps --core vmcore -L --stacks --json", "each task of a crash dump with its kernel stack, as data"),
     ),
 )
-@click.option("-e", "_every", is_flag=True, help="All processes: always so here.")
-@click.option("-l", "long", is_flag=True, help="-ely: the long format.")
-@click.option("-y", "rss", is_flag=True, help="-ely: RSS instead of ADDR, no F.")
-@click.option("-j", "jobs", is_flag=True, help="-ejH: the jobs format.")
-@click.option("-H", "hierarchy", is_flag=True, help="-ejH: as a hierarchy.")
-@click.option("-L", "threads", is_flag=True, help="With --json: threads too.")
-@click.option("--stacks", is_flag=True, help="With --json, of a crash dump: kernel stacks too.")
+@click.option("-e", "-A", "e", is_flag=True, help="All processes: always so here.")
+@click.option("-f", "f", is_flag=True, help="Full: UID PID PPID C STIME TTY TIME CMD, with arguments.")
+@click.option("-l", "l", is_flag=True, help="Long: F S UID PID PPID C PRI NI ADDR SZ WCHAN TTY TIME CMD.")
+@click.option("-y", "y", is_flag=True, help="With -l: RSS instead of ADDR, no F.")
+@click.option("-j", "j", is_flag=True, help="Jobs: process groups and sessions.")
+@click.option("-F", "F", is_flag=True, help="Extra full: -f with SZ RSS PSR.")
+@click.option("-H", "H", is_flag=True, help="Children indented below their parents.")
+@click.option("-L", "L", is_flag=True, help="Threads too, with LWP and NLWP.")
+@click.option("-o", "--format", "chosen", multiple=True, metavar="COLUMN[=HEADER],…", help="These columns.")
+@click.option("--sort", metavar="[-]COLUMN,…", help="In this order; - from the highest on.")
+@click.option("--no-headers", "--no-heading", "bare", is_flag=True, help="No line of headers.")
+@click.option("--columns", "catalog", is_flag=True, help="List the columns of -o and --sort, and end.")
+@click.option("--stacks", is_flag=True, help="With --json: kernel stacks too.")
 @click.argument("bsd", required=False, metavar="[axjf]")
 def command(
-    common: Common, _every: bool, long: bool, rss: bool, jobs: bool, hierarchy: bool, threads: bool, stacks: bool,
-    bsd: str | None,
+    common: Common, chosen: tuple[str, ...], sort: str | None, bare: bool, catalog: bool, stacks: bool,
+    bsd: str | None, **letters: bool,
 ) -> None:
-    """Show the processes of a recording at a time, or of a crash dump, as ps(1) shows them.
+    """Show processes as ps(1) shows them: of this machine, a recording at a time, or a crash dump.
 
-    Formats: -ely (default), -ejH, axjf.  What the source cannot know is -; with --json it is null and stands
-    under "unavailable" with the reason.  TIME and C are known of tasks that were born in the recording.
+    Formats: -ely (default), -ejH, -eLf, -ef …, axjf, aux, or the columns of -o.  What the source cannot know is -;
+    with --json it is null and stands under "unavailable" with the reason.  Of a recording, TIME and C are known of
+    tasks that were born in it.
     """
-    style = _style(long, rss, jobs, hierarchy, bsd)
-    if (threads or stacks) and not common.json:
-        raise UsageError("ps: -L and --stacks are for --json; 'taskscope tree' shows threads, 'taskscope stack' stacks")
-    memory = memory_of(common)
-    if memory is not None:
-        found = _chosen(memory.snapshot(stacks=stacks), common)
-        if common.json:
-            from taskscope.views.descriptors import descriptors_json
+    from taskscope.views.ps import ps_table
+    from taskscope.views.ps_columns import COLUMNS
 
-            put_bytes(descriptors_json(found, threads=threads, stacks=stacks), common)
-        else:
-            from taskscope.views.ps import ps_table
+    if catalog:
+        put_lines((f"{name:<16} {column.header}" for name, column in sorted(COLUMNS.items())), common)
+        return
+    form = _form("".join(letter for letter, given in letters.items() if given), chosen, sort, bsd)
+    if common.json:
+        from taskscope.views.descriptors import ps_json
 
-            limit = columns() if is_terminal() else None
-            put_lines(ps_table(found, style, paint=paint_for(common), limit=limit), common)
-        end(common, memory.wounds)
+        found = snapshot_of(common, stacks=stacks, threads=form.threads)
+        put_bytes(ps_json(found, threads=form.threads, stacks=stacks), common)
+        end(common, found.wounds)
         return
     if stacks:
-        raise UsageError("ps: --stacks is for a crash dump (--core)")
-    if common.input is None:
-        raise missing_source("ps")
-    from taskscope.views.ps import ps_json, ps_table
+        raise UsageError("ps: --stacks is for --json; 'taskscope stack' shows them")
+    names = [column.name for column in form.columns] + [name for name, _ in form.sort]
+    wanted = {field for name in names for field in COLUMNS[name].fields}
+    found = snapshot_of(common, fields=wanted | ({"args"} if form.full else set()), threads=form.threads, names=True)
+    limit = columns() if is_terminal() else None
+    put_lines(ps_table(found, form, paint=paint_for(common), header=not bare, limit=limit), common)
+    end(common, found.wounds)
 
-    trace = common.open()
-    at = common.moment(trace)
-    lives = lives_of(trace, common)
-    with progress("finding the moment", common):
-        snapshot = lives.at(trace.end if at is None else at)
-    snapshot = _chosen(snapshot, common)
-    if common.json:
-        put_bytes(ps_json(snapshot), common)
+
+def _form(letters: str, chosen: tuple[str, ...], sort: str | None, bsd: str | None) -> Form:
+    from dataclasses import replace
+
+    from taskscope.views import ps
+
+    if bsd is not None and (chosen or letters):
+        raise UsageError(f"ps: {bsd!r} and dashed options are two formats")
+    if chosen:
+        if set(letters) - set("eHL"):
+            raise UsageError("ps: -o is a format of its own: only -e, -L and -H go with it")
+        found = ps.Form(tuple(column for text in chosen for column in ps.chosen_columns(text)),
+                        "h" * ("H" in letters), "L" in letters)
+    elif bsd is not None:
+        found = ps.bsd(bsd)
     else:
-        limit = columns() if is_terminal() else None
-        put_lines(ps_table(snapshot, style, paint=paint_for(common), limit=limit), common)
-
-
-def _chosen(snapshot: Snapshot, common: Common) -> Snapshot:
-    """Keep the tasks that ``-p`` names."""
-    if not common.pids:
-        return snapshot
-    kept = tuple(t for t in snapshot.tasks if t.pid in common.pids)
-    if not kept:
-        raise UsageError(f"no task with pid {', '.join(map(str, common.pids))} exists in {snapshot.source}")
-    return replace(snapshot, tasks=kept)
-
-
-def _style(long: bool, rss: bool, jobs: bool, hierarchy: bool, bsd: str | None) -> Style:
-    dashed = long or rss or jobs or hierarchy
-    if bsd is not None:
-        if set(bsd) != set("axjf") or dashed:
-            raise UsageError(
-                f"ps: {bsd!r} is none of the formats -ely, -ejH and axjf; the recording is named by -i FILE"
-            )
-        return "axjf"
-    if jobs and not long and not rss:
-        return "ejH"
-    if (jobs or hierarchy) and dashed:
-        raise UsageError("ps: the formats are -ely, -ejH and axjf")
-    return "ely"
+        found = ps.sysv(letters) if set(letters) - set("e") else ps.ELY
+    return replace(found, sort=ps.sort_keys(sort)) if sort else found

@@ -221,10 +221,10 @@ def parse_then(text: str) -> Callable[[System, bool], Any]:
 
 
 def _ps(k: System, style: Any, color: bool) -> Any:
-    from taskscope.views.ps import ps_table
+    from taskscope.views.ps import FORMS, ps_table
     from taskscope.views.text import Paint
 
-    return ps_table(k.ps(), style, paint=Paint(color))
+    return ps_table(k.ps(), FORMS[style], paint=Paint(color))
 
 
 def _tree(k: System, color: bool) -> Any:

@@ -1,40 +1,75 @@
-"""The kernel memory that a command was asked to look at, and what it says of its wounds."""
+"""Where a command was asked to look at tasks: /proc unless something else is named; and what is said of damage."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from taskscope.cli.choose import lives_of
 from taskscope.cli.options import Common
 from taskscope.cli.output import progress, say
-from taskscope.errors import UsageError
+from taskscope.errors import NoSuchTaskError, UsageError
+from taskscope.source import Source
 
 if TYPE_CHECKING:
-    from taskscope.memory.kernel import KernelMemory
+    from taskscope.snapshot.snapshot import Snapshot
 
 #: what a command exits with that has shown all that it could reach of something damaged
 WOUNDED = 3
 
 
-def memory_of(common: Common) -> KernelMemory | None:
-    """Open the crash dump that was named; None if none was.
+def source_of(common: Common) -> Source | None:
+    """Return what was named besides a recording, /proc if nothing was; None if a recording was.
 
-    :raises UsageError: a recording was named too
-    :raises TraceError: it cannot be read
+    :raises UsageError: two sources were named
     """
     if common.core is None:
         for given, option in ((common.btf, "--btf"), (common.symbols, "--symbols")):
             if given is not None:
                 raise UsageError(f"{option} is for a crash dump: name it with --core")
-        return None
+        if common.input is not None:
+            return None
+        if common.at is not None:
+            raise UsageError("--at is a moment of a recording: name it with -i FILE")
+        return Source()
     if common.input is not None or common.at is not None:
         raise UsageError("two sources were named: a recording (-i, --at) and a crash dump (--core)")
-    from taskscope.source import Source
+    return Source(core=common.core, btf=common.btf, symbols=common.symbols)
 
-    with progress(f"reading {common.core}", common):
-        return Source(core=common.core, btf=common.btf, symbols=common.symbols).memory()
+
+def snapshot_of(
+    common: Common, *, stacks: bool = False, fields: Collection[str] | None = None, threads: bool = True,
+    names: bool = False,
+) -> Snapshot:
+    """Read the tasks of the source that was named; of those that ``-p`` names, if it is there.
+
+    The parameters are those of `Source.snapshot`.
+
+    :raises UsageError: two sources were named, or one that cannot give this
+    :raises NoSuchTaskError: no task has one of the pids
+    """
+    source = source_of(common)
+    if source is not None:
+        with progress(f"reading {source.name}", common):
+            found = source.snapshot(stacks=stacks, fields=fields, threads=threads, names=names, pids=common.pids)
+    else:
+        if stacks:
+            raise UsageError("a recording has no stacks of all its tasks: name another source, or see 'taskscope "
+                             "report'")
+        trace = common.open()
+        at = common.moment(trace)
+        lives = lives_of(trace, common)
+        with progress("finding the moment", common):
+            found = lives.at(trace.end if at is None else at)
+    if not common.pids:
+        return found
+    kept = tuple(t for t in found.tasks if t.pid in common.pids or t.tgid in common.pids)
+    if not kept:
+        raise NoSuchTaskError(f"{found.source}: there is no task with pid {', '.join(map(str, common.pids))}")
+    return replace(found, tasks=kept)
 
 
 def end(common: Common, wounds: Sequence[str]) -> None:

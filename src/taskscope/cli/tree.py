@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import click
 
 from taskscope.cli.choose import lives_of, one_life
-from taskscope.cli.options import Common, missing_source, verb
+from taskscope.cli.options import Common, verb
 from taskscope.cli.output import paint_for, progress, put_bytes, put_lines
-from taskscope.cli.source import end, memory_of
+from taskscope.cli.source import end, snapshot_of
 from taskscope.errors import NoSuchTaskError, UsageError
-
-if TYPE_CHECKING:
-    from taskscope.memory.kernel import KernelMemory
 
 
 @verb(
@@ -23,25 +19,41 @@ if TYPE_CHECKING:
     file=False,
     default=False,
     examples=(
+        ("taskscope tree", "this machine's tasks, threads under their process"),
         ("taskscope tree -i trace.dat", "everyone in the recording, the dead too, under who created them"),
-        ("taskscope tree -i trace.dat --at +2.5", "who was whose child 2.5 s into it"),
         ("taskscope tree --core vmcore", "of a crash dump"),
     ),
 )
 @click.argument("task", required=False, metavar="[TASK]")
 def command(common: Common, task: str | None) -> None:
-    """Show who created whom.
+    """Show who created whom: of this machine, a recording, or a crash dump.
 
-    Without --at all tasks of the recording, living and dead (X), under the parent that they were given at
-    creation; with --at those that existed then, under the parent they had then.  {name} is a thread, [name] a
-    kernel thread.
+    Of a recording without --at all tasks, living and dead (X), under the parent that they were given at creation;
+    else those that exist, under the parent they have.  {name} is a thread, [name] a kernel thread.
     """
-    memory = memory_of(common)
-    if memory is not None:
-        _of_memory(memory, common, task)
+    if common.input is not None and common.core is None:
+        _of_recording(common, task)
         return
-    if common.input is None:
-        raise missing_source("tree")
+    from taskscope.views.descriptors import ps_json
+    from taskscope.views.tree import link, pick, snapshot_nodes, tree_table, walk
+
+    snapshot = snapshot_of(common, fields=None if common.json else ("tracer",))
+    nodes = snapshot_nodes(snapshot)
+    roots = link(nodes)
+    if task is not None:
+        wanted = {row.pid for row in snapshot.tasks if task in (str(row.pid), row.comm) and row.kind != "idle"}
+        roots = pick(nodes, {node.ref for node in nodes if node.ref.pid in wanted})
+        if not roots:
+            raise NoSuchTaskError(f"{snapshot.source}: there is no task {task!r}; 'taskscope ps' lists who is there")
+    if common.json:
+        shown = {node.ref.pid for node, *_ in walk(roots)}
+        put_bytes(ps_json(replace(snapshot, tasks=tuple(t for t in snapshot.tasks if t.pid in shown))), common)
+    else:
+        put_lines(tree_table(roots, paint=paint_for(common)), common)
+    end(common, snapshot.wounds)
+
+
+def _of_recording(common: Common, task: str | None) -> None:
     from taskscope.views.tree import life_nodes, link, pick, tree_json, tree_table
 
     trace = common.open()
@@ -60,24 +72,3 @@ def command(common: Common, task: str | None) -> None:
         put_bytes(tree_json(roots, lives), common)
     else:
         put_lines(tree_table(roots, paint=paint_for(common)), common)
-
-
-def _of_memory(memory: KernelMemory, common: Common, task: str | None) -> None:
-    """Show the tree of a crash dump."""
-    from taskscope.views.descriptors import descriptors_json
-    from taskscope.views.tree import link, pick, snapshot_nodes, tree_table, walk
-
-    snapshot = memory.snapshot()
-    nodes = snapshot_nodes(snapshot)
-    roots = link(nodes)
-    if task is not None:
-        wanted = {row.pid for row in snapshot.tasks if task in (str(row.pid), row.comm) and row.kind != "idle"}
-        roots = pick(nodes, {node.ref for node in nodes if node.ref.pid in wanted})
-        if not roots:
-            raise NoSuchTaskError(f"{common.core}: no task {task!r} is in it; 'taskscope ps --core' lists who is")
-    if common.json:
-        shown = {node.ref.pid for node, *_ in walk(roots)}
-        put_bytes(descriptors_json(replace(snapshot, tasks=tuple(t for t in snapshot.tasks if t.pid in shown))), common)
-    else:
-        put_lines(tree_table(roots, paint=paint_for(common)), common)
-    end(common, memory.wounds)

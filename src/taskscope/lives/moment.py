@@ -24,7 +24,7 @@ UNAVAILABLE = {
     "uid": _NOT_RECORDED, "pgid": _NOT_RECORDED, "sid": _NOT_RECORDED, "tty": _NOT_RECORDED, "tpgid": _NOT_RECORDED,
     "rss_kib": _NOT_RECORDED, "size_kib": _NOT_RECORDED,
     "wchan": "only a call stack at the switch-out tells it",
-    "start": "tasks that were there before the recording began have no birth in it",
+    "start_time": "tasks that were there before the recording began have no birth in it",
     "ppid": "the parent of a task that was there before the recording began is not recorded",
     "prio": "only a switch of the task shows its priority, and it had none yet",
 }
@@ -73,7 +73,8 @@ def _row(built: Built, life: Life, time: int, prios: dict[int, int]) -> TaskRow 
         comm=_comm(life, time), state=STATE_LETTERS[state], cpu=cpu if cpu >= 0 else None, prio=prio,
         nice=prio_to_nice(prio) if prio is not None else None, pgid=None, sid=None, tty=None,
         tpgid=None, uid=None, rss_kib=None, size_kib=None, wchan=None,
-        start=life.born.at if life.born is not None else None, runtime=runtime,
+        start_time=life.born.at if life.born is not None else None, sum_exec_runtime=runtime,
+        cputime=runtime if life.born is not None else None,
         forked=not any(e.at <= time for e in life.execs) if life.born is not None else None)
 
 

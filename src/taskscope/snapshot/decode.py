@@ -76,10 +76,10 @@ class TaskDetail:
 
     row: TaskRow
     version: Version
-    address: int  # of the task_struct
+    address: int | None  # of the task_struct; None if the source knows no addresses
     members: dict[str, Any]  # by the kernel's name, in the order of the struct
     thread_info: dict[str, Any]
-    thread_info_address: int
+    thread_info_address: int | None
     thread_size: int
     children: tuple[int, ...]  # pids
     threads: tuple[int, ...]
@@ -261,6 +261,15 @@ def letter_of(memory: Memory, task: Any) -> str:
     return state_letter(state or 0, memory.number(task, "exit_state") or 0, memory.version)
 
 
+def _cputime(memory: Memory, task: Any, leads: bool) -> int | None:
+    """Return the ns on a CPU of a task; of one that leads a process of all its threads, as thread_group_cputime()."""
+    own = memory.number(task, "se.sum_exec_runtime")
+    dead = memory.number(task, "signal.sum_sched_runtime")
+    if own is None or not leads or dead is None:
+        return own
+    return dead + sum(memory.number(thread, "se.sum_exec_runtime") or 0 for thread in memory.threads(task))
+
+
 def row_of(memory: Memory, task: Any) -> TaskRow:
     """Return the row of ps(1) of one task."""
     number = memory.number
@@ -288,8 +297,9 @@ def row_of(memory: Memory, task: Any) -> TaskRow:
         rss_kib=(number(task, "mm.rss") or 0) * 4 if has_mm else 0,
         size_kib=(number(task, "mm.total_vm") or 0) * 4 if has_mm else 0,
         wchan=memory.waits_in(task),
-        start=number(task, "start_time"),
-        runtime=number(task, "se.sum_exec_runtime"),
+        start_time=number(task, "start_time"),
+        sum_exec_runtime=number(task, "se.sum_exec_runtime"),
+        cputime=_cputime(memory, task, pid == tgid),
         forked=bool(flags & PF_FORKNOEXEC),
     )
 

@@ -73,7 +73,12 @@ def read_tasks(path: str | PathLike[str]) -> Saved | None:
         raise TraceError(message, str(path), start) from None
 
 
+#: what members of a row were called before v0.2
+_RENAMED: Final = {"start": "start_time", "runtime": "sum_exec_runtime"}
+
+
 def _detail(fields: dict[str, Any]) -> TaskDetail:
     names = ("version", "children", "threads", "stack")
     tuples: dict[str, Iterable[Any]] = {name: tuple(fields[name]) for name in names}
-    return TaskDetail(**{**fields, **tuples, "row": TaskRow(**fields["row"])})
+    row = TaskRow(**{_RENAMED.get(name, name): value for name, value in fields["row"].items()})
+    return TaskDetail(**{**fields, **tuples, "row": row})

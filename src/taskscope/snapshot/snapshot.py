@@ -33,9 +33,11 @@ class TaskRow:
     rss_kib: int | None
     size_kib: int | None
     wchan: str | None
-    start: int | None               # birth, ns of the source's clock; None if before the recording
-    runtime: int | None             # ns on a cpu, since the start of the recording
+    start_time: int | None          # birth, ns of the source's clock; None if before the recording
+    sum_exec_runtime: int | None    # ns on a cpu; in a recording since its start
     forked: bool | None = None      # has not exec'ed since its birth
+    cputime: int | None = None      # ns on a cpu as ps counts them: of a leader its whole process, dead threads too
+    args: str | None = None         # the command line, NUL bytes as blanks; "" if it has none
     flags: int | None = None        # PF_*
     exit_state: int | None = None   # EXIT_*
     exit_code: int | None = None    # a wait status, as in task_struct
@@ -58,11 +60,26 @@ class TaskRow:
     stack: int | None = None        # of the kernel stack; None if it has none any more
     thread_info: Mapping[str, Any] | None = None  # flags, preempt_count, cpu, cpu_context (register: value)
     kernel_stack: tuple[str, ...] | None = None   # functions, innermost first; where it was asked for
+    gid: int | None = None          # the effective one, as uid is
+    ruid: int | None = None         # real
+    rgid: int | None = None
+    suid: int | None = None         # saved
+    sgid: int | None = None
+    fsuid: int | None = None
+    fsgid: int | None = None
+    min_flt: int | None = None      # page faults; of a leader those of its process
+    maj_flt: int | None = None
+    locked_kib: int | None = None   # memory locked into RAM
+    pending: int | None = None      # signals sent to the thread, bit n - 1 for signal n
+    shared_pending: int | None = None  # and to its process
+    blocked: int | None = None
+    ignored: int | None = None
+    caught: int | None = None
+    nvcsw: int | None = None        # voluntary context switches
+    nivcsw: int | None = None
+    cgroup: str | None = None       # hierarchy:controllers:path, comma, …, where it is not at the root; "" if nowhere
+    namespaces: Mapping[str, int] | None = None  # cgroup, ipc, mnt, net, pid, time, user, uts: inode numbers
     unavailable: Mapping[str, str] = field(default_factory=dict)  # field -> why it is None here and not elsewhere
-
-
-#: the fields that a recording may know
-RECORDED = tuple(TaskRow.__dataclass_fields__)[: tuple(TaskRow.__dataclass_fields__).index("forked") + 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +92,8 @@ class Snapshot:
     unavailable: Mapping[str, str]  # field -> why this source cannot give it
     wounds: tuple[str, ...] = ()    # damage that was met on the way, a line each; what could be reached is in `tasks`
     arch: str | None = None         # as uname -m says it, for the meaning of numbers
+    boot: int | None = None         # s since the epoch when the source's clock was 0
+    pid_max: int | None = None      # /proc/sys/kernel/pid_max
+    memory_kib: int | None = None   # of the whole machine
+    users: Mapping[int, str] = field(default_factory=dict)   # names of uids, where the source has them
+    groups: Mapping[int, str] = field(default_factory=dict)

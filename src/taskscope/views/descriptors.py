@@ -1,4 +1,4 @@
-"""Tasks as data, where their descriptors were read: one JSON object a task (docs/json.md).
+"""Tasks as data: one JSON object a task, the same from every source (docs/json.md).
 
 Times are ns, addresses hex strings; what is unknown is null, and ``unavailable`` says why.
 """
@@ -6,22 +6,25 @@ Times are ns, addresses hex strings; what is unknown is null, and ``unavailable`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from taskscope.snapshot.snapshot import Snapshot, TaskRow
 from taskscope.views.json import dumps
 
 #: as they are, in this order
-_PLAIN = (
+_FIRST: Final = (
     "flags", "exit_state", "exit_code", "real_parent", "parent", "tracer", "group_leader", "children", "utime", "stime",
+    "sum_exec_runtime", "start_time", "last_arrival", "run_delay", "pcount", "cpu", "on_cpu", "prio", "static_prio",
+    "rt_priority", "policy",
 )
-_SCHED = (
-    "last_arrival", "run_delay", "pcount", "cpu", "on_cpu", "prio", "static_prio", "rt_priority", "policy",
+_REST: Final = (
+    "generation", "ppid", "kind", "forked", "args", "cputime", "nice", "pgid", "sid", "tty", "tpgid", "uid", "ruid",
+    "suid", "fsuid", "gid", "rgid", "sgid", "fsgid", "rss_kib", "size_kib", "locked_kib", "threads", "min_flt",
+    "maj_flt", "nvcsw", "nivcsw", "pending", "shared_pending", "blocked", "ignored", "caught", "cgroup", "namespaces",
 )
-_PS = ("ppid", "kind", "nice", "pgid", "sid", "tty", "tpgid", "uid", "rss_kib", "size_kib", "threads")
 
 
-def descriptors_json(snapshot: Snapshot, *, threads: bool = True, stacks: bool = False) -> Iterator[bytes]:
+def ps_json(snapshot: Snapshot, *, threads: bool = True, stacks: bool = False) -> Iterator[bytes]:
     """Yield one JSON object a task.
 
     :param threads: those that lead no group too
@@ -35,9 +38,7 @@ def descriptors_json(snapshot: Snapshot, *, threads: bool = True, stacks: bool =
 def _fields(task: TaskRow, snapshot: Snapshot, stacks: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"pid": task.pid, "tgid": task.tgid, "comm": task.comm,
                              "state": None if task.state == "?" else task.state}
-    found |= {name: getattr(task, name) for name in _PLAIN}
-    found |= {"sum_exec_runtime": task.runtime, "start_time": task.start}
-    found |= {name: getattr(task, name) for name in _SCHED}
+    found |= {name: getattr(task, name) for name in _FIRST}
     found |= {"address": _hex(task.address), "stack": _hex(task.stack), "wchan": task.wchan, "thread_info": None}
     if task.thread_info is not None:
         info = dict(task.thread_info)
@@ -46,7 +47,7 @@ def _fields(task: TaskRow, snapshot: Snapshot, stacks: bool) -> dict[str, Any]:
         found["thread_info"] = info
     if stacks:
         found["kernel_stack"] = task.kernel_stack and [entry.partition("+")[0] for entry in task.kernel_stack]
-    found |= {name: getattr(task, name) for name in _PS}
+    found |= {name: getattr(task, name) for name in _REST}
     why = {name: text for name, text in snapshot.unavailable.items() if found.get(name, 0) is None}
     return {**found, "at": snapshot.at, "unavailable": why | dict(task.unavailable)}
 

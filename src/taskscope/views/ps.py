@@ -1,224 +1,203 @@
-"""``taskscope ps``: a process table of a `Snapshot` in the formats of ps(1): ``-ely``, ``-ejH``, ``axjf``.
+"""``taskscope ps``: a process table of a `Snapshot` in the formats of ps(1).
 
-Columns, their order, headers and alignment are those of procps-ng, with pids of five digits where that is enough; what
-the source cannot know is ``-``, never a guess.  As in ps, threads are left out; kernel threads stand in brackets,
-zombies are ``<defunct>``.
+Columns, their order, headers, widths and the forests are those of procps-ng 4.0.2; what the source cannot know is
+``-``, never a guess.  As in ps, threads are left out unless they are asked for, and zombies are ``<defunct>``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from taskscope.snapshot.snapshot import RECORDED, Snapshot, TaskRow
-from taskscope.views.json import dumps
-from taskscope.views.table import Column, Row, table
-from taskscope.views.text import Cell, Paint, escape
+from taskscope.errors import UsageError
+from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.views.ps_cells import Column, Context
+from taskscope.views.ps_columns import COLUMNS
+from taskscope.views.ps_layout import Place, lines, place
+from taskscope.views.text import Paint
 
-Style = Literal["ely", "ejH", "axjf"]
-STYLES: tuple[Style, ...] = ("ely", "ejH", "axjf")
-
-_COLUMNS: Mapping[Style, Sequence[Column]] = {
-    "ely": (
-        Column("S", "<"),
-        Column("UID", least=5),
-        Column("PID", least=5),
-        Column("PPID", least=5),
-        Column("C", least=2),
-        Column("PRI", least=3),
-        Column("NI", least=3),
-        Column("RSS", least=5),
-        Column("SZ", least=5),
-        Column("WCHAN", "<", 6),
-        Column("TTY", "<", 8),
-        Column("TIME", least=8),
-        Column("CMD", "<"),
-    ),
-    "ejH": (
-        Column("PID", least=5),
-        Column("PGID", least=5),
-        Column("SID", least=5),
-        Column("TTY", "<", 8),
-        Column("TIME", least=8),
-        Column("CMD", "<"),
-    ),
-    "axjf": (
-        Column("PPID", least=5),
-        Column("PID", least=5),
-        Column("PGID", least=5),
-        Column("SID", least=5),
-        Column("TTY", "<", 8),
-        Column("TPGID", least=5),
-        Column("STAT", "<", 4),
-        Column("UID", least=5),
-        Column("TIME", least=6),
-        Column("COMMAND", "<"),
-    ),
+_BSD: Final = {
+    "": "pid,tname,stat,bsdtime,args",
+    "j": "ppid,pid,pgid,sid,tname,tpgid,stat,uid,bsdtime,args",
+    "l": "flags,uid,pid,ppid,priority,nice,vsz,rss,wchan,stat,tname,bsdtime,args",
+    "s": "uid,pid,pending,blocked,ignored,caught,stat,tname,bsdtime,args",
+    "u": "user,pid,pcpu,pmem,vsz,rss,tname,stat,start_time,bsdtime,args",
 }
-_STATE_STYLES = {"R": "running", "D": "blocked", "T": "stopped", "t": "traced", "Z": "zombie"}
+
+
+class Choice(NamedTuple):
+    """One of `COLUMNS`, with a header and a width of its own, perhaps."""
+
+    name: str
+    header: str | None = None
+    width: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a table shows.
+
+    :param forest: ``h`` indents children, ``f`` draws the branches too
+    :param full: command lines where there are only names otherwise
+    :param sort: names of `COLUMNS`, each with whether it is from the highest to the lowest
+    """
+
+    columns: tuple[Choice, ...]
+    forest: str = ""
+    threads: bool = False
+    full: bool = False
+    sort: tuple[tuple[str, bool], ...] = ()
+
+
+def sysv(letters: str) -> Form:
+    """Return the form that dashed letters of ps(1) choose: ``ely``, ``ejH``, ``eLf``.
+
+    :raises UsageError: a letter is not known here, or -y is without -l
+    """
+    if unknown := set(letters) - set("eAfljyLHF"):
+        raise UsageError(f"ps: -{min(unknown)} is none of the letters -e -A -f -F -l -y -j -H -L")
+    has = letters.__contains__
+    if has("y") and not has("l"):
+        raise UsageError("ps: -y changes the long format: -ly")
+    full = has("f") or has("F")
+    names = ["s"] if has("y") else ["f", "s"] if has("l") else []
+    names += ["uid_hack"] if full else ["uid"] if has("l") else []
+    names += ["pid"] + ["ppid"] * (full or has("l")) + ["pgid", "sid"] * has("j") + ["lwp"] * has("L")
+    names += ["c"] * (full or has("l")) + ["nlwp"] * (has("L") and full)
+    names += ["opri", "ni"] * has("l") + (["rss"] if has("y") else ["addr_1"] if has("l") else [])
+    names += ["sz"] * (has("l") or has("F")) + ["wchan"] * has("l")
+    names += (["rss"] if has("F") and not has("y") else []) + ["psr"] * has("F")
+    names += ["stime"] * full + ["tname", "time", "cmd" if full else "ucmd"]
+    return Form(tuple(map(Choice, names)), "h" * has("H"), has("L"), full)
+
+
+def bsd(letters: str) -> Form:
+    """Return the form that letters without a dash choose: ``axjf``, ``aux``.
+
+    :raises UsageError: a letter is not known here, or two formats are asked for
+    """
+    chosen = "".join(sorted(set(letters) & set("jlsu")))
+    if set(letters) - set("axfwjlsu") or len(chosen) > 1:
+        raise UsageError(f"ps: {letters!r} is none of the formats -ely, -ejH, -eLf, axjf, aux (see --help); a "
+                         "recording is named by -i FILE")
+    return Form(tuple(map(Choice, _BSD[chosen].split(","))), "f" * ("f" in letters))
+
+
+def chosen_columns(text: str) -> tuple[Choice, ...]:
+    """Return the columns of ``-o``: ``pid,comm``, ``pid=NUMBER,comm:30``, ``stat=`` (no header).
+
+    :raises UsageError: there is no such column, or a width is none
+    """
+    found = []
+    for word in re.split(r"[ ,\t\n]+", text.strip(" ,\t\n")):
+        item, equals, header = word.partition("=")
+        name, colon, wide = item.partition(":")
+        _column(name, "-o")
+        if colon and (not wide.isdecimal() or not 0 < int(wide) < 1 << 16):
+            raise UsageError(f"ps -o: {wide!r} is no width of {name}: a number of cells, as in {name}:20")
+        found.append(Choice(name, header if equals else None, int(wide) if colon else None))
+    return tuple(found)
+
+
+def sort_keys(text: str) -> tuple[tuple[str, bool], ...]:
+    """Return the keys of ``--sort``: ``ppid,-rss``.
+
+    :raises UsageError: there is no such column
+    """
+    found = []
+    for part in text.split(","):
+        name = part.strip().lstrip("+-")
+        _column(name, "--sort")
+        found.append((name, part.strip().startswith("-")))
+    return tuple(found)
+
+
+def _column(name: str, option: str) -> Column:
+    if name not in COLUMNS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, COLUMNS, 1)
+        raise UsageError(f"ps {option}: there is no column {name!r}" + (f"; is {near[0]!r} meant?" if near else "; "
+                         "'taskscope ps --columns' lists them"))
+    return COLUMNS[name]
+
+
+ELY: Final = sysv("ely")
+#: the three of the classic notes
+FORMS: Final = {"ely": ELY, "ejH": sysv("ejH"), "axjf": bsd("axjf")}
 
 
 def ps_table(
     snapshot: Snapshot,
-    style: Style = "ely",
+    form: Form = ELY,
     *,
     paint: Paint | None = None,
     header: bool = True,
     limit: int | None = None,
+    now: float = 0.0,
 ) -> Iterator[str]:
     """Yield the lines of the table of all processes of a snapshot.
 
-    :param style: which of the formats of ps(1)
-    :param limit: cells of a line, to which the command is cut, as ps does on a terminal
+    :param limit: cells of the screen, to which lines are cut as ps cuts them; None cuts nothing
+    :param now: s since the epoch that start times are seen from; 0: when the snapshot was taken
     """
-    processes = [t for t in snapshot.tasks if t.kind != "thread" and t.pid != 0]
-    threads: dict[int | None, int] = {}
-    for t in snapshot.tasks:
-        threads[t.tgid] = threads.get(t.tgid, 0) + 1
-    rows: list[Row] = []
-    if style == "ely":
-        rows = [_ely(t, snapshot) for t in processes]
-    elif style == "ejH":
-        rows = [_ejh(t, depth) for t, depth, _ in forest(processes)]
-    else:
-        rows = [_axjf(t, lead, threads.get(t.tgid, 1)) for t, _, lead in forest(processes)]
-    return table(_COLUMNS[style], rows, paint, header, limit)
+    shown = [t for t in snapshot.tasks if t.kind != "idle" and t.pid and (form.threads or t.kind != "thread")]
+    if form.threads:
+        shown.sort(key=lambda t: (t.tgid or 0, t.pid))
+    leads: dict[int, str] = {}
+    context = Context(snapshot, leads, form.full, now)
+    for name, down in reversed(form.sort):
+        column = COLUMNS[name]
+        values = {id(t): column.value(t, context) for t in shown}
+        # What is unknown comes first, as 0 does in ps.
+        shown.sort(key=lambda t: (False, 0) if values[id(t)] is None else (True, values[id(t)]), reverse=down)
+    if form.forest:
+        grown = list(forest(shown, sorted_=bool(form.sort)))
+        shown = [t for t, *_ in grown]
+        for t, depth, branch in grown:
+            leads[t.pid] = branch if form.forest == "f" else "  " * depth
+    digits = len(str(snapshot.pid_max - 1)) if snapshot.pid_max else max([5, *(len(str(t.pid)) for t in shown)])
+    places: list[Place] = [place(COLUMNS[name], head, digits, wide) for name, head, wide in form.columns]
+    return lines(places, shown, context, paint=paint, header=header, limit=limit)
 
 
-def _num(value: int | None) -> str:
-    return "-" if value is None else str(value)
+def forest(tasks: Sequence[TaskRow], *, sorted_: bool = False) -> Iterator[tuple[TaskRow, int, str]]:
+    r"""Yield tasks as ps's forest: (task, depth, lead), children below their parent, the oldest first.
 
-
-def _state(task: TaskRow) -> Cell:
-    return Cell("-" if task.state == "?" else task.state, _STATE_STYLES.get(task.state))
-
-
-def _cmd(task: TaskRow) -> str:
-    comm = escape(task.comm)
-    shown = f"[{comm}]" if task.kind in ("kthread", "idle") else comm
-    return f"{shown} <defunct>" if task.state == "Z" else shown
-
-
-def _cputime(task: TaskRow) -> int | None:
-    """Return the cpu time in whole seconds since birth; None for a task older than the source's records."""
-    return None if task.runtime is None or task.start is None else task.runtime // 1_000_000_000
-
-
-def clock_time(seconds: int | None) -> str:
-    """Write cpu time as ps does: ``[dd-]hh:mm:ss``."""
-    if seconds is None:
-        return "-"
-    days, rest = divmod(seconds, 86_400)
-    shown = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
-    return f"{days:02d}-{shown}" if days else shown
-
-
-def _usage(task: TaskRow, snapshot: Snapshot) -> str:
-    """Return C: cpu time as a whole percentage of the task's age, at most 99."""
-    if task.runtime is None or task.start is None or snapshot.at is None:
-        return "-"
-    age = snapshot.at - task.start
-    return str(min(task.runtime * 100 // age, 99)) if age > 0 else "0"
-
-
-def _ely(task: TaskRow, snapshot: Snapshot) -> Row:
-    # PRI of ps -l is the kernel's priority less 40 (its "opri": 60 + priority of /proc, which counts from
-    # 100).
-    pri = "-" if task.prio is None else str(task.prio - 40)
-    nice = _num(task.nice) if task.prio is None or task.prio >= 100 else "-"
-    return [
-        _state(task),
-        _num(task.uid),
-        str(task.pid),
-        _num(task.ppid),
-        _usage(task, snapshot),
-        pri,
-        nice,
-        _num(task.rss_kib),
-        # In pages, as ps has it, whatever RSS is in.
-        _num(None if task.size_kib is None else task.size_kib // 4),
-        escape(task.wchan or "-")[:6],
-        escape(task.tty or "-"),
-        clock_time(_cputime(task)),
-        _cmd(task),
-    ]
-
-
-def _ejh(task: TaskRow, depth: int) -> Row:
-    return [
-        str(task.pid),
-        _num(task.pgid),
-        _num(task.sid),
-        escape(task.tty or "-"),
-        clock_time(_cputime(task)),
-        "  " * depth + _cmd(task),
-    ]
-
-
-def _axjf(task: TaskRow, lead: str, threads: int) -> Row:
-    stat = _state(task).text
-    if task.nice is not None and task.nice != 0 and (task.prio is None or task.prio >= 100):
-        stat += "<" if task.nice < 0 else "N"
-    if threads > 1:
-        stat += "l"
-    seconds = _cputime(task)
-    shown = "-" if seconds is None else f"{seconds // 60}:{seconds % 60:02d}"
-    return [
-        _num(task.ppid),
-        str(task.pid),
-        _num(task.pgid),
-        _num(task.sid),
-        escape(task.tty or "-"),
-        _num(task.tpgid),
-        Cell(stat, _STATE_STYLES.get(task.state)),
-        _num(task.uid),
-        shown,
-        lead + _cmd(task),
-    ]
-
-
-def forest(tasks: Sequence[TaskRow]) -> Iterator[tuple[TaskRow, int, str]]:
-    r"""Yield tasks as ps's forest: (task, depth, lead), children below their parent, in order of pid.
-
-    ``lead`` is what ``ps f`` draws before the command: `` \_ `` under ``|``.  Kernel threads whose parent is
+    ``lead`` is what ``ps f`` draws before the command: `` \_ `` under ``|``; the children of init stand at the margin
+    there.  Trees whose root's parent is known come first, the youngest first, as in ps.  Kernel threads whose parent is
     unknown stand under kthreadd (pid 2) if it is there: nothing else creates them.
+
+    :param sorted_: keep the order of children
     """
     by_pid = {t.pid: t for t in tasks}
-    children: dict[int | None, list[TaskRow]] = {}
-    for t in sorted(tasks, key=lambda t: t.pid):
+    roots: list[tuple[TaskRow, int | None]] = []
+    children: dict[int, list[TaskRow]] = {}
+    for t in tasks if sorted_ else sorted(tasks, key=lambda t: (t.start_time or 0, t.pid)):
         parent = t.ppid
         if parent is None and t.kind == "kthread" and t.pid != 2:
             parent = 2
-        if parent not in by_pid or parent == t.pid:
-            parent = None
-        children.setdefault(parent, []).append(t)
-    stack: list[tuple[TaskRow, int, str, bool]] = [(t, 0, "", True) for t in reversed(children.get(None, []))]
+        if parent is None or parent not in by_pid or parent == t.pid:
+            roots.append((t, t.ppid))
+        else:
+            children.setdefault(parent, []).append(t)
+    known = sorted((root for root in roots if root[1] is not None), key=lambda root: root[1] or 0)
+    order = [t for t, parent in roots if parent is None][::-1] + [t for t, _ in known]
+    stack: list[tuple[TaskRow, int, int, str, bool]] = [(t, 0, 0, "", True) for t in order]
     done: set[int] = set()
     while stack:
-        t, depth, before, last = stack.pop()
+        t, depth, level, before, last = stack.pop()
         if t.pid in done:
             continue
         done.add(t.pid)
-        yield t, depth, "" if depth == 0 else f"{before} \\_ "
-        under = "" if depth == 0 else before + ("    " if last else " |  ")
+        yield t, depth, "" if level == 0 else f"{before} \\_ "
+        under = "" if level == 0 else before + ("    " if last else " |  ")
         kids = children.get(t.pid, [])
-        stack += [(kid, depth + 1, under, k == 0) for k, kid in enumerate(reversed(kids))]
+        inner = level if t.pid == 1 else level + 1
+        stack += [(kid, depth + 1, inner, under, k == 0) for k, kid in enumerate(reversed(kids))]
     # A circle of parents cannot come from a kernel; from a damaged recording it must not swallow tasks.
     for t in tasks:
         if t.pid not in done:
             yield t, 0, ""
-
-
-def ps_json(snapshot: Snapshot) -> Iterator[bytes]:
-    """Yield one JSON object a task, threads too: its fields, ``at``, and why those that are null are unavailable."""
-    for task in snapshot.tasks:
-        # What follows these is of sources that read descriptors: see `descriptors_json`.
-        fields = {name: getattr(task, name) for name in RECORDED}
-        if fields["state"] == "?":
-            fields["state"] = None
-        why = {
-            name: snapshot.unavailable[name]
-            for name, value in fields.items()
-            if value is None and name in snapshot.unavailable
-        }
-        yield (dumps({"at": snapshot.at, **fields, "unavailable": why}) + "\n").encode()

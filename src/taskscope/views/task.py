@@ -170,7 +170,8 @@ def task_lines(detail: TaskDetail, arch: str | None = None) -> Iterator[str]:
     row = detail.row
     on_stack = detail.thread_info_address != detail.address
     arch = arch or ("arm" if on_stack else "x86_64")
-    yield f"{row.pid} {escape(row.comm)}: a {row.kind}, {row.state}; struct task_struct at {detail.address:#x}"
+    where = "" if detail.address is None else f"; struct task_struct at {detail.address:#x}"
+    yield f"{row.pid} {escape(row.comm)}: a {row.kind}, {row.state}{where}"
     for group, names in GROUPS.items():
         yield f"{group}:"
         for name in names:
@@ -180,12 +181,16 @@ def task_lines(detail: TaskDetail, arch: str | None = None) -> Iterator[str]:
         if group == "family":
             yield _line("children", " ".join(map(str, detail.children)) or "none", "")
             yield _line("threads", " ".join(map(str, detail.threads)) or "none", "")
-    where = "the lowest address of its stack" if on_stack else "the first member of task_struct"
-    yield f"thread_info at {detail.thread_info_address:#x}, {where}:"
+    if detail.thread_info_address is None:
+        yield "thread_info: only kernel memory tells (--live)"
+    else:
+        where = "the lowest address of its stack" if on_stack else "the first member of task_struct"
+        yield f"thread_info at {detail.thread_info_address:#x}, {where}:"
     for name, value in detail.thread_info.items():
         yield _line(name, value, _meaning(f"thread_info.{name}", value, detail, arch))
     yield "kernel stack:"
-    yield from (f"  {entry}" for entry in detail.stack or ("it runs, or has none",))
+    none = row.unavailable.get("kernel_stack", "it runs, or has none")
+    yield from (f"  {entry}" for entry in detail.stack or (none,))
 
 
 def _line(name: str, value: object, meaning: str) -> str:
@@ -206,10 +211,12 @@ def task_json(detail: TaskDetail) -> bytes:
         dumps(
             {
                 **asdict(detail.row),
-                "address": f"{detail.address:#x}",
+                "address": None if detail.address is None else f"{detail.address:#x}",
                 "members": members,
                 "thread_info": info,
-                "thread_info_address": f"{detail.thread_info_address:#x}",
+                "thread_info_address": (
+                    None if detail.thread_info_address is None else f"{detail.thread_info_address:#x}"
+                ),
                 "children": list(detail.children),
                 "threads": list(detail.threads),
                 "stack": list(detail.stack),
@@ -224,4 +231,4 @@ def stack_lines(detail: TaskDetail) -> Iterator[str]:
     yield f"{detail.row.pid} {escape(detail.row.comm)}, {detail.row.state}"
     yield from (f"  [<0>] {entry}" for entry in detail.stack)
     if not detail.stack:
-        yield "  it runs: its stack is in use"
+        yield "  " + detail.row.unavailable.get("kernel_stack", "it runs: its stack is in use")

@@ -1,0 +1,1 @@
+"""Task descriptors as /proc tells them, to anybody: `taskscope.procfs.snapshot.snapshot`."""
