@@ -112,8 +112,8 @@ def snapshot(
 ) -> Snapshot:
     """Read the tasks of this machine out of /proc, or those of a crash dump.
 
-    :param core: an ELF vmcore, or a kdump-compressed file; no debug package is needed where the kernel carries its types
-        and symbols
+    :param core: an ELF vmcore, or a kdump-compressed file; no debug package is needed where the kernel carries its
+        types and symbols
     :param btf: a file of raw BTF, where the kernel has none
     :param symbols: a System.map, where the kernel has no symbols of its data
     :param stacks: kernel stacks too: of this machine for root; of a dump for x86-64
