@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskscope.cli.choose import lives_of
 from taskscope.cli.options import Common
 from taskscope.cli.output import progress, say
 from taskscope.errors import NoSuchTaskError, UsageError
@@ -59,6 +58,8 @@ def snapshot_of(
         if stacks:
             raise UsageError("a recording has no stacks of all its tasks: name another source, or see 'taskscope "
                              "report'")
+        from taskscope.cli.choose import lives_of
+
         trace = common.open()
         at = common.moment(trace)
         lives = lives_of(trace, common)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 #: ns of a tick; USER_HZ is 100 on every architecture that is read here
@@ -27,7 +28,6 @@ class Stat(NamedTuple):
     nice: int
     threads: int
     start: int         # ticks since boot
-    rss: int           # pages
     cpu: int
     rt_priority: int
     policy: int
@@ -43,45 +43,57 @@ def parse_stat(line: bytes) -> Stat | None:
     opened, closed = line.find(b"("), line.rfind(b")")
     if opened < 0 or closed < opened:
         return None
-    words = line[closed + 2 :].split()
+    w = line[closed + 2 :].split()
+    if len(w) < 40 or len(w[0]) != 1:
+        return None
+    told = len(w) > 49
     try:
-        number = list(map(int, words[1:50]))
+        return Stat(
+            line[opened + 1 : closed], w[0].decode("ascii", "replace"), int(w[1]), int(w[2]), int(w[3]), int(w[4]),
+            int(w[5]), int(w[6]), int(w[7]), int(w[9]), int(w[11]), int(w[12]), int(w[15]), int(w[16]), int(w[17]),
+            int(w[19]), int(w[36]), int(w[37]), int(w[38]), int(w[49]) if told else 0, told)
     except ValueError:
         return None
-    if len(number) < 39 or len(words[0]) != 1:
-        return None
-    n = number.__getitem__
-    return Stat(
-        line[opened + 1 : closed], words[0].decode("ascii", "replace"), n(0), n(1), n(2), n(3), n(4), n(5), n(6), n(8),
-        n(10), n(11), n(14), n(15), n(16), n(18), n(20), n(35), n(36), n(37),
-        n(48) if len(number) > 48 else 0, len(number) > 48)
 
 
-_IDS: Final = {b"Uid": ("ruid", "uid", "suid", "fsuid"), b"Gid": ("rgid", "gid", "sgid", "fsgid")}
-_KIB: Final = {b"VmSize": "size_kib", b"VmRSS": "rss_kib", b"VmLck": "locked_kib"}
-_MASKS: Final = {b"SigPnd": "pending", b"ShdPnd": "shared_pending", b"SigBlk": "blocked", b"SigIgn": "ignored",
-                 b"SigCgt": "caught"}
-_NUMBERS: Final = {b"TracerPid": "tracer", b"voluntary_ctxt_switches": "nvcsw",
-                   b"nonvoluntary_ctxt_switches": "nivcsw"}
+_IDS: Final = {b"\nUid:": ("ruid", "uid", "suid", "fsuid"), b"\nGid:": ("rgid", "gid", "sgid", "fsgid")}
+_KIB: Final = {"size_kib": b"\nVmSize:", "rss_kib": b"\nVmRSS:", "locked_kib": b"\nVmLck:"}
+_MASKS: Final = {"pending": b"\nSigPnd:", "shared_pending": b"\nShdPnd:", "blocked": b"\nSigBlk:",
+                 "ignored": b"\nSigIgn:", "caught": b"\nSigCgt:"}
+_NUMBERS: Final = {"tracer": b"\nTracerPid:", "nvcsw": b"\nvoluntary_ctxt_switches:",
+                   "nivcsw": b"\nnonvoluntary_ctxt_switches:"}
 
 
-def status_fields(text: bytes) -> dict[str, int]:
-    """Return the fields of a `TaskRow` that a status file holds, by name; a line that is none is left out.
+def status_fields(text: bytes, wanted: Collection[str]) -> dict[str, int]:
+    """Return the fields of a `TaskRow` that a status file holds, by name; those that it does not tell are left out.
 
     A task without memory (a kernel thread, a zombie) has no lines for it: then they are 0.
+
+    :param wanted: names of fields; the effective uid and gid come with any other
     """
-    found = dict.fromkeys(_KIB.values(), 0)
-    for line in text.split(b"\n"):
-        key, _, value = line.partition(b":")
-        try:
-            if key in _IDS:
-                found.update(zip(_IDS[key], map(int, value.split()), strict=True))
-            elif key in _KIB:
-                found[_KIB[key]] = int(value.split()[0])
-            elif key in _MASKS:
-                found[_MASKS[key]] = int(value, 16)
-            elif key in _NUMBERS:
-                found[_NUMBERS[key]] = int(value)
-        except (ValueError, IndexError):
-            continue
+    found: dict[str, int] = {}
+    for key, names in _IDS.items():
+        words = _after(text, key).split()
+        if len(words) == len(names) and all(map(bytes.isdigit, words)):
+            found.update(zip(names, map(int, words), strict=True))
+    for name in wanted:
+        if name in _KIB:
+            word = _after(text, _KIB[name]).strip().partition(b" ")[0]
+            found[name] = int(word) if word.isdigit() else 0
+        elif name in _NUMBERS and (word := _after(text, _NUMBERS[name]).strip()).isdigit():
+            found[name] = int(word)
+        elif name in _MASKS:
+            try:
+                found[name] = int(_after(text, _MASKS[name]), 16)
+            except ValueError:
+                continue
     return found
+
+
+def _after(text: bytes, key: bytes) -> bytes:
+    """Return what stands behind a key in its line; nothing if there is no such line."""
+    at = text.find(key)
+    if at < 0:
+        return b""
+    end = text.find(b"\n", at + 1)
+    return text[at + len(key) : end if end > 0 else None]

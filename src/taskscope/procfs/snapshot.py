@@ -73,6 +73,7 @@ class _Reader:
         self._proc = proc
         self._fields = fields
         self._terminals = Terminals(proc)
+        self._status = (fields | ({"tracer"} if "parent" in fields else frozenset())) & _FILES["status"]
         self._wants = [name for name, held in _FILES.items() if held & fields]
         self._names = names
 
@@ -165,7 +166,7 @@ class _Reader:
         if text is None:
             why |= dict.fromkeys(_FILES["status"], "status cannot be read")
         else:
-            more |= status_fields(text)
+            more |= status_fields(text, self._status)
 
     def _read_cmdline(self, folder: str, stat: Stat, more: dict[str, Any], why: dict[str, str]) -> None:
         if stat.flags & _PF_KTHREAD or stat.state in "ZX":
