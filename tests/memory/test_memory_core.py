@@ -178,7 +178,7 @@ def test_a_system_map() -> None:
 def test_symbols_where_vmcoreinfo_does_not_say_where(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the place of the kernel's table, functions still have names: those that drgn knows."""
     image = open_core(DUMPS / "debian12-amd64.kdump")
-    monkeypatch.setattr("taskscope.memory.core._vmcoreinfo", lambda program: "OSRELEASE=6.1.0\n")
+    monkeypatch.setattr("taskscope.memory.program._vmcoreinfo", lambda program: "OSRELEASE=6.1.0\n")
     address = image.symbol("kernel_clone")
     assert address is not None
     found = image.symbol_at(address + 5)

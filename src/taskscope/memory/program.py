@@ -1,0 +1,215 @@
+"""A kernel that drgn has opened, dump or guest, as an `Image`: its memory, its symbols, its types.
+
+No debug package is needed where the kernel's memory holds its types (BTF, from v5.2 on where it is configured) and the
+names of its data (kallsyms, with CONFIG_KALLSYMS_ALL); else they are named: a BTF file, a System.map.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import re
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from taskscope.errors import TraceError, UsageError
+from taskscope.memory.btf import Btf
+from taskscope.memory.image import FaultError, Symbol
+from taskscope.memory.kallsyms import Kallsyms, covering
+from taskscope.memory.types import Types
+
+if TYPE_CHECKING:
+    import drgn
+
+XZ: Final = b"\xfd7zXZ\0"
+_ARCHES: Final = {"X86_64": "x86_64", "AARCH64": "aarch64", "ARM": "armv7l"}
+#: bytes of BTF that no kernel has
+_MOST: Final = 256 << 20
+
+
+class SystemMap:
+    """Symbols out of a System.map, or the text of /proc/kallsyms: one ``address type name`` a line.
+
+    :raises TraceError: a line is none
+    """
+
+    def __init__(self, text: bytes, name: str) -> None:
+        found: list[tuple[int, str]] = []
+        self._address: dict[str, int] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            match = re.match(rb"([0-9a-fA-F]{4,16}) (\S) (\S+)", line)
+            if match is None:
+                raise TraceError("is no 'address type name'; give a System.map", name, number, "line")
+            label = match[3].decode("ascii", "replace")
+            # Mapping symbols of ARM ($a, $d, $t) name nothing.
+            if not label.startswith("$"):
+                address = int(match[1], 16)
+                found.append((address, label))
+                self._address.setdefault(label, address)
+        found.sort(key=lambda entry: entry[0])
+        self._starts = [address for address, _ in found]
+        self._names = [label for _, label in found]
+
+    def symbol(self, name: str) -> int | None:
+        """See `Image.symbol`."""
+        return self._address.get(name)
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        """See `Image.symbol_at`."""
+        found = covering(self._starts, address)
+        return None if found is None else Symbol(self._names[found[0]], found[1], found[2])
+
+
+class _Found:
+    """Symbols in kernel memory: by name as drgn finds them, by address as the kernel does."""
+
+    def __init__(self, program: drgn.Program) -> None:
+        from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
+
+        program.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(program), enable_index=0)
+        self._program = program
+
+    @cached_property
+    def _by_address(self) -> Kallsyms | None:
+        import drgn
+
+        try:
+            return Kallsyms(self._program.read, _vmcoreinfo(self._program))
+        except (LookupError, drgn.FaultError):
+            return None
+
+    def symbol(self, name: str) -> int | None:
+        try:
+            return int(self._program.symbol(name).address)
+        except LookupError:
+            return None
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        if self._by_address is not None:
+            return self._by_address.symbol_at(address)
+        try:
+            found = self._program.symbol(address)
+        except LookupError:
+            return None
+        return Symbol(found.name, address - found.address, found.size or None)
+
+
+class ProgramImage:
+    """See `taskscope.memory.image.Image`.
+
+    :param program: of drgn; a Linux kernel
+    :param source: what it is called in messages
+    :raises TraceError: it is of an architecture that is not known here
+    """
+
+    def __init__(self, program: drgn.Program, source: str) -> None:
+        self.arch = _ARCHES.get(program.platform.arch.name if program.platform else "", "")
+        if not self.arch:
+            raise TraceError("is of an architecture whose task descriptors are not known here (x86-64, arm64, ARM)",
+                             source)
+        self._program = program
+        self._symbols: SystemMap | _Found
+        self.source = source
+        self.types: Types
+        self.wrong = ""
+        self.release = _release(program)
+
+    def learn(self, btf: str | PathLike[str] | None, symbols: str | PathLike[str] | None) -> None:
+        """Find the symbols and the types: in the files that are named, else in the kernel's memory.
+
+        :param btf: a file of raw BTF
+        :param symbols: a System.map
+        :raises TraceError: they are neither here nor there
+        """
+        self._symbols = (_kallsyms(self._program, self.source) if symbols is None else
+                         SystemMap(_text(symbols), os.fspath(symbols)))
+        self.types = self._btf_inside() if btf is None else Btf(_text(btf), os.fspath(btf))
+        if self.symbol("init_task") is None:
+            raise TraceError("the symbols know no init_task (a kernel without CONFIG_KALLSYMS_ALL): name those of its "
+                             "debug package with --symbols System.map", self.source)
+
+    def _btf_inside(self) -> Btf:
+        start, stop = self.symbol("__start_BTF"), self.symbol("__stop_BTF")
+        if start is None or stop is None or not 0 < stop - start < _MOST:
+            raise TraceError("its kernel carries no types (BTF) in its memory: name them with --btf FILE (made by "
+                             "pahole --btf_encode_detached of its vmlinux)", self.source)
+        return Btf(self.read(start, stop - start), f"{self.source}: BTF")
+
+    def read(self, address: int, count: int) -> bytes:
+        """See `Image.read`."""
+        import drgn
+
+        try:
+            found: bytes = self._program.read(address, count)
+            return found
+        except (drgn.FaultError, OverflowError, ValueError) as error:
+            raise FaultError(address, count, why(error)) from None
+        except OSError as error:
+            raise FaultError(address, count, error.strerror or str(error)) from None
+
+    def symbol(self, name: str) -> int | None:
+        """See `Image.symbol`."""
+        return self._symbols.symbol(name)
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        """See `Image.symbol_at`."""
+        return self._symbols.symbol_at(address)
+
+
+def new_program() -> drgn.Program:
+    """Return a program of drgn that is nothing yet.
+
+    :raises UsageError: drgn is not installed
+    """
+    try:
+        import drgn
+    except ImportError:
+        raise UsageError("reading kernel memory needs drgn: pip install 'taskscope[memory]'") from None
+    return drgn.Program()
+
+
+def is_kernel(program: drgn.Program) -> bool:
+    """Tell whether drgn knows it for a Linux kernel: it has found VMCOREINFO."""
+    import drgn
+
+    return bool(program.flags & drgn.ProgramFlags.IS_LINUX_KERNEL)
+
+
+def why(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    text = str(error).splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def _kallsyms(program: drgn.Program, name: str) -> _Found:
+    try:
+        return _Found(program)
+    except Exception as error:
+        raise TraceError(f"its symbols cannot be read from its memory ({why(error)}): name them with --symbols "
+                         "System.map", name) from None
+
+
+def _text(path: str | PathLike[str]) -> bytes:
+    name = os.fspath(path)
+    try:
+        data = Path(name).read_bytes()
+    except OSError as error:
+        raise TraceError(error.strerror or str(error), name) from None
+    if data.startswith(XZ):
+        try:
+            return lzma.decompress(data)
+        except (lzma.LZMAError, EOFError) as error:
+            raise TraceError(f"cannot be unpacked ({error}); copy it again", name) from None
+    return data
+
+
+def _vmcoreinfo(program: drgn.Program) -> str:
+    text: bytes = program["VMCOREINFO"].string_()
+    return text.decode("ascii", "replace")
+
+
+def _release(program: drgn.Program) -> str:
+    found = re.search(r"^OSRELEASE=(\S+)$", _vmcoreinfo(program), re.MULTILINE)
+    return found[1] if found else ""
