@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import lzma
+import resource
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +153,7 @@ def test_a_dump_that_is_cut_short(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    (b"", "is empty"), (b"\xfd7zXZ\0" + bytes(64), "unxz -k"), (b"makedumpfile" + bytes(64), "makedumpfile -R"),
+    (b"", "is empty"), (b"\xfd7zXZ\0" + bytes(64), "unxz -k"), (b"makedumpfile" + bytes(64), "cut short"),
     (b"#!/bin/sh\n", "no crash dump"), (b"\x7fELF" + bytes(200), "cannot be"),
 ])
 def test_what_is_no_dump(tmp_path: Path, content: bytes, said: str) -> None:
@@ -160,6 +162,52 @@ def test_what_is_no_dump(tmp_path: Path, content: bytes, said: str) -> None:
     path.write_bytes(content)
     with pytest.raises(TraceError, match=said):
         open_core(path)
+
+
+@pytest.mark.parametrize(("named", "cut"), [(True, 0), (False, 0), (True, 1000), (True, 4_000_000)])
+def test_a_flattened_dump(tmp_path: Path, named: bool, cut: int) -> None:
+    """A flattened dump is read, also one that names no kernel, as QEMU writes it; one that is cut short is told."""
+    data = bytearray((DUMPS / "debian12-amd64.kdump").read_bytes())
+    if not named:
+        data[12 : 12 + 6 * 65] = bytes(6 * 65)
+        data[12 + 4 * 65 : 12 + 4 * 65 + 6] = b"x86_64"
+    pieces = [(at, bytes(data[at : at + 300_000])) for at in range(0, len(data), 300_000)]
+    # They come in any order, and later ones replace earlier ones.
+    flat = [(0, bytes(100)), *reversed(pieces[1:]), pieces[0]]
+    raw = b"makedumpfile".ljust(16, b"\0") + struct.pack(">qq", 1, 1).ljust(4080, b"\0")
+    raw += b"".join(struct.pack(">qq", at, len(piece)) + piece for at, piece in flat) + struct.pack(">qq", -1, -1)
+    path = tmp_path / "flat"
+    path.write_bytes(raw[: len(raw) - cut])
+    if cut:
+        with pytest.raises(TraceError, match="cut short"):
+            open_core(path)
+        return
+    kernel = KernelMemory(open_core(path))
+    assert len(snapshot(kernel).tasks) == 83
+    assert kernel.wounds == []
+    assert path.read_bytes() == raw
+
+
+def test_a_flattened_dump_whose_list_is_damaged(tmp_path: Path) -> None:
+    """A piece whose place makes no sense is an error with the byte; nothing is written there."""
+    path = tmp_path / "flat"
+    path.write_bytes(b"makedumpfile".ljust(4096, b"\0") + struct.pack(">qq", -5, 3) + b"abc")
+    with pytest.raises(TraceError, match="at byte 4,096: has a damaged list of its pieces"):
+        open_core(path)
+
+
+def test_no_room_for_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for the copy of a flattened dump, the error names the folder and what helps."""
+    path = tmp_path / "flat"
+    path.write_bytes(b"makedumpfile".ljust(4096, b"\0") + struct.pack(">qq", 1 << 40, 3) + b"abc")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(TraceError, match=r"has no room .*TMPDIR"):
+            open_core(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_system_map() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskscope.errors import PermissionRefusedError, TraceError
-from taskscope.memory.kdump import whole
+from taskscope.memory.kdump import FLAT, whole
 from taskscope.memory.program import XZ, ProgramImage, SystemMap, is_kernel, new_program, why
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ def _look_at(name: str) -> bool:
         raise TraceError("is empty; copy the dump again from where it was made", name)
     if head.startswith(XZ):
         raise TraceError(f"is compressed by xz; unpack it: unxz -k {name}", name)
-    if not head.startswith((b"\x7fELF", b"KDUMP   ", b"DISKDUMP", b"makedumpfile")):
+    if not head.startswith((b"\x7fELF", b"KDUMP   ", b"DISKDUMP", FLAT)):
         raise TraceError("is no crash dump: neither an ELF vmcore nor a kdump-compressed file", name, 0)
-    if head.startswith(b"makedumpfile"):
-        raise TraceError(f"is a flattened dump; rearrange it: makedumpfile -R dump < {name}", name)
     return not head.startswith(b"\x7fELF")
 
 
