@@ -71,6 +71,8 @@ class Btf:
         self._index()
         self._found: dict[tuple[str, str], Member | None] = {}
         self._owners: dict[str, int | None] = {}
+        self._sizes: dict[str, int | None] = {}
+        self._enums: dict[str, dict[str, int] | None] = {}
         pointer = self._named("long", _INT) or self._named("long int", _INT) or self._named("unsigned long", _INT)
         self.word = 8 if pointer is None else self._type(pointer).size
 
@@ -242,6 +244,11 @@ class Btf:
 
     def size(self, name: str) -> int | None:
         """See `Types.size`."""
+        if name not in self._sizes:
+            self._sizes[name] = self._look_size(name)
+        return self._sizes[name]
+
+    def _look_size(self, name: str) -> int | None:
         number = self._named(name, _STRUCT, _UNION)
         if number is None:
             number = self._named(name, _TYPEDEF, _INT, _ENUM)
@@ -292,5 +299,8 @@ class Btf:
 
     def enumerators(self, name: str) -> dict[str, int] | None:
         """See `Types.enumerators`."""
-        number = self._named(name, _ENUM, _ENUM64)
-        return None if number is None else {self._string(label): value for label, value in self._values(number)}
+        if name not in self._enums:
+            number = self._named(name, _ENUM, _ENUM64)
+            self._enums[name] = None if number is None else {self._string(label): value
+                                                             for label, value in self._values(number)}
+        return self._enums[name]

@@ -43,6 +43,7 @@ class Orc:
         self._start, stop, self._entries = (image.symbol(name) or 0 for name in names)
         self._count = max(stop - self._start, 0) // 4 if self._entries else 0
         self._ips: array[int] | None = None
+        self._known: dict[int, Entry | None] = {}
         has_end = image.types.member("orc_entry", "end") is not None
         kinds = ("call", "regs", "partial", "end") if has_end else ("end", "end", "call", "regs", "partial")
         self._kinds = dict(enumerate(kinds))
@@ -57,6 +58,11 @@ class Orc:
 
     def find(self, address: int) -> Entry | None:
         """Return the entry of the range in which an address is; None if it is in none."""
+        if address not in self._known:
+            self._known[address] = self._look(address)
+        return self._known[address]
+
+    def _look(self, address: int) -> Entry | None:
         if self._ips is None:
             self._ips = array("i", self.image.read(self._start, 4 * self._count))
         ips, low, high = self._ips, 0, self._count
@@ -92,13 +98,15 @@ class Orc:
         if self.why_not() or not size or bp_at is None or ret_at is None or not low <= sp <= high - size:
             return []
         found: list[int] = []
+        lowest = sp
         try:
-            memory = self.image.read(low, high - low)
+            # What is in use lies above sp.
+            memory = self.image.read(sp, high - sp)
 
             def word(at: int) -> int:
-                if not low <= at <= high - 8:
+                if not lowest <= at <= high - 8:
                     raise FaultError(at, 8, "outside of the stack")
-                return int.from_bytes(memory[at - low : at - low + 8], "little")
+                return int.from_bytes(memory[at - lowest : at - lowest + 8], "little")
 
             ip, bp = word(sp + ret_at.offset), word(sp + bp_at.offset)
             sp += size
