@@ -107,19 +107,23 @@ def boot(
 
 
 def snapshot(
-    core: str | PathLike[str] | None = None, *, btf: str | PathLike[str] | None = None,
-    symbols: str | PathLike[str] | None = None, stacks: bool = False,
+    core: str | PathLike[str] | None = None, *, guest: str | PathLike[str] | None = None, live: bool = False,
+    btf: str | PathLike[str] | None = None, symbols: str | PathLike[str] | None = None, pause: bool = False,
+    stacks: bool = False,
 ) -> Snapshot:
-    """Read the tasks of this machine out of /proc, or those of a crash dump.
+    """Read the tasks of this machine out of /proc or out of its memory, or those of a crash dump or a QEMU guest.
 
     :param core: an ELF vmcore, or a kdump-compressed file; no debug package is needed where the kernel carries its
         types and symbols
+    :param guest: the QMP socket of a QEMU on this host
+    :param live: this kernel's memory, for root; it is only read
     :param btf: a file of raw BTF, where the kernel has none
     :param symbols: a System.map, where the kernel has no symbols of its data
-    :param stacks: kernel stacks too: of this machine for root; of a dump for x86-64
+    :param pause: stop the guest meanwhile
+    :param stacks: kernel stacks too: of this machine for root; out of memory for x86-64
     :raises TraceError: it cannot be read, or needs `btf` or `symbols`
     :raises UsageError: drgn is not installed
     """
     from taskscope.source import Source
 
-    return Source(core, btf, symbols).snapshot(stacks=stacks)
+    return Source(core=core, guest=guest, live=live, btf=btf, symbols=symbols, pause=pause).snapshot(stacks=stacks)

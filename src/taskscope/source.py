@@ -1,50 +1,76 @@
-"""Where tasks are looked at: `Source` names /proc or a crash dump, and opens it.
+"""Where tasks are looked at: `Source` names /proc, this kernel's memory, a crash dump or a QEMU guest, and opens it.
 
 Stands at the front door because it joins rooms that may not know each other: procfs, memory and the decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from taskscope.memory.image import Image
     from taskscope.memory.kernel import KernelMemory
     from taskscope.snapshot.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A crash dump, and what its own memory may lack; or /proc, if none is named."""
+    """One place where tasks are: what is named first here that is named; /proc if nothing is."""
 
-    core: str | PathLike[str] | None = None
-    btf: str | PathLike[str] | None = None        # types
-    symbols: str | PathLike[str] | None = None    # a System.map
+    core: str | PathLike[str] | None = None       # a crash dump
+    guest: str | PathLike[str] | None = None      # the QMP socket of a QEMU
+    live: bool = False                            # this kernel's memory
+    btf: str | PathLike[str] | None = None        # types, where the dump's or the guest's memory has none
+    symbols: str | PathLike[str] | None = None    # a System.map, in the same way
+    pause: bool = False                           # stop the guest meanwhile
     proc: str | PathLike[str] = "/proc"
 
     @property
     def name(self) -> str:
         """What it is, for people."""
-        return str(self.proc if self.core is None else self.core)
+        named = self.core or self.guest or ("this kernel's memory" if self.live else self.proc)
+        return fspath(named)
 
     @property
     def is_memory(self) -> bool:
         """Whether kernel memory is looked at."""
-        return self.core is not None
+        return self.core is not None or self.guest is not None or self.live
 
-    def memory(self) -> KernelMemory:
-        """Open the kernel's memory.
+    @contextmanager
+    def memory(self) -> Iterator[KernelMemory]:
+        """Open the kernel's memory; what was opened is closed again behind it.
 
         :raises TraceError: it cannot be read
-        :raises UsageError: drgn is not installed
+        :raises PermissionRefusedError: this user may not
+        :raises UsageError: drgn is not installed (dumps, guests)
         """
-        from taskscope.memory.core import open_core
         from taskscope.memory.kernel import KernelMemory
 
-        assert self.core is not None, "/proc is no memory"
-        return KernelMemory(open_core(self.core, btf=self.btf, symbols=self.symbols))
+        image = self._image()
+        try:
+            yield KernelMemory(image)
+        finally:
+            close = getattr(image, "close", None)
+            if close is not None:
+                close()
+
+    def _image(self) -> Image:
+        if self.core is not None:
+            from taskscope.memory.core import open_core
+
+            return open_core(self.core, btf=self.btf, symbols=self.symbols)
+        if self.guest is not None:
+            from taskscope.memory.guest import open_guest
+
+            return open_guest(self.guest, btf=self.btf, symbols=self.symbols, pause=self.pause)
+        assert self.live, "/proc is no memory"
+        from taskscope.memory.live import open_live
+
+        return open_live()
 
     def snapshot(
         self, *, stacks: bool = False, fields: Collection[str] | None = None, threads: bool = True,
@@ -60,7 +86,8 @@ class Source:
         :raises TraceError: it cannot be read
         """
         if self.is_memory:
-            return self.memory().snapshot(stacks=stacks)
+            with self.memory() as memory:
+                return memory.snapshot(stacks=stacks)
         from taskscope.procfs.snapshot import EVERYTHING, snapshot
 
         wanted = EVERYTHING if fields is None else frozenset(fields)

@@ -145,8 +145,8 @@ def compare(guest: Guest, before: dict[int, Told], found: Snapshot) -> dict[int,
         # A kworker's name in /proc has its workqueue behind it.
         assert row.comm == told.comm or (told.comm.startswith(row.comm) and kernel_thread)
         assert (row.ppid, row.pgid, row.sid, row.nice) == (told.ppid, told.pgid, told.sid, told.nice), told
-        assert row.start is not None
-        assert (row.start // TICK, row.flags) == (told.start, told.flags), told
+        assert row.start_time is not None
+        assert (row.start_time // TICK, row.flags) == (told.start, told.flags), told
         assert row.threads == told.threads or told.state == "Z"
         # Those that work while somebody looks: kernel threads, and pid 1, which does the looking.
         restless = (kernel_thread or pid == 1) and "R" in (row.state, told.state)

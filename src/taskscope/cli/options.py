@@ -55,6 +55,9 @@ class Common:
     before: str | None = None  # --to
     at: str | None = None
     core: str | None = None
+    guest: str | None = None
+    live: bool = False
+    pause: bool = False
     btf: str | None = None
     symbols: str | None = None
 
@@ -148,6 +151,13 @@ def _ints(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return tuple(found)
 
 
+def _each(function: Any, *options: Callable[[Any], Any]) -> Any:
+    """Give a function several options, in this order."""
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "file": click.argument("file", required=False, metavar="[FILE]"),
     "input": click.option("-i", "--input", metavar="FILE", help="The recording; - is stdin.  [default: trace.dat]"),
@@ -166,11 +176,15 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="From this time on: seconds of the recording's clock, +S from its start, or with ns, us, ms.",
     )(click.option("--to", "before", metavar="T", help="Up to this time.")(f)),
     "at": click.option("--at", metavar="T", help="The moment: seconds of the recording's clock, or +S from its start."),
-    "core": lambda f: click.option(
-        "--core", metavar="DUMP", help="A crash dump instead: an ELF vmcore, or kdump-compressed."
-    )(click.option("--btf", metavar="FILE", help="Its types (BTF), if its memory has none.")(
-        click.option("--symbols", metavar="FILE", help="Its symbols (System.map), if its memory has none.")(f)
-    )),
+    "kernel": lambda f: _each(
+        f,
+        click.option("--live", is_flag=True, help="This kernel's memory instead (root; it is only read)."),
+        click.option("--core", metavar="DUMP", help="A crash dump instead: an ELF vmcore, or kdump-compressed."),
+        click.option("--guest", metavar="SOCKET", help="A running QEMU guest instead: its QMP socket."),
+        click.option("--pause", is_flag=True, help="Stop the guest meanwhile."),
+        click.option("--btf", metavar="FILE", help="Types (BTF), if the dump's or guest's memory has none."),
+        click.option("--symbols", metavar="FILE", help="Symbols (System.map), if its memory has none."),
+    ),
     "json": click.option("--json", is_flag=True, help="JSON Lines: one object a line, times in ns."),
     "color": click.option(
         "--color",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @verb(
     "ps",
-    takes=("pids", "at", "core", "json"),
+    takes=("pids", "at", "kernel", "json"),
     file=False,
     default=False,
     examples=(
@@ -44,7 +44,7 @@ def command(
     common: Common, chosen: tuple[str, ...], sort: str | None, bare: bool, catalog: bool, stacks: bool,
     bsd: str | None, **letters: bool,
 ) -> None:
-    """Show processes as ps(1) shows them: of this machine, a recording at a time, or a crash dump.
+    """Show processes as ps(1) does: of this machine, a recording at a time, a crash dump, a QEMU guest.
 
     Formats: -ely (default), -ejH, -eLf, -ef …, axjf, aux, or the columns of -o.  What the source cannot know is -;
     with --json it is null and stands under "unavailable" with the reason.  Of a recording, TIME and C are known of

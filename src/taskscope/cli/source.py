@@ -25,18 +25,22 @@ def source_of(common: Common) -> Source | None:
 
     :raises UsageError: two sources were named
     """
-    if common.core is None:
-        for given, option in ((common.btf, "--btf"), (common.symbols, "--symbols")):
-            if given is not None:
-                raise UsageError(f"{option} is for a crash dump: name it with --core")
-        if common.input is not None:
-            return None
-        if common.at is not None:
-            raise UsageError("--at is a moment of a recording: name it with -i FILE")
-        return Source()
-    if common.input is not None or common.at is not None:
-        raise UsageError("two sources were named: a recording (-i, --at) and a crash dump (--core)")
-    return Source(core=common.core, btf=common.btf, symbols=common.symbols)
+    kernels = [option for given, option in ((common.core, "--core"), (common.guest, "--guest"), (common.live, "--live"))
+               if given]
+    recorded = ["-i"] if common.input is not None else ["--at"] if common.at is not None else []
+    if len(kernels + recorded) > 1:
+        raise UsageError(f"two sources were named: {' and '.join(kernels + recorded)}")
+    for given, option in ((common.btf, "--btf"), (common.symbols, "--symbols")):
+        if given is not None and kernels not in (["--core"], ["--guest"]):
+            raise UsageError(f"{option} is for a crash dump or a guest: name it with --core or --guest")
+    if common.pause and kernels != ["--guest"]:
+        raise UsageError("--pause is for a guest: name it with --guest")
+    if common.input is not None:
+        return None
+    if recorded:
+        raise UsageError("--at is a moment of a recording: name it with -i FILE")
+    return Source(core=common.core, guest=common.guest, live=common.live, btf=common.btf, symbols=common.symbols,
+                  pause=common.pause)
 
 
 def snapshot_of(
@@ -75,7 +79,8 @@ def snapshot_of(
 
 def end(common: Common, wounds: Sequence[str]) -> None:
     """Say what was damaged, a line each, and exit accordingly: after everything was shown."""
+    source = source_of(common)
     for wound in wounds:
-        say(f"{common.core}: {wound}")
+        say(f"{source.name if source else common.input}: {wound}")
     if wounds:
         click.get_current_context().exit(WOUNDED)

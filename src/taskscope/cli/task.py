@@ -37,11 +37,11 @@ def described(common: Common, task: str) -> Described:
         if source.is_memory:
             from taskscope.snapshot.decode import detail_of
 
-            memory = source.memory()
-            number, text = memory.number, memory.text
-            found = [detail_of(memory, one) for one in memory.tasks()
-                     if task in (str(number(one, "pid")), text(one, "comm"))]
-            result = Described(found, memory.image.arch, memory.wounds)
+            with source.memory() as memory:
+                number, text = memory.number, memory.text
+                found = [detail_of(memory, one) for one in memory.tasks()
+                         if task in (str(number(one, "pid")), text(one, "comm"))]
+                result = Described(found, memory.image.arch, memory.wounds)
         else:
             import os
 
@@ -73,7 +73,7 @@ def _saved(common: Common, task: str) -> Described:
 
 @verb(
     "task",
-    takes=("core", "json"),
+    takes=("kernel", "json"),
     file=False,
     default=False,
     examples=(
@@ -105,11 +105,11 @@ def command(common: Common, task: str) -> None:
 
 @verb(
     "stack",
-    takes=("core",),
+    takes=("kernel",),
     file=False,
     default=False,
     examples=(
-        ("taskscope stack 2", "where this machine's kthreadd sleeps"),
+        ("taskscope stack --live 2", "where this machine's kthreadd sleeps, out of its memory"),
         ("taskscope stack --core vmcore kthreadd", "of a crash dump, by name; no debug package is needed"),
         ("taskscope stack -i trace.dat bash", "of each task of that name"),
     ),

@@ -9,13 +9,13 @@ import click
 from taskscope.cli.choose import lives_of, one_life
 from taskscope.cli.options import Common, verb
 from taskscope.cli.output import paint_for, progress, put_bytes, put_lines
-from taskscope.cli.source import end, snapshot_of
+from taskscope.cli.source import end, snapshot_of, source_of
 from taskscope.errors import NoSuchTaskError, UsageError
 
 
 @verb(
     "tree",
-    takes=("at", "core", "json"),
+    takes=("at", "kernel", "json"),
     file=False,
     default=False,
     examples=(
@@ -26,12 +26,12 @@ from taskscope.errors import NoSuchTaskError, UsageError
 )
 @click.argument("task", required=False, metavar="[TASK]")
 def command(common: Common, task: str | None) -> None:
-    """Show who created whom: of this machine, a recording, or a crash dump.
+    """Show who created whom: of this machine, a recording, a crash dump, or a QEMU guest.
 
     Of a recording without --at all tasks, living and dead (X), under the parent that they were given at creation;
     else those that exist, under the parent they have.  {name} is a thread, [name] a kernel thread.
     """
-    if common.input is not None and common.core is None:
+    if source_of(common) is None:
         _of_recording(common, task)
         return
     from taskscope.views.descriptors import ps_json

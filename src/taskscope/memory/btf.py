@@ -123,6 +123,20 @@ class Btf:
             self._fail("has a name that reaches beyond its end", min(start, len(self._data)))
         return self._data[start:end].decode("ascii", "replace")
 
+    def function(self, name: str) -> int | None:
+        """Return the number of the type of a function of the kernel; None if there is none of that name."""
+        wanted = name.encode()
+        at = self._data.find(b"\0" + wanted + b"\0", self._strings, self._strings_end)
+        if at < 0:
+            return None
+        text = at + 1 - self._strings
+        unpack = struct.Struct(self._order + "II").unpack_from
+        for number in range(1, len(self._types)):
+            found, info = unpack(self._data, self._types[number])
+            if found == text and info >> 24 & 31 == _FUNC:
+                return number
+        return None
+
     def _named(self, name: str, *kinds: int) -> int | None:
         """Return the number of the first type of a name and of one of these kinds."""
         # A name may be the tail of another string.

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING
 
 from taskscope.errors import PermissionRefusedError, TraceError
 from taskscope.memory.kdump import FLAT, whole
-from taskscope.memory.program import XZ, ProgramImage, SystemMap, is_kernel, new_program, why
+from taskscope.memory.program import XZ, ProgramImage, is_kernel, new_program, why
 
 if TYPE_CHECKING:
     import drgn
-
-__all__ = ["CoreImage", "SystemMap", "open_core"]
-
 
 class CoreImage(ProgramImage):
     """The memory in a crash dump; made by `open_core`."""

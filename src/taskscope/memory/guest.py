@@ -66,6 +66,11 @@ class GuestImage(ProgramImage):
                     return first[at:] + second[: end - _BLOCK]
         return self._exactly(address, count)
 
+    @property
+    def moving(self) -> bool:
+        """Whether the guest runs on while it is looked at, as far as that is up to us."""
+        return self._guard is None
+
     def forget(self) -> None:
         """Look at memory anew from now on, where the guest runs."""
         self._blocks.clear()

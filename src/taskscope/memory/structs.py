@@ -37,6 +37,10 @@ class Structs:
         if text not in self.wounds:
             self.wounds.append(text)
 
+    def forget(self) -> None:
+        """Look at memory anew from now on."""
+        self._structs.clear()
+
     def struct(self, name: str, address: int) -> Struct | None:
         """Return the struct at an address; None for NULL, or if it cannot be read: then there is a wound."""
         if not address:

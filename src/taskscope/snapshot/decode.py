@@ -7,7 +7,7 @@ between kernels are looked for under each of them; a field that a kernel has not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -31,7 +31,10 @@ class Memory(Protocol):
 
     version: Version
     source: str  # for people
-    now: int | None  # ns of the kernel's monotonic clock
+
+    @property
+    def now(self) -> int | None:
+        """The ns of the kernel's monotonic clock; None if it is not known."""
 
     def init_task(self) -> Any:
         """Return init_task."""
@@ -179,9 +182,12 @@ def _one_of(memory: Memory, task: Any, names: tuple[str, ...]) -> tuple[str, int
     return names[0], None
 
 
-def snapshot(memory: Memory, *, full: bool = False, stacks: bool = False) -> Snapshot:
+def snapshot(
+    memory: Memory, *, full: bool = False, stacks: bool = False, more: Iterable[Any] = ()
+) -> Snapshot:
     """Return every task, found as ps finds them: along init_task.tasks, and each group's threads.
 
+    :param more: tasks that were found elsewhere
     :param full: with all that `TaskRow` has a place for, not only what ps shows
     :param stacks: with `TaskRow.kernel_stack`
     """
@@ -193,6 +199,7 @@ def snapshot(memory: Memory, *, full: bool = False, stacks: bool = False) -> Sna
     rows = [row(task) for task in memory.idle_tasks()]
     for leader in memory.processes():
         rows += [row(task) for task in memory.threads(leader)]
+    rows += [row(task) for task in more]
     rows.sort(key=lambda row: (row.pid, row.cpu or 0))
     return Snapshot(tuple(rows), memory.now, memory.source, {})
 

@@ -1,0 +1,171 @@
+"""Members of kernel structs by the paths that `taskscope.snapshot.decode.Memory` has: `Fields`.
+
+Most paths are looked up as they are; what is written out here is what a real kernel keeps elsewhere than the path says,
+or in more than one place.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from functools import cached_property
+from typing import Any, Final
+
+from taskscope.memory.image import FaultError, Image
+from taskscope.memory.structs import Struct, Structs
+
+#: where a member stands in other kernels
+_ELSEWHERE: Final = {"signal.tty.pgrp": "signal.tty.ctrl.pgrp", "cpu": "thread_info.cpu"}
+#: MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES
+_RSS: Final = (0, 1, 3)
+#: no machine has so many CPUs that more would be meant
+_CPUS: Final = 1 << 13
+
+
+class Fields(Structs):
+    """Reads members of structs.
+
+    :param image: the memory of a kernel
+    """
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self._word = "<Q" if self.types.word == 8 else "<I"
+
+    def number(self, obj: Any, path: str) -> int | None:
+        """See `Memory.number`."""
+        if obj is None:
+            return None
+        if obj.name == "pid" and path == "nr":
+            return self._nr(obj)
+        if path == "mm.rss":
+            return self._rss(obj)
+        obj = self._in_thread_info(obj, path)
+        if isinstance(obj, tuple):
+            obj, path = obj
+        found = self._reach(obj, path)
+        if found is None and path in _ELSEWHERE:
+            return self.number(obj, _ELSEWHERE[path])
+        if found is None:
+            return None
+        owner, member = found
+        if path in ("cpus_mask", "cpus_allowed"):
+            # Bits of CPUs that there cannot be are set too.
+            return self._int(owner, member) & (1 << self._nr_cpu_ids) - 1
+        if member.kind in ("array", "void") or (member.kind == "struct" and member.size > 1024):
+            return None
+        return self._int(owner, member)
+
+    def _in_thread_info(self, obj: Struct, path: str) -> Struct | tuple[Struct | None, str]:
+        """Find thread_info: in task_struct, or at the lowest address of the stack."""
+        if obj.name == "task_struct" and path.startswith("thread_info."):
+            return self.follow(obj, "thread_info"), path.removeprefix("thread_info.")
+        return obj
+
+    def text(self, obj: Any, path: str) -> str | None:
+        """See `Memory.text`."""
+        if obj is None:
+            return None
+        if path == "sched_class.name":
+            address = self.number(obj, "sched_class")
+            symbol = self.image.symbol_at(address) if address else None
+            return symbol.name.removesuffix("_sched_class") if symbol and not symbol.offset else None
+        found = self._reach(obj, path)
+        if found is None or found[1].kind != "array":
+            return None
+        owner, member = found
+        raw = owner.data[member.offset : member.offset + member.size].split(b"\0")[0]
+        text = raw.decode("utf-8", "backslashreplace")
+        return re.sub(r"^pts(\d+)$", r"pts/\1", text) if path == "signal.tty.name" else text
+
+    def follow(self, obj: Any, path: str) -> Struct | None:
+        """See `Memory.follow`."""
+        if obj is None:
+            return None
+        if obj.name == "task_struct" and path == "thread_info":
+            member = self.types.member("task_struct", "thread_info")
+            address = self.number(obj, "stack") if member is None else obj.address + member.offset
+            return self.struct("thread_info", address or 0)
+        found = self._reach(obj, path)
+        if found is None:
+            return self.follow(obj, _ELSEWHERE[path]) if path in _ELSEWHERE else None
+        owner, member = found
+        if member.kind == "struct" and member.of:
+            return self.struct(member.of, owner.address + member.offset)
+        if member.kind != "pointer" or member.of is None:
+            return None
+        return self.struct(member.of, self._int(owner, member))
+
+    def address(self, obj: Any) -> int:
+        """See `Memory.address`."""
+        return 0 if obj is None else obj.address
+
+    def id_of(self, task: Any, kind: str) -> int | None:
+        """See `Memory.id_of`."""
+        if self.types.member("task_struct", "thread_pid") is not None:
+            own = self.follow(task, "thread_pid")
+            if own is None or kind == "PID":
+                return None if own is None else self._nr(own)
+        # Kernels before v4.19 have no TGID among them.
+        number = (self.types.enumerators("pid_type") or {}).get(f"PIDTYPE_{kind}")
+        for path in (f"signal.pids[{number}]", f"pids[{number}].pid"):
+            pid = self.follow(task, path)
+            if pid is not None:
+                return self._nr(pid)
+        return None
+
+    def _nr(self, pid: Struct) -> int | None:
+        """Return pid_nr(): the number in the outermost namespace, which stands first."""
+        numbers, nr = self.types.member("pid", "numbers"), self.types.member("upid", "nr")
+        if numbers is None or nr is None:
+            return None
+        try:
+            raw = self.image.read(pid.address + numbers.offset + nr.offset, nr.size)
+        except FaultError:
+            return None
+        return int.from_bytes(raw, "little", signed=True)
+
+    def _rss(self, task: Struct) -> int | None:
+        """Return get_mm_rss() in pages: counters in one struct, or (since v6.2, f1a7941243c1) percpu_counters."""
+        total, known = 0, False
+        for n in _RSS:
+            for path in (f"mm.rss_stat.count[{n}].counter", f"mm.rss_stat[{n}].count"):
+                found = self._reach(task, path)
+                if found is None:
+                    continue
+                value = int.from_bytes(found[0].data[found[1].offset : found[1].offset + found[1].size], "little",
+                                       signed=True)
+                total, known = total + value, True
+                break
+        return max(total, 0) if known else None
+
+    def word(self, address: int) -> int:
+        """Read a pointer.
+
+        :raises FaultError: it is not there
+        """
+        (value,) = struct.unpack(self._word, self.image.read(address, self.types.word))
+        return int(value)
+
+    @cached_property
+    def _nr_cpu_ids(self) -> int:
+        at = self.image.symbol("nr_cpu_ids")
+        try:
+            known = int.from_bytes(self.image.read(at, 4), "little") if at else 0
+        except FaultError:
+            known = 0
+        return min(known, _CPUS) or max(self.cpus(), default=_CPUS - 1) + 1
+
+    def cpus(self) -> list[int]:
+        """Return the numbers of the CPUs that are online."""
+        known = getattr(self.image, "cpus", None)
+        if known is not None:
+            return list(known())
+        mask, size = self.image.symbol("__cpu_online_mask"), self.types.size("cpumask")
+        if mask is None or not size:
+            return []
+        try:
+            bits = int.from_bytes(self.image.read(mask, min(size, _CPUS // 8)), "little")
+        except FaultError:
+            return []
+        return [cpu for cpu in range(_CPUS) if bits >> cpu & 1]

@@ -1,0 +1,42 @@
+"""Symbols that stand in a text: `SystemMap`."""
+
+from __future__ import annotations
+
+import re
+
+from taskscope.errors import TraceError
+from taskscope.memory.image import Symbol
+from taskscope.memory.kallsyms import covering
+
+
+class SystemMap:
+    """Symbols out of a System.map, or the text of /proc/kallsyms: one ``address type name`` a line.
+
+    :raises TraceError: a line is none
+    """
+
+    def __init__(self, text: bytes, name: str) -> None:
+        found: list[tuple[int, str]] = []
+        self._address: dict[str, int] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            match = re.match(rb"([0-9a-fA-F]{4,16}) (\S) (\S+)", line)
+            if match is None:
+                raise TraceError("is no 'address type name'; give a System.map", name, number, "line")
+            label = match[3].decode("ascii", "replace")
+            # Mapping symbols of ARM ($a, $d, $t) name nothing.
+            if not label.startswith("$"):
+                address = int(match[1], 16)
+                found.append((address, label))
+                self._address.setdefault(label, address)
+        found.sort(key=lambda entry: entry[0])
+        self._starts = [address for address, _ in found]
+        self._names = [label for _, label in found]
+
+    def symbol(self, name: str) -> int | None:
+        """See `Image.symbol`."""
+        return self._address.get(name)
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        """See `Image.symbol_at`."""
+        found = covering(self._starts, address)
+        return None if found is None else Symbol(self._names[found[0]], found[1], found[2])
