@@ -212,6 +212,19 @@ def test_a_paused_guest_stands_and_goes_on(guest: Guest, place: Path) -> None:
         image.read(image.symbol("init_task") or 0, 8)
 
 
+def test_a_paused_guest_is_of_one_moment(guest: Guest, place: Path) -> None:
+    """While a guest is paused no list of it changes, however many come and go when it runs."""
+    busy = guest.sh("for i in 1 2 3; do (while :; do true | true; busybox true; done) & echo $!; done").split()
+    try:
+        for _ in range(5):
+            with open_guest(place, pause=True) as image:
+                found = [KernelMemory(image).snapshot() for _ in range(3)]
+            assert found[0].wounds == ()
+            assert found[0] == found[1] == found[2]
+    finally:
+        guest.sh(f"kill {' '.join(busy)}")
+
+
 def test_a_guest_that_was_stopped_by_others_stays_stopped(guest: Guest, place: Path) -> None:
     """Who stopped the guest lets it go on: reading it, paused or not, does neither."""
     monitor = Monitor(str(place))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _BLOCK: Final = 1 << 15
 #: blocks that are kept, and for how many ns: what a running guest writes is seen after that
 _BLOCKS: Final = 1024
-_FRESH: Final = 20_000_000
+_FRESH: Final = 200_000
 #: who lets the guest go on if we are killed: a shell whose stdin ends with us, and whose stdout is the monitor
 _GUARD: Final = "read -r _ || { echo '{\"execute\": \"cont\"}'; sleep 1; }"
 
@@ -50,7 +50,7 @@ class GuestImage(ProgramImage):
     def read(self, address: int, count: int) -> bytes:
         """See `Image.read`.
 
-        Of a guest that runs, what was read is known for 20 ms: a struct and the links in it are of one moment.
+        Of a guest that runs, what was read is known for 0.2 ms: a struct and the links in it are of one moment.
 
         :raises TraceError: the guest has ended, or the image has been closed
         """
