@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import resource
 import struct
 from pathlib import Path
@@ -18,6 +19,7 @@ from taskscope.snapshot.decode import detail_of, snapshot
 pytest.importorskip("drgn", reason="drgn is not installed")
 
 from taskscope.memory.core import CoreImage, SystemMap, open_core
+from taskscope.memory.kallsyms import Kallsyms
 from taskscope.memory.kernel import KernelMemory
 
 DUMPS = DATA / "vmcore"
@@ -223,12 +225,31 @@ def test_a_system_map() -> None:
         SystemMap(b"c0100000 T one\nhello\n", "System.map")
 
 
-def test_symbols_where_vmcoreinfo_does_not_say_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the place of the kernel's table, functions still have names: those that drgn knows."""
+@pytest.mark.parametrize("vmcoreinfo", ["OSRELEASE=6.1.0\n", None], ids=["nowhere", "elsewhere"])
+def test_symbols_where_vmcoreinfo_does_not_say_where(monkeypatch: pytest.MonkeyPatch, vmcoreinfo: str | None) -> None:
+    """Without the place of the kernel's table, or if it is not that, functions have the names that drgn knows."""
+    if vmcoreinfo is None:
+        text = open_core(DUMPS / "debian12-amd64.kdump")._program["VMCOREINFO"].string_().decode()
+        vmcoreinfo = re.sub(r"(?<=^SYMBOL\(_stext\)=).*$", "ffffffff81000040", text, flags=re.MULTILINE)
+    monkeypatch.setattr("taskscope.memory.program._vmcoreinfo", lambda program: vmcoreinfo)
     image = open_core(DUMPS / "debian12-amd64.kdump")
-    monkeypatch.setattr("taskscope.memory.program._vmcoreinfo", lambda program: "OSRELEASE=6.1.0\n")
     address = image.symbol("kernel_clone")
     assert address is not None
     found = image.symbol_at(address + 5)
     assert found is not None
     assert (found.name, found.offset) == ("kernel_clone", 5)
+
+
+def test_symbols_are_those_that_drgn_finds(image: CoreImage) -> None:
+    """The table of kallsyms gives the names and addresses that drgn reads out of it, and no others."""
+    from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
+
+    program = image._program
+    assert isinstance(image._symbols, Kallsyms)
+    program.register_symbol_finder("theirs", load_vmlinux_kallsyms(program), enable_index=0)
+    theirs: dict[str, set[int]] = {}
+    for symbol in program.symbols():
+        theirs.setdefault(symbol.name, set()).add(symbol.address)
+    assert len(theirs) > 80_000
+    assert all(image.symbol(name) in addresses for name, addresses in theirs.items())
+    assert image.symbol("no such name") is None

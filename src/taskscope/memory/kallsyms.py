@@ -1,4 +1,4 @@
-"""Which function an address is in, out of the tables of kernel/kallsyms.c in kernel memory (v6.0 and later).
+"""Symbols by name and by address, out of the tables of kernel/kallsyms.c in kernel memory (v6.0 and later).
 
 VMCOREINFO says where they are.  Of several names for one address the kernel takes the first in its table, and so does
 this.  Names are pieces of a table of tokens; only those that are asked for are put together.
@@ -11,6 +11,7 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from taskscope.memory.image import Symbol
 
@@ -31,7 +32,7 @@ def covering(starts: Sequence[int], address: int) -> tuple[int, int, int | None]
 
 
 class Kallsyms:
-    """The symbols of a kernel by address.
+    """The symbols of a kernel.
 
     :param read: reads kernel memory
     :param vmcoreinfo: the text of VMCOREINFO
@@ -61,6 +62,10 @@ class Kallsyms:
             raise LookupError("the table of kallsyms is not in the order of addresses")
         self._tokens = self._read_tokens(read, where)
         self._names, self._at = self._read_names(read, where["names"], count)
+        # Others in VMCOREINFO need not be addresses of symbols: mem_section is a pointer's value.
+        for name, text in re.findall(r"^SYMBOL\((_stext|init_uts_ns)\)=([0-9a-f]+)$", vmcoreinfo, re.MULTILINE):
+            if self.symbol(name) not in (None, int(text, 16)):
+                raise LookupError(f"kallsyms and VMCOREINFO do not agree where {name} is")
 
     @staticmethod
     def _read_tokens(read: Callable[[int, int], bytes], where: dict[str, int]) -> list[bytes]:
@@ -92,6 +97,16 @@ class Kallsyms:
             length, at = length & 0x7F | self._names[at] << 7, at + 1
         text = b"".join(self._tokens[token] for token in self._names[at : at + length])
         return text[1:].decode("ascii", "replace")      # its first letter is the type
+
+    @cached_property
+    def _address(self) -> dict[str, int]:
+        # Of several symbols of one name the first counts.
+        count = len(self._starts)
+        return {self.name(number): self._starts[number] for number in range(count - 1, -1, -1)}
+
+    def symbol(self, name: str) -> int | None:
+        """See `Image.symbol`."""
+        return self._address.get(name)
 
     def symbol_at(self, address: int) -> Symbol | None:
         """See `Image.symbol_at`."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from taskscope.abi.era import DEFAULT, Version, kernel_of
 from taskscope.errors import UsageError
+from taskscope.memory.frames import frames
 from taskscope.memory.image import Image
 from taskscope.memory.orc import Orc
 from taskscope.memory.structs import Struct
@@ -59,11 +60,18 @@ class KernelMemory(Walks):
         """Return the addresses on a task's stack; none of one that runs, or has no stack any more."""
         key = task.address
         if key not in self._stacks:
-            stack, sp = self.number(task, "stack"), self.number(task, "thread.sp")
-            runs = self.number(task, "on_cpu") or not stack or not sp or self.image.arch != "x86_64"
-            frames = [] if runs else self._orc.stack(sp or 0, stack or 0, (stack or 0) + self.thread_size)
-            self._stacks[key] = [] if frames and self.moving and self._ran(task) else frames
+            found = [] if self.number(task, "on_cpu") else self._unwind(task, self.number(task, "stack"))
+            self._stacks[key] = [] if found and self.moving and self._ran(task) else found
         return self._stacks[key]
+
+    def _unwind(self, task: Struct, stack: int | None) -> list[int]:
+        sp, pc = self.number(task, "thread.sp"), self.number(task, "thread.cpu_context.pc")
+        if stack and sp and self.image.arch == "x86_64":
+            return self._orc.stack(sp, stack, stack + self.thread_size)
+        if stack and pc and self.image.arch == "aarch64":
+            record = self.number(task, "thread.cpu_context.fp") or 0
+            return frames(self.image.read, pc, record, stack, stack + self.thread_size)
+        return []
 
     def _ran(self, task: Struct) -> bool:
         """Tell whether a task has run since it was read: then its stack is not the one that its registers tell of."""

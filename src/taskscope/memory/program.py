@@ -1,7 +1,7 @@
 """A kernel that drgn has opened, dump or guest, as an `Image`: its memory, its symbols, its types.
 
-No debug package is needed where the kernel's memory holds its types (BTF, from v5.2 on where it is configured) and the
-names of its data (kallsyms, with CONFIG_KALLSYMS_ALL); else they are named: a BTF file, a System.map.
+No debug package is needed where the kernel's memory holds its types (BTF, from v5.2 on where it is configured) and its
+symbols (kallsyms); else they are named: a BTF file, a System.map.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from taskscope.errors import TraceError, UsageError
 from taskscope.memory.btf import Btf
 from taskscope.memory.image import FaultError, Symbol
 from taskscope.memory.kallsyms import Kallsyms
+from taskscope.memory.search import Search
 from taskscope.memory.symbols import SystemMap
 from taskscope.memory.types import Types
 
@@ -30,23 +31,14 @@ _ARCHES: Final = {"X86_64": "x86_64", "AARCH64": "aarch64", "ARM": "armv7l"}
 _MOST: Final = 256 << 20
 
 
-class _Found:
-    """Symbols in kernel memory: by name as drgn finds them, by address as the kernel does."""
+class _Drgn:
+    """Symbols in kernel memory as drgn finds them, where our own reader cannot."""
 
     def __init__(self, program: drgn.Program) -> None:
         from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
         program.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(program), enable_index=0)
         self._program = program
-
-    @cached_property
-    def _by_address(self) -> Kallsyms | None:
-        import drgn
-
-        try:
-            return Kallsyms(self._program.read, _vmcoreinfo(self._program))
-        except (LookupError, drgn.FaultError):
-            return None
 
     def symbol(self, name: str) -> int | None:
         try:
@@ -55,8 +47,6 @@ class _Found:
             return None
 
     def symbol_at(self, address: int) -> Symbol | None:
-        if self._by_address is not None:
-            return self._by_address.symbol_at(address)
         try:
             found = self._program.symbol(address)
         except LookupError:
@@ -78,7 +68,8 @@ class ProgramImage:
             raise TraceError("is of an architecture whose task descriptors are not known here (x86-64, arm64, ARM)",
                              source)
         self._program = program
-        self._symbols: SystemMap | _Found
+        self._symbols: SystemMap | Kallsyms | _Drgn
+        self._init_task: int | None = None       # where no symbol says it
         self.source = source
         self.types: Types
         self.wrong = ""
@@ -94,16 +85,25 @@ class ProgramImage:
         self._symbols = (_kallsyms(self._program, self.source) if symbols is None else
                          SystemMap(_text(symbols), os.fspath(symbols)))
         self.types = self._btf_inside() if btf is None else Btf(_text(btf), os.fspath(btf))
+        if self.symbol("init_task") is None and symbols is None:
+            self._init_task = self._search.init_task(self.types)
         if self.symbol("init_task") is None:
             raise TraceError("the symbols know no init_task (a kernel without CONFIG_KALLSYMS_ALL): name those of its "
                              "debug package with --symbols System.map", self.source)
 
     def _btf_inside(self) -> Btf:
         start, stop = self.symbol("__start_BTF"), self.symbol("__stop_BTF")
-        if start is None or stop is None or not 0 < stop - start < _MOST:
+        if start is not None and stop is not None and 0 < stop - start < _MOST:
+            return Btf(self.read(start, stop - start), f"{self.source}: BTF")
+        found = self._search.btf()
+        if found is None:
             raise TraceError("its kernel carries no types (BTF) in its memory: name them with --btf FILE (made by "
                              "pahole --btf_encode_detached of its vmlinux)", self.source)
-        return Btf(self.read(start, stop - start), f"{self.source}: BTF")
+        return Btf(found, f"{self.source}: BTF")
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.read, _vmcoreinfo(self._program), 4 if self.arch == "armv7l" else 8)
 
     def read(self, address: int, count: int) -> bytes:
         """See `Image.read`."""
@@ -119,7 +119,8 @@ class ProgramImage:
 
     def symbol(self, name: str) -> int | None:
         """See `Image.symbol`."""
-        return self._symbols.symbol(name)
+        found = self._symbols.symbol(name)
+        return self._init_task if found is None and name == "init_task" else found
 
     def symbol_at(self, address: int) -> Symbol | None:
         """See `Image.symbol_at`."""
@@ -151,9 +152,16 @@ def why(error: BaseException) -> str:
     return text[0] if text else type(error).__name__
 
 
-def _kallsyms(program: drgn.Program, name: str) -> _Found:
+def _kallsyms(program: drgn.Program, name: str) -> Kallsyms | _Drgn:
+    import drgn
+
+    platform = program.platform
+    word = 8 if platform is not None and platform.flags & drgn.PlatformFlags.IS_64_BIT else 4
     try:
-        return _Found(program)
+        try:
+            return Kallsyms(program.read, _vmcoreinfo(program), word)
+        except (LookupError, drgn.FaultError):
+            return _Drgn(program)
     except Exception as error:
         raise TraceError(f"its symbols cannot be read from its memory ({why(error)}): name them with --symbols "
                          "System.map", name) from None

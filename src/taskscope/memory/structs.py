@@ -6,9 +6,14 @@ A path goes through embedded structs and pointers alike, as `Memory` has it: ``s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from taskscope.memory.image import FaultError, Image
 from taskscope.memory.types import Member
+
+#: a member that holds more than its name says, and where that stands: arm64 keeps need_resched in preempt_count too,
+#: since 396244692232 ("arm64: preempt: Provide our own implementation of asm/preempt.h", v5.0)
+_WITHIN: Final = {("thread_info", "preempt_count"): "preempt.count"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +74,8 @@ class Structs:
         return self._paths[key]
 
     def _look(self, name: str, path: str) -> list[tuple[Member, str | None]] | None:
+        if self.types.member(name, _WITHIN.get((name, path), "")) is not None:
+            path = _WITHIN[name, path]
         steps: list[tuple[Member, str | None]] = []
         parts = path.split(".")
         at, held = name, ""

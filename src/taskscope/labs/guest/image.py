@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from taskscope.labs.guest.errors import GuestError
-from taskscope.labs.guest.kernel import MODULES, MORE_MODULES, Apt, Kernel, cache_folder, locked, unpack
+from taskscope.labs.guest.kernel import MACHINES, MODULES, MORE_MODULES, Apt, Kernel, cache_folder, locked, unpack
 
 #: the agent's port, as the device is named on QEMU's command line
 PORT: Final = "taskscope.agent"
@@ -116,7 +116,8 @@ def find_busybox(machine: str, say: Callable[[str], None] = lambda _: None) -> b
         if not kept.is_file():
             say("fetching busybox-static (some 1 MB, once)")
             with tempfile.TemporaryDirectory(dir=kept.parent) as work:
-                apt = Apt(Path(work), "armhf" if machine.startswith("arm") else "amd64", ("bookworm", "trixie"))
+                arch = next((arch for arch, name in MACHINES.items() if name == machine), "amd64")
+                apt = Apt(Path(work), arch, ("bookworm", "trixie"))
                 got: list[bytes] = []
                 unpack(apt.download("busybox-static"), lambda member, file: got.append(file.read())
                        if file is not None and Path(member.name).name == "busybox" else None)

@@ -38,9 +38,11 @@ MORE_MODULES: Final = (
 FETCHED: Final = {
     "6.1": ("amd64", r"linux-image-6\.1\.0-\d+-cloud-amd64", ("bookworm",)),
     "6.12": ("amd64", r"linux-image-6\.12\.[\w.+]*-cloud-amd64", ("bookworm-backports", "trixie")),
+    "arm64": ("arm64", r"linux-image-6\.1\.0-\d+-cloud-arm64", ("bookworm",)),
     "armhf": ("armhf", r"linux-image-6\.1\.0-\d+-armmp", ("bookworm",)),
 }
-_MACHINE: Final = {"amd64": "x86_64", "armhf": "armv7l"}
+#: by architecture of Debian: what ``uname -m`` says
+MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l"}
 #: counts up when more is taken out of a package
 _KEPT: Final = 2
 #: seconds for apt
@@ -73,7 +75,8 @@ class Kernel:
 def find_kernel(name: str = "6.1", say: Callable[[str], None] = lambda _: None) -> Kernel:
     """Find a kernel, and fetch it where it must be.
 
-    :param name: ``6.1``, ``6.12`` or ``armhf`` (Debian's packages), ``host`` (this machine's), or the path of a vmlinuz
+    :param name: ``6.1``, ``6.12``, ``arm64`` or ``armhf`` (Debian's packages), ``host`` (this machine's), or the path
+        of a vmlinuz
     :param say: takes a sentence for people
     :raises UsageError: there is no such name
     :raises GuestError: it cannot be had here; the message says what helps
@@ -171,7 +174,7 @@ def _fetched(name: str, say: Callable[[str], None]) -> Kernel:
         # A file that is empty was damaged since: it is fetched anew.
         if not all(path.is_file() and path.stat().st_size for path in (folder / "release", folder / "vmlinuz")):
             _fetch(name, folder, say)
-    return Kernel(name, (folder / "release").read_text(), _MACHINE[FETCHED[name][0]], folder / "vmlinuz",
+    return Kernel(name, (folder / "release").read_text(), MACHINES[FETCHED[name][0]], folder / "vmlinuz",
                   folder / "modules")
 
 

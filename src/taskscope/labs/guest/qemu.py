@@ -49,6 +49,8 @@ BOARDS: Final = {
     # another cpu too late.
     "x86_64": Board("qemu-system-x86_64", "qemu-system-x86", "pc", "max", "tcg,thread=single", "ttyS0",
                     "virtio-serial-pci"),
+    "aarch64": Board("qemu-system-aarch64", "qemu-system-arm", "virt", "cortex-a72", "tcg,thread=multi", "ttyAMA0",
+                     "virtio-serial-pci"),
     # With one thread for two cpus Debian's 6.1 stands still at the end of its boot (QEMU 7.2); with a thread for each
     # it boots, and its function tracer works.
     "armv7l": Board("qemu-system-arm", "qemu-system-arm", "virt", "cortex-a15", "tcg,thread=multi", "ttyAMA0",

@@ -16,6 +16,7 @@ SOURCES = Path(__file__).parent
 #: by uname -m: the compiler, and Debian's package of it
 _COMPILERS = {
     "x86_64": ("gcc", "gcc libc6-dev"),
+    "aarch64": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
     "armv7l": ("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"),
 }
 
