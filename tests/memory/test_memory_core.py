@@ -18,9 +18,10 @@ from taskscope.snapshot.decode import detail_of, snapshot
 
 pytest.importorskip("drgn", reason="drgn is not installed")
 
-from taskscope.memory.core import CoreImage, SystemMap, open_core
+from taskscope.memory.core import CoreImage, open_core
 from taskscope.memory.kallsyms import Kallsyms
 from taskscope.memory.kernel import KernelMemory
+from taskscope.memory.symbols import SystemMap
 
 DUMPS = DATA / "vmcore"
 INSIDE = json.loads((DUMPS / "debian12-amd64.inside.json").read_text())
