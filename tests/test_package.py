@@ -214,6 +214,9 @@ def test_the_examples_of_the_help_run(verb: str, tmp_path: Path, monkeypatch: py
         if "--lab" in line and ("host" in line or "guest" in line):
             continue
         code, _, err = run_inside(*shlex.split(line.partition(" | ")[0]))
+        # diff says by 1 that something has changed.
+        if verb == "diff" and code == 1:
+            continue
         # 2 without a hint at --help: what it asks for is not in this recording (no such task, a time outside).
         assert code == 0 or (code == 2 and "--help" not in err), f"{line}: {code}: {err}"
 

@@ -23,7 +23,7 @@ Cli = Callable[..., Ran]
 Make = Callable[..., World]
 
 # These look at any recording.
-OWN = [v for v in VERBS if v not in ("run", "record", "decode", "check", "lab", "compare", "task", "stack")]
+OWN = [v for v in VERBS if v not in ("run", "record", "decode", "check", "lab", "compare", "task", "stack", "diff")]
 ENV = dict(os.environ, PYTHONPATH=str(ROOT / "src"), TERM="xterm", PYTHONDONTWRITEBYTECODE="1")
 
 

@@ -42,12 +42,12 @@ def ask_debug(verbose: int) -> None:
 class Common:
     """The common options of one call."""
 
-    input: str | None
-    buffer: str | None
-    color: str
-    pager: bool
-    quiet: bool
-    verbose: int
+    input: str | None = None
+    buffer: str | None = None
+    color: str = "auto"
+    pager: bool = True
+    quiet: bool = False
+    verbose: int = 0
     json: bool = False
     pids: tuple[int, ...] = ()
     cpus: tuple[int, ...] = ()
@@ -203,16 +203,16 @@ _COMMON_ALWAYS = ("buffer", "color", "pager", "quiet", "verbose")
 
 
 def verb(
-    name: str, *, takes: Sequence[str] = (), examples: Examples, file: bool = True, default: bool = True
+    name: str, *, takes: Sequence[str] = (), examples: Examples, file: bool = True, default: bool | None = True
 ) -> Callable[[Callable[..., Any]], Verb]:
     """Make a command of a function that takes a `Common` and its own options.
 
     :param takes: which of the optional common options it has: pids, cpus, window, at, json
     :param examples: (command line, what it is for), shown at the end of ``--help``
     :param file: whether the recording may also be given as an argument
-    :param default: whether the recording is trace.dat unless one is named
+    :param default: whether the recording is trace.dat unless one is named; None: -i is not taken at all
     """
-    names = [*takes, "input" if default else "source", *_COMMON_ALWAYS]
+    names = [*takes, *([] if default is None else ["input" if default else "source"]), *_COMMON_ALWAYS]
 
     def decorate(function: Callable[..., Any]) -> Verb:
         def call(**given: Any) -> Any:

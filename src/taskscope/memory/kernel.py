@@ -10,12 +10,15 @@ from typing import Any, Final
 from taskscope.abi.era import DEFAULT, Version, kernel_of
 from taskscope.errors import UsageError
 from taskscope.memory.frames import frames
-from taskscope.memory.image import Image
+from taskscope.memory.image import FaultError, Image
+from taskscope.memory.kthreads import kthread_of
 from taskscope.memory.orc import Orc
+from taskscope.memory.owners import Owners
 from taskscope.memory.structs import Struct
 from taskscope.memory.walks import Walks
 from taskscope.snapshot.decode import snapshot
 from taskscope.snapshot.snapshot import Snapshot
+from taskscope.snapshot.waits import Kthread
 
 #: how often a kernel that runs is looked at, at most, until what is seen fits together
 _TRIES: Final = 5
@@ -102,6 +105,36 @@ class KernelMemory(Walks):
             return found.name if found is not None else None
         return None
 
+    # ---- what it runs, and waits for -------------------------------------------------------------------------
+
+    def kthread(self, task: Any) -> Kthread | None:
+        """See `Memory.kthread`."""
+        return kthread_of(self, task)
+
+    @cached_property
+    def _owners(self) -> Owners:
+        return Owners(self, self.thread_size)
+
+    def holder(self, task: Any, kind: str) -> int | None:
+        """See `Memory.holder`."""
+        return self._owners.of(task, kind)
+
+    def preempt_count(self, cpu: int) -> int | None:
+        """See `Memory.preempt_count`: the per-cpu variable, which v6.2 to v6.14 have in struct pcpu_hot."""
+        offsets, at = self.image.symbol("__per_cpu_offset"), self.image.symbol("__preempt_count")
+        if at is None and (hot := self.image.symbol("pcpu_hot")) is not None:
+            member = self.types.member("pcpu_hot", "preempt_count")
+            at = None if member is None else hot + member.offset
+        if offsets is None or at is None:
+            return None
+        try:
+            base = self.word(offsets + cpu * self.types.word)
+            raw = int.from_bytes(self.image.read(at + base & (1 << 8 * self.types.word) - 1, 4), "little")
+        except FaultError:
+            return None
+        # PREEMPT_NEED_RESCHED is folded into it, inverted.
+        return raw & 0x7FFF_FFFF
+
     # ---- for people ------------------------------------------------------------------------------------------
 
     def snapshot(self, *, stacks: bool = False) -> Snapshot:
@@ -148,6 +181,7 @@ class KernelMemory(Walks):
         """Look at everything anew from now on."""
         super().forget()
         self._stacks.clear()
+        self.__dict__.pop("_owners", None)
         again = getattr(self.image, "forget", None)
         if again is not None:
             again()

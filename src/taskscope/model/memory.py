@@ -14,9 +14,11 @@ import taskscope.model.kernel.kallsyms as kallsyms
 import taskscope.model.kernel.stacktrace as stacktrace
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
-from taskscope.model.include.linux.sched import Task
+from taskscope.model.include.linux.sched import PF_KTHREAD, Task
 from taskscope.model.machine import Machine
+from taskscope.snapshot.waits import Kthread
 
+_KTHREADD: Final = 2
 _PIDTYPES: Final = {"PID": 0, "TGID": 1, "PGID": 2, "SID": 3}
 
 
@@ -132,6 +134,38 @@ class ModelMemory:
     def stack(self, task: Task) -> list[str]:
         """Return a sleeping task's call stack."""
         return [kallsyms.sprint_symbol(self.m, address) for address in stacktrace.save_stack_trace_tsk(self.m, task)]
+
+    def kthread(self, task: Task) -> Kthread | None:
+        """Return what a kernel thread runs."""
+        if not task.flags & PF_KTHREAD:
+            return None
+        own = getattr(task, "kthread", None)
+        if own is None:
+            return Kthread("kthreadd") if task.pid == _KTHREADD else None
+        function, data = own.threadfn.__name__, own.data
+        inner = about = None
+        if function == "smpboot_thread_fn":
+            inner = data.ht.fn.__name__
+        elif function == "rescuer_thread":
+            about = data.rescue_wq.name
+        elif function == "worker_thread" and data.current_func is not None:
+            about = f"{data.current_func.__name__} of {data.current_pwq.wq.name}"
+        elif function == "irq_thread":
+            about = f"irq {data.irq} of {data.name}"
+        return Kthread(function, inner, about)
+
+    def holder(self, task: Task, kind: str) -> int | None:
+        """Return the child that a task waits for in vfork(); the model keeps no owners of other things."""
+        if kind == "vfork child":
+            for child in self.children(task):
+                if child.vfork_done is not None:
+                    return child.pid
+        return None
+
+    def preempt_count(self, cpu: int) -> int | None:
+        """Return None: each thread_info has its own here."""
+        del cpu
+        return None
 
     def waits_in(self, task: Task) -> str | None:
         """Return the function that a sleeping task waits in."""

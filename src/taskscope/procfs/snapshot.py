@@ -13,10 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from os import PathLike
 from typing import Any, Final
 
+from taskscope.abi.kthreads import kind_of_kthread
 from taskscope.procfs.files import GoneError, Proc
 from taskscope.procfs.parse import TICK, Stat, parse_stat, status_fields
 from taskscope.procfs.tty import Terminals
 from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.snapshot.waits import kind_of_wait
 
 _PF_FORKNOEXEC: Final = 0x40
 _PF_KTHREAD: Final = 0x20_0000
@@ -34,12 +36,13 @@ _FILES: Final[Mapping[str, frozenset[str]]] = {
     "children": frozenset({"children"}),
     "cgroup": frozenset({"cgroup"}),
     "ns": frozenset({"namespaces"}),
-    "stack": frozenset({"kernel_stack"}),
+    "stack": frozenset({"kernel_stack", "thread_fn", "role", "waits"}),
     "own": frozenset({"utime", "stime"}),
 }
 #: what is read where nothing is said
-EVERYTHING: Final = frozenset().union(*_FILES.values()) - {"kernel_stack", "namespaces"}
-_UNAVAILABLE: Final = dict.fromkeys(("last_arrival", "on_cpu", "address", "stack", "thread_info"), _MEMORY) | {
+EVERYTHING: Final = frozenset().union(*_FILES.values()) - _FILES["stack"] - _FILES["ns"]
+_UNAVAILABLE: Final = dict.fromkeys((
+    "last_arrival", "on_cpu", "on_rq", "address", "stack", "thread_info", "waits_for", "about"), _MEMORY) | {
     "generation": "a pid is counted only in recordings",
     "kernel_stack": "not asked for",
 }
@@ -142,6 +145,10 @@ class _Reader:
         if tracer is not None:
             more["tracer"] = tracer or None
             more["parent"] = tracer or stat.ppid
+        if kind == "kthread" and (stack := more.get("kernel_stack")):
+            more |= _of_kthread(stack)
+        if state == "D" and more.get("kernel_stack"):
+            more["waits"] = kind_of_wait(more["kernel_stack"])
         for name in ("rss_kib", "size_kib", "sum_exec_runtime"):
             more.setdefault(name, None)
         return TaskRow(
@@ -245,6 +252,16 @@ class _Reader:
 def folder_of(pid: int, tid: int) -> str:
     """Return the folder of a thread in /proc."""
     return str(pid) if pid == tid else f"{pid}/task/{tid}"
+
+
+def _of_kthread(stack: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a kernel thread runs: what kthread() called, or kthreadd(), which nobody calls."""
+    names = [entry.partition("+")[0] for entry in stack]
+    outer = next((name for name in ("kthread", "ret_from_fork") if name in names), None)
+    at = names.index(outer) if outer else 0
+    if not at:
+        return {}
+    return {"thread_fn": names[at - 1], "role": kind_of_kthread(names[at - 1])}
 
 
 _USERS: Final = ("uid", "ruid", "suid", "fsuid")

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from taskscope.abi.era import Version
+from taskscope.abi.kthreads import kind_of_kthread
 from taskscope.abi.sched import prio_to_nice
 from taskscope.abi.state import state_letter
 from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.snapshot.waits import Kthread, kind_of_wait
 
 PF_IDLE: Final = 0x2
 PF_WQ_WORKER: Final = 0x20
@@ -68,6 +70,18 @@ class Memory(Protocol):
 
     def stack(self, task: Any) -> list[str]:
         """Return a sleeping task's call stack, innermost first, as name+offset/size; [] for one that runs."""
+
+    def kthread(self, task: Any) -> Kthread | None:
+        """Return what a kernel thread runs; None for others, or if it is not known."""
+
+    def holder(self, task: Any, kind: str) -> int | None:
+        """Return the pid of who holds or is what a task waits for; None if it is not known.
+
+        :param kind: as `kind_of_wait` names it
+        """
+
+    def preempt_count(self, cpu: int) -> int | None:
+        """Return preempt_count of a CPU, where it is kept per CPU; None elsewhere, or if it is not found."""
 
     def waits_in(self, task: Any) -> str | None:
         """Return the function that a sleeping task waits in; None if it does not sleep."""
@@ -218,6 +232,15 @@ def more_of(memory: Memory, task: Any, row: TaskRow, *, stacks: bool = False) ->
         )
     }
     why: dict[str, str] = {}
+    on_rq = number(task, "on_rq")
+    found["on_rq"] = None if on_rq is None else bool(on_rq)
+    kthread = memory.kthread(task)
+    if kthread is not None:
+        found |= {"thread_fn": kthread.inner or kthread.function, "about": kthread.about,
+                  "role": kind_of_kthread(kthread.function, kthread.inner)}
+    if row.state == "D":
+        found["waits"] = kind_of_wait(memory.stack(task))
+        found["waits_for"] = memory.holder(task, found["waits"]) if found["waits"] else None
     on_cpu = number(task, "on_cpu")
     found["on_cpu"] = None if on_cpu is None else bool(on_cpu)
     if on_cpu is None:
@@ -241,7 +264,10 @@ def more_of(memory: Memory, task: Any, row: TaskRow, *, stacks: bool = False) ->
             "cpu": row.cpu if cpu is None else cpu, "cpu_context": context or None,
         }
         if found["thread_info"]["preempt_count"] is None:
-            why["preempt_count"] = "kept per cpu on x86-64"
+            if on_cpu and row.cpu is not None:
+                found["thread_info"]["preempt_count"] = memory.preempt_count(row.cpu)
+            if found["thread_info"]["preempt_count"] is None:
+                why["preempt_count"] = "kept per cpu on x86-64"
     if stacks:
         found["kernel_stack"] = tuple(memory.stack(task)) or None
         if found["kernel_stack"] is None:

@@ -53,6 +53,7 @@ class TaskRow:
     run_delay: int | None = None
     pcount: int | None = None
     on_cpu: bool | None = None
+    on_rq: bool | None = None       # it runs, or waits for a cpu
     static_prio: int | None = None
     rt_priority: int | None = None
     policy: int | None = None       # SCHED_*
@@ -60,6 +61,11 @@ class TaskRow:
     stack: int | None = None        # of the kernel stack; None if it has none any more
     thread_info: Mapping[str, Any] | None = None  # flags, preempt_count, cpu, cpu_context (register: value)
     kernel_stack: tuple[str, ...] | None = None   # functions, innermost first; where it was asked for
+    thread_fn: str | None = None    # of a kernel thread: the function that it runs
+    role: str | None = None         # of a kernel thread: what it is for, told by that: kworker, irq, ksoftirqd, …
+    about: str | None = None        # of a kernel thread: what it works on: a work and its queue, an interrupt
+    waits: str | None = None        # in state D: what for: mutex, I/O, vfork child, …
+    waits_for: int | None = None    # pid of who holds or is that
     gid: int | None = None          # the effective one, as uid is
     ruid: int | None = None         # real
     rgid: int | None = None

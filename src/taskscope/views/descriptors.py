@@ -15,12 +15,13 @@ from taskscope.views.json import dumps
 _FIRST: Final = (
     "flags", "exit_state", "exit_code", "real_parent", "parent", "tracer", "group_leader", "children", "utime", "stime",
     "sum_exec_runtime", "start_time", "last_arrival", "run_delay", "pcount", "cpu", "on_cpu", "prio", "static_prio",
-    "rt_priority", "policy",
+    "rt_priority", "policy", "on_rq",
 )
 _REST: Final = (
     "generation", "ppid", "kind", "forked", "args", "cputime", "nice", "pgid", "sid", "tty", "tpgid", "uid", "ruid",
     "suid", "fsuid", "gid", "rgid", "sgid", "fsgid", "rss_kib", "size_kib", "locked_kib", "threads", "min_flt",
     "maj_flt", "nvcsw", "nivcsw", "pending", "shared_pending", "blocked", "ignored", "caught", "cgroup", "namespaces",
+    "thread_fn", "role", "about", "waits", "waits_for",
 )
 
 

@@ -116,6 +116,11 @@ def _catalog() -> Iterator[tuple[str, Column]]:
         yield from _of(cell.namespace(name), f"{name}ns")
     # What ps has not.
     yield from _of(cell.plain("KIND", 7, "<", "kind"), "kind")
+    yield from _of(cell.plain("ROLE", 14, "<", "role", escape), "role")
+    yield from _of(cell.plain("THREADFN", 18, "<", "thread_fn", escape), "thread_fn")
+    yield from _of(cell.plain("ABOUT", 24, "<", "about", escape), "about")
+    yield from _of(cell.plain("WAITS", 12, "<", "waits"), "waits")
+    yield from _of(cell.number("FOR", 5, "waits_for", pid=True), "waits_for")
     yield from _of(cell.plain("FLAGS", 8, ">", "flags", "{:x}".format), "pf")
     yield from _of(Column("TIF", 8, ">", _tif, "{:x}".format, fields=("thread_info",)), "tif")
     yield from _of(cell.number("RPPID", 5, "real_parent", pid=True), "real_parent")
