@@ -100,10 +100,11 @@ class GuestImage(ProgramImage):
             return found
         except (drgn.FaultError, OverflowError, ValueError) as error:
             raise FaultError(address, count, why(error)) from None
-        except OSError as error:
-            if error.errno == errno.ESRCH or not self._monitor.alive():
+        except Exception as error:
+            # drgn has no class of its own for what a monitor says.
+            if getattr(error, "errno", None) == errno.ESRCH or not self._monitor.alive():
                 raise ended(self.source) from None
-            raise FaultError(address, count, error.strerror or str(error)) from None
+            raise FaultError(address, count, why(error)) from None
 
     # ---- pausing ---------------------------------------------------------------------------------------------
 
