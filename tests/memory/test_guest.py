@@ -45,7 +45,7 @@ setsid sleep 1003 &
 sleep 1004 & kill -STOP $!
 sh -c '(exit 3) & exec sleep 1005' &
 sh -c 'printf "a) R 1 (b" > /proc/self/comm; read forever < /tmp/never' &
-/resting &
+/tmp/resting &
 sleep 0.5
 """
 
@@ -90,7 +90,7 @@ def guest(kernel: Kernel, place: Path) -> Iterator[Guest]:
     except GuestError as error:
         pytest.skip(f"no program for the guest: {error}")
     with Guest.boot(kernel, Settings(mem=256, qmp=place)) as booted:
-        booted.put("/resting", resting, 0o755)
+        booted.put("/tmp/resting", resting, 0o755)
         booted.sh(CAST)
         yield booted
 
