@@ -20,7 +20,7 @@ from taskscope.labs.real import Real
 ON_HOST = [name for name in TITLES if "host" in get(name).machines]
 #: of the guest's labs, those that run here each time; tools/labs.py runs all, on each kernel
 GUEST_CHECKED = ["raspbian-proc", "fork", "vfork", "clone-flags", "exec-whoami", "do-exit", "task-dead", "signals",
-                 "parents"]
+                 "parents", "task-struct", "tif-flags"]
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,9 @@ EXAMPLES = (
 )
 @click.option("--schedule", metavar="S", help="seed:N as --seed, or pct:DEPTH[:SEED] by priorities.")
 @click.option("--on", "on", metavar="MACHINE", default="model", show_default=True,
-              help="model, host, guest[:KERNEL], or all that the lab is for, compared.")
+              help="model, host, guest[:KERNEL], dump:FILE, or all that the lab is for, compared.")
+@click.option("--btf", metavar="FILE", help="With --on dump: its types (BTF), if its memory has none.")
+@click.option("--symbols", metavar="FILE", help="With --on dump: its symbols (System.map), if its memory has none.")
 @click.option("--kernel", metavar="KERNEL", help="With --on guest: its kernel; as --on guest:KERNEL.")
 @click.option("--answer", is_flag=True, help="Say the answer, too.")
 @click.option("--mutant", is_flag=True, help="Run it with its mutant: one line of the kernel (or one expectation) "
@@ -55,6 +57,8 @@ def command(
     seed: int,
     schedule: str | None,
     on: str,
+    btf: str | None,
+    symbols: str | None,
     kernel: str | None,
     answer: bool,
     mutant: bool,
@@ -64,7 +68,8 @@ def command(
     """Run a lab: a question about the kernel, a scenario, what to look at, and what must be seen.
 
     It runs on the executable kernel, on this host's kernel (root), or on a real kernel in QEMU: guest:6.1, guest:6.12,
-    guest:armhf (Debian's, fetched once), guest:host, guest:/path/to/vmlinuz.  With --on all it runs on each machine
+    guest:armhf, guest:arm64 (Debian's, fetched once), guest:host, guest:/path/to/vmlinuz.  What kernel memory shows is
+    looked at there too (taskscope[memory]), and in a crash dump with dump:FILE.  With --on all it runs on each machine
     that the lab is for, and what the model showed is compared with what the real kernels showed.
 
     Exits with 0 if all was seen that must be seen, with 1 if not.
@@ -96,7 +101,7 @@ def command(
             for one in lab.flavours if flavour == "all" else (flavour,):
                 done(run_lab(lab, one, seed, mutant, schedule or ""))
             continue
-        machine = open_real(place, lambda text: click.echo(f"taskscope: {text}", err=True))
+        machine = open_real(place, lambda text: click.echo(f"taskscope: {text}", err=True), btf, symbols)
         try:
             done(run_real(lab, machine, mutant))
         finally:

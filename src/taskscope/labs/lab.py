@@ -16,6 +16,7 @@ from taskscope.errors import UsageError
 from taskscope.labs.mutant import Mutant
 
 if TYPE_CHECKING:
+    from taskscope.labs.look import Look
     from taskscope.labs.real import Real, Shot
     from taskscope.lives.life import Life
     from taskscope.recording import Recording
@@ -40,13 +41,14 @@ class Lab:
     flavours: tuple[str, ...] = ("4.19-arm", "6.1-x86_64", "6.18-x86_64")
     cpus: int = 2
     real: Callable[[Run], None] | None = None
+    memory: Callable[[Run, Look], None] | None = None  # what a real kernel's memory, or a dump's, must show
     places: tuple[str, ...] = ("host", "guest")  # where `real` can run, if there is one
     refused: str = ""  # why it cannot run on the host, where it cannot
 
     @property
     def machines(self) -> tuple[str, ...]:
         """The machines that it runs on: model, host, guest."""
-        return ("model", *(self.places if self.real is not None else ()))
+        return ("model", *(self.places if self.real is not None or self.memory is not None else ()))
 
 
 @dataclass(slots=True)
@@ -264,12 +266,33 @@ def run_real(lab: Lab, machine: Real, wrong: bool = False) -> Run:
     :raises GuestError: the machine does not do what it should
     """
     kind = machine.place.partition(":")[0]
-    if lab.real is None or kind not in lab.places:
+    places = (*lab.places, "dump") if lab.memory is not None else lab.places
+    if (lab.real is None and lab.memory is None) or kind not in places:
         why = f": {lab.refused}" if kind == "host" and lab.refused else ""
         raise UsageError(f"lab {lab.name} is not for {machine.place}{why}; it runs on {', '.join(lab.machines)}")
     run = Run(lab, flavour_of(machine.release, machine.machine), place=machine.place, machine=machine, wrong=wrong)
-    lab.real(run)
+    if lab.real is not None and kind != "dump":
+        lab.real(run)
+    if lab.memory is not None:
+        look_at_memory(run)
     return run
+
+
+def look_at_memory(run: Run) -> None:
+    """Look at the task descriptors in the kernel's memory; where that cannot be, say so, if there is more to the lab.
+
+    :raises UsageError: there is nothing else to it
+    """
+    from taskscope.labs.look import looking
+
+    assert run.lab.memory is not None
+    try:
+        with looking(run.real) as look:
+            run.lab.memory(run, look)
+    except UsageError as error:
+        if not run.checks:
+            raise
+        run.show(f"not looked at: {error}")
 
 
 def flavour_of(release: str, machine: str) -> str:

@@ -1,4 +1,4 @@
-"""Where a lab runs: ``model``, ``host``, ``guest[:KERNEL]``, ``all``; and its runs on two machines compared."""
+"""Where a lab runs: ``model``, ``host``, ``guest[:KERNEL]``, ``dump:FILE``, ``all``; and two of its runs compared."""
 
 from __future__ import annotations
 
@@ -25,20 +25,29 @@ def places(lab: Lab, on: str) -> list[str]:
     """
     if on == "all":
         return ["guest:6.1" if place == "guest" else place for place in lab.machines]
-    if on in ("model", "host"):
+    if on in ("model", "host") or on.startswith("dump:"):
         return [on]
     kernel = parse_place(on)
     if kernel is None:
-        raise UsageError(f"--on {on!r}: it is model, host, guest, guest:KERNEL or all")
+        raise UsageError(f"--on {on!r}: it is model, host, guest, guest:KERNEL, dump:FILE or all")
     return [f"guest:{kernel}"]
 
 
-def open_real(place: str, say: Callable[[str], None] = lambda _: None) -> Real:
-    """Return a real kernel to run labs on.
+def open_real(
+    place: str, say: Callable[[str], None] = lambda _: None, btf: str | None = None, symbols: str | None = None
+) -> Real:
+    """Return a real kernel to run labs on, or a dump of one to look at.
+
+    :param btf: of a dump: its types, if its memory has none
+    :param symbols: of a dump: its symbols, if its memory has none
 
     :raises PermissionRefusedError: this user may not record here
     :raises GuestError: a guest cannot be had here
     """
+    if place.startswith("dump:"):
+        from taskscope.labs.real.dump import Dumped
+
+        return Dumped(place.removeprefix("dump:"), btf, symbols)
     kernel = parse_place(place)
     if kernel is None:
         from taskscope.labs.real.host import Host

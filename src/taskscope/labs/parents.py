@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskscope.abi.ptrace import PtraceRequest
 from taskscope.labs.lab import Lab, Run
+from taskscope.labs.look import Look
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
 
@@ -138,6 +139,28 @@ def on_real(run: Run) -> None:
     run.check("killed under ptrace: its parent, the tracer, gets the wait status; until then its creator gets nothing",
               "a zombie, and its creator gets 0\ntracer got 0x9\nthen its creator got 0x9" in shot.typed.output,
               shot.typed.output)
+
+
+def in_memory(run: Run, look: Look) -> None:
+    """Look at both fields in the kernel's memory: of traced tasks, of orphans, and of all others."""
+    traced = [row for row in look.rows if row.tracer is not None and row.kind != "thread"]
+    run.show([f"{row.comm} ({row.pid}): real_parent {row.real_parent}, parent {row.parent}" for row in traced],
+             "tasks that are traced")
+    run.check("under ptrace the two differ: parent is the tracer, real_parent who created it",
+              bool(traced) and all((row.parent == row.tracer) is run.expect(True, False)
+                                   and row.parent != row.real_parent for row in traced), traced)
+    others = [row.pid for row in look.rows if row.tracer is None and row.parent != row.real_parent]
+    run.check("of all others they are equal: orphans too, of whom the adopter is both", not others, others)
+    for row in traced:
+        assert row.real_parent is not None
+        run.check(f"{row.comm}: children holds the child of real_parent, whoever traces it",
+                  row.pid in (look.row(row.real_parent).children or ())
+                  and row.pid not in (look.row(row.parent or 0).children or ()))
+    subreaper = look.of("subreaper")
+    if subreaper is not None:
+        mine = [row for row in look.rows if row.real_parent == subreaper.pid]
+        run.equal("an orphan is a child of the subreaper above it", [(row.comm, row.parent) for row in mine],
+                  [("orphan", subreaper.pid)])
 
 
 #: how the program orphans loses a parent, and who takes the child
@@ -304,6 +327,7 @@ LAB = Lab(
         "shows otherwise."
     ),
     scenario=scenario,
+    memory=in_memory,
     real=on_real,
     mutant=Mutant(
         "only real_parent is changed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.evidence import stat_rows
 from taskscope.labs.lab import Lab, Run
+from taskscope.labs.look import Look
 from taskscope.labs.mutant import Mutant
 from taskscope.model.include.linux.sched import Task
 
@@ -123,6 +124,35 @@ def kind_of(task: Task) -> str:
     return known.get(name, f"{name}()")
 
 
+def in_memory(run: Run, look: Look) -> None:
+    """Tell kernel threads apart by the functions that they were made with, and hold their names against that."""
+    from taskscope.views.ps import Form, chosen_columns, ps_table
+
+    kthreads = [row for row in look.rows if row.kind == "kthread"]
+    columns = chosen_columns("ppid,pid,stat,role,thread_fn,about:28,comm")
+    run.show([line for line in ps_table(look.found, Form(columns)) if " - " not in line[16:30]][:40],
+             "kernel threads, told apart by the function that each runs")
+    run.check("each says which function it runs", all(row.thread_fn for row in kthreads),
+              [row.comm for row in kthreads if not row.thread_fn])
+    run.equal("kthreadd is the one that runs kthreadd()", [row.pid for row in kthreads if row.role == "kthreadd"],
+              [run.expect(2, 1)])
+    workers = [row for row in kthreads if row.role == "kworker"]
+    run.check("kworker/… threads run worker_thread() and have PF_WQ_WORKER",
+              bool(workers) and all(row.comm.startswith("kworker/") and (row.flags or 0) & PF_WQ_WORKER
+                                    for row in workers), workers)
+    run.check("no other task has PF_WQ_WORKER but a rescuer of a workqueue, which knows whose",
+              all(row.role == "kworker" or (row.role == "rescuer" and row.about) for row in kthreads
+                  if (row.flags or 0) & PF_WQ_WORKER))
+    named = {row.comm for row in kthreads if row.role in ("ksoftirqd", "migration", "cpuhp")}
+    cpus = look.memory.cpus() or sorted({row.cpu for row in look.found.tasks if row.cpu is not None})
+    run.check("ksoftirqd/N and migration/N are one a CPU, told by what smpboot_thread_fn() calls for them",
+              {f"{name}/{cpu}" for name in ("ksoftirqd", "migration") for cpu in cpus} <= named, sorted(named))
+    irq = [row for row in kthreads if row.role == "irq" or row.comm.startswith("irq/")]
+    run.check("irq/number-name threads, where a driver has one, run irq_thread() for that number, SCHED_FIFO 50",
+              all(row.role == "irq" and row.comm.startswith(f"irq/{(row.about or '').split()[1]}-")
+                  and (row.policy, row.rt_priority) == (1, 50) for row in irq), irq)
+
+
 LAB = Lab(
     name="ps-axjf",
     title="the forest, and what kind each kernel thread is of",
@@ -138,6 +168,7 @@ LAB = Lab(
         "each CPU has.  The name is only the format string of whoever asked."
     ),
     scenario=scenario,
+    memory=in_memory,
     real=on_real,
     mutant=Mutant(
         "workers do not say that they are workers",

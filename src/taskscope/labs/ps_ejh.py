@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.evidence import stat_rows
 from taskscope.labs.lab import Lab, Run
+from taskscope.labs.look import Look
 from taskscope.labs.mutant import Mutant
 
 
@@ -82,6 +83,24 @@ def scenario(run: Run) -> None:
     )
 
 
+def in_memory(run: Run, look: Look) -> None:
+    """Follow real_parent and children in the kernel's memory."""
+    from taskscope.views.ps import FORMS, ps_table
+
+    lines = [line for line in ps_table(look.found, FORMS["ejH"]) if "kworker" not in line]
+    run.show(lines[:24], "ps -ejH, first lines")
+    kthreads = [row for row in look.rows if row.kind == "kthread" and row.pid != 2]
+    run.check("every kernel thread is a child of kthreadd (2)",
+              bool(kthreads) and all(row.real_parent == run.expect(2, 1) for row in kthreads),
+              [row.pid for row in kthreads if row.real_parent != 2])
+    run.equal("kthreadd and init are children of swapper (0)", [look.row(pid).real_parent for pid in (1, 2)], [0, 0])
+    parents = {row.pid: row.real_parent for row in look.rows}
+    wrong = [(row.pid, child) for row in look.rows for child in row.children or ()
+             if parents.get(child, row.pid) != row.pid]
+    run.check("who is on a task's list of children has it as real_parent", not wrong, wrong)
+    run.check("kernel threads have no group and no session", all((row.pgid, row.sid) == (0, 0) for row in kthreads))
+
+
 LAB = Lab(
     name="ps-ejH",
     title="parents and children, indented",
@@ -95,6 +114,7 @@ LAB = Lab(
         "changed since."
     ),
     scenario=scenario,
+    memory=in_memory,
     real=on_real,
     mutant=Mutant(
         "a kernel thread is made by whoever asks, not by kthreadd",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskscope.labs.evidence import stat_rows
 from taskscope.labs.lab import Lab, Run
+from taskscope.labs.look import Look
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
 
@@ -114,6 +115,48 @@ echo "resting $resting"
     run.equal("WCHAN of a shell that waits for a program, from its stack: do_wait()", wchan[1], "do_wait")
 
 
+def in_memory(run: Run, look: Look) -> None:
+    """Walk init_task.tasks in the kernel's memory."""
+    from taskscope.views.ps import ps_table
+
+    memory = look.memory
+    for _ in range(5):
+        leaders = list(memory.processes())
+        pids = [memory.number(task, "pid") for task in leaders]
+        starts = [memory.number(task, "start_time") or 0 for task in leaders]
+        # Two CPUs may add in the other order than they took the time.
+        late = [pid for pid, one, two in zip(pids[1:], starts, starts[1:], strict=False) if two + 10_000_000 < one]
+        if not late or not memory.moving:
+            break
+        memory.forget()
+    run.show(list(ps_table(look.found))[:16], "ps -ely of the list's entries, first 15")
+    head = memory.init_task()
+    run.check("the list's head is init_task, pid 0, which is no entry of it",
+              memory.number(head, "pid") == 0 and 0 not in pids)
+    run.check("it is in the order of creation", not late, late)
+    threads = [row for row in look.rows if row.kind == "thread"]
+    run.check("threads that lead no group are in no entry of it", not {row.pid for row in threads} & set(pids), threads)
+    kthreadd = look.row(2)
+    run.equal("kthreadd is pid 2, a child of swapper (0)", (kthreadd.comm, kthreadd.ppid),
+              ("kthreadd", run.expect(0, 1)))
+    gp = next((row for row in look.rows if row.kind == "kthread" and "rcu_gp" in (row.about, row.comm)), None)
+    run.check("rcu_gp, the rescuer of a workqueue: state I, prio 100 (ps: 60), nice -20",
+              gp is not None and (gp.state, gp.prio, gp.nice) == ("I", 100, -20), gp)
+    roles = {row.role for row in look.rows}
+    run.check("the kernel threads of the notes are there: ksoftirqd, migration, rcu, workers and rescuers",
+              {"ksoftirqd", "migration", "rcu", "kworker", "rescuer"} <= roles, sorted(map(str, roles)))
+    if any(row.kernel_stack for row in look.rows):
+        odd = [row for row in look.rows if row.state == "S" and row.kernel_stack
+               and row.wchan not in [entry.partition("+")[0] for entry in row.kernel_stack]]
+        run.check("WCHAN is a function of the sleeper's own stack: the first that is not the scheduler's", not odd, odd)
+    if look.told is not None:
+        told = {row.pid: row for row in look.told.tasks if row.pid in look.cast.values()}
+        run.check("/proc has the same entries, names, states and functions waited in",
+                  all((row.comm, row.state, row.ppid) == (told[pid].comm, told[pid].state, told[pid].ppid)
+                      and (row.state != "S" or row.wchan == told[pid].wchan or not row.kernel_stack)
+                      for pid in told for row in [look.row(pid)]), told)
+
+
 def with_thread(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Have a second thread, and sleep."""
     sys.pthread_create(waiting)
@@ -143,6 +186,7 @@ LAB = Lab(
         "that is not the scheduler's."
     ),
     scenario=scenario,
+    memory=in_memory,
     real=on_real,
     mutant=Mutant(
         "a new process is put at the front of the list",

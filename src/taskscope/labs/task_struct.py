@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from taskscope.labs.lab import Lab, Run
+from taskscope.labs.look import Look
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
 
@@ -72,6 +73,48 @@ def scenario(run: Run) -> None:
     del child
 
 
+def in_memory(run: Run, look: Look) -> None:
+    """Show a descriptor of a real kernel, count the tasks by state, and say what the R and D ones wait for."""
+    from taskscope.views.cpus import blocked_table, states
+    from taskscope.views.task import task_lines
+
+    sleeper = look.of("sleeper") or next(row for row in look.rows if row.kind == "process" and row.state == "S")
+    detail = look.detail(sleeper.pid)
+    lines = list(task_lines(detail, look.arch))
+    run.show(lines, f"task {sleeper.pid}")
+    member = "__state" if "__state" in detail.members else "state"
+    run.equal(f"comm, pid, tgid, and {member}: 1, it sleeps interruptibly",
+              # Since v6.1 TASK_FREEZABLE may stand beside it.
+              [detail.members[name] for name in ("comm", "pid", "tgid")] + [detail.members[member] & 0xFF],
+              [sleeper.comm, sleeper.pid, sleeper.pid, run.expect(1, 2)])
+    shown = {row.pid: "\n".join(task_lines(look.detail(row.pid), look.arch)) for row in look.rows[:24]}
+    run.check("every bit of flags has a name", all("PF_" in text or "flags                        0x0" in text
+              for text in shown.values()) and not any("unknown" in text.lower() for text in shown.values()))
+    run.check("kthreadd: PF_KTHREAD, PF_NOFREEZE", "PF_KTHREAD" in shown[2] and "PF_NOFREEZE" in shown[2], shown[2])
+    zombies = [row for row in look.rows if row.state == "Z" and row.kind == "process"]
+    run.check("a zombie: exit_state 0x20 (EXIT_ZOMBIE), PF_EXITING, no memory any more",
+              bool(zombies or not look.cast)
+              and all(row.exit_state == 0x20 and (row.flags or 0) & 0x4 and row.rss_kib == 0 for row in zombies),
+              zombies)
+    if (mine := look.of("zombie")) is not None:
+        run.equal("exit_code is the wait status: 3 << 8", mine.exit_code, 0x300)
+    counted = dict(states(look.found))
+    run.show(list(blocked_table(look.found)), "the count by state, and what the R and D ones wait for")
+    run.check("most tasks sleep", counted.get("S", 0) + counted.get("I", 0) > 0.7 * sum(counted.values()), counted)
+    vforkers = [row for row in look.rows if row.waits == "vfork child"]
+    if look.cast and any(row.kernel_stack for row in look.rows):
+        run.check("who is in D waits for its vfork child, which is found by vfork_done",
+                  [row.pid for row in vforkers if row.pid == look.cast["vforker"]] == [look.cast["vforker"]]
+                  and all(row.waits_for is not None and look.row(row.waits_for).ppid == row.pid for row in vforkers),
+                  vforkers)
+    for name in look.cast:
+        told, row = look.proc(name), look.of(name)
+        if told is not None and row is not None and name != "busy":
+            run.check(f"{name}: /proc says the same of state, flags and parents",
+                      (told.state, told.flags, told.ppid, told.tracer) == (row.state, row.flags, row.ppid, row.tracer),
+                      (told, row))
+
+
 def careless(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Leave a zombie with exit code 3."""
     if sys.fork() == 0:
@@ -104,6 +147,7 @@ LAB = Lab(
         "come: what for is on their stacks (WCHAN)."
     ),
     scenario=scenario,
+    memory=in_memory,
     mutant=Mutant(
         "a sleep is not interruptible",
         "kernel.time.hrtimer:do_nanosleep",

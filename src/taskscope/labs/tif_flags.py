@@ -8,6 +8,7 @@ from typing import Any, Literal
 from taskscope.abi.ptrace import PtraceRequest
 from taskscope.abi.threadinfo import SYSCALL_WORK, THREAD_FLAGS, work_masks
 from taskscope.labs.lab import Lab, Run
+from taskscope.labs.look import Look
 from taskscope.labs.mutant import Mutant
 from taskscope.model.flavours import FLAVOURS
 from taskscope.model.user.libc import Sys
@@ -210,6 +211,50 @@ def syscalls(run: Run, k: Any, bits: dict[str, int]) -> None:
         )
 
 
+def in_memory(run: Run, look: Look) -> None:
+    """Decode the bits of the kernel at hand, and find those of tasks of which it is known which they must have."""
+    family: Literal["arm", "arm64", "x86"] = {"armv7l": "arm", "aarch64": "arm64"}.get(look.arch, "x86")  # type: ignore[assignment]
+    version = look.memory.version
+    bits = {row.name.removeprefix("TIF_"): row.value for row in THREAD_FLAGS[family].at(version)}
+    known = 0
+    for bit in bits.values():
+        known |= bit
+    run.show([f"{bit.bit_length() - 1:>3}  TIF_{name}" for name, bit in sorted(bits.items(), key=lambda row: row[1])],
+             f"thread_info.flags of {look.memory.image.release or version}")
+    words = {row.pid: (row.thread_info or {}).get("flags") for row in look.rows}
+    run.show([f"{row.pid:>6} {row.comm:<16} {words[row.pid] or 0:#010x}  "
+              + " ".join(f"TIF_{name}" for name, bit in bits.items() if (words[row.pid] or 0) & bit)
+              for row in look.rows if words[row.pid]][:20], "tasks with a bit set")
+    odd = {pid: word for pid, word in words.items() if word is not None and word & ~known}
+    run.check("every bit that is set has a name", bool(words) and not odd, odd)
+    pending = bits["SIGPENDING"]
+    quiet = [row for row in look.rows if row.kind == "kthread" and row.state in "SI"]
+    run.check("nobody has a signal for a sleeping kernel thread",
+              bool(quiet) and all(bool((words[row.pid] or 0) & pending) is run.expect(False, True) for row in quiet),
+              quiet[:3])
+    cast = [look.of(name) for name in ("vforker", "stopped", "sleeper", "tracee")]
+    vforker, stopped, sleeper, tracee = cast
+    if vforker is None or stopped is None or sleeper is None or tracee is None:
+        return
+    detail = look.detail(stopped.pid)
+    told = [(bool(_pending(look, row.pid) & 1 << SIGUSR1 - 1), bool((words[row.pid] or 0) & pending))
+            for row in (vforker, stopped, sleeper)]
+    run.equal("TIF_SIGPENDING: set for who has a signal and cannot take it yet (in D); not for who is stopped, whom "
+              "nobody wakes for it, nor for who has none", told, [(True, run.expect(True, False)), (True, False),
+                                                                   (False, False)])
+    work = next((row.value for row in SYSCALL_WORK.at(version) if row.name.endswith("SYSCALL_TRACE")), 0)
+    name, bit = ("syscall_work", work) if "syscall_work" in detail.thread_info else ("flags", bits["SYSCALL_TRACE"])
+    run.check(f"SYSCALL_TRACE, in {name}: set for who is stopped at a system call for its tracer, for nobody else",
+              bool(look.detail(tracee.pid).thread_info[name] & bit) and not detail.thread_info[name] & bit,
+              look.detail(tracee.pid).thread_info)
+
+
+def _pending(look: Look, pid: int) -> int:
+    """Return the signals that are pending for a task or its process."""
+    members = look.detail(pid).members
+    return int(members["signal.shared_pending.signal"] | members["pending.signal"])
+
+
 def handles(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Compute, and handle a signal."""
     sys.sigaction(SIGUSR1, handled)
@@ -275,6 +320,7 @@ LAB = Lab(
         "flags have a word of their own, syscall_work.  The numbers are the architecture's, and change between kernels."
     ),
     scenario=scenario,
+    memory=in_memory,
     mutant=Mutant(
         "a signal does not mark the task",
         "kernel.signal.send:signal_wake_up_state",

@@ -6,6 +6,7 @@ from typing import Any
 
 from taskscope.labs.evidence import plain
 from taskscope.labs.lab import Lab, Run
+from taskscope.labs.look import Look
 from taskscope.labs.mutant import Mutant
 from taskscope.model.user.libc import Sys
 
@@ -124,6 +125,51 @@ def on_real(run: Run) -> None:
     run.equal("both were looked at", len(rows), 2)
 
 
+def in_memory(run: Run, look: Look) -> None:
+    """Hold the counters in the kernel's memory against /proc, and last_arrival against a recording of the switches."""
+    columns = ("sum_exec_runtime", "run_delay", "pcount")
+    names = [name for name in look.cast if name != "busy"]
+    shown = [row for row in map(look.of, names) if row is not None] or look.rows
+    run.show([f"{row.comm:<15} sum_exec_runtime {row.sum_exec_runtime}, run_delay {row.run_delay}, pcount "
+              f"{row.pcount}, last_arrival {row.last_arrival}, utime {row.utime}, stime {row.stime}"
+              for row in shown][:12], "sched_info and the times")
+    kept = [row for row in look.rows if row.pcount and row.on_cpu is False and row.state != "Z"]
+    run.check("who has run has arrived: pcount counts that, last_arrival says when it was the last time",
+              bool(kept) and all(((row.last_arrival or 0) > 0) is run.expect(True, False) for row in kept),
+              [row for row in kept if not row.last_arrival][:3])
+    if not look.cast:
+        return
+    for name in names:
+        told, row = look.proc(name), look.of(name)
+        if name != "sleeper" and told is not None and row is not None:
+            run.equal(f"{name}: /proc/PID/schedstat shows the three of the descriptor",
+                      [getattr(told, column) for column in columns],
+                      [getattr(row, column) + run.expect(0, 1) for column in columns])
+    _arrivals(run, look)
+
+
+def _arrivals(run: Run, look: Look) -> None:
+    """Wake two tasks with the switches recorded; the clocks of both may differ, what lies between two arrivals not."""
+    pids = [look.cast["stopped"], look.cast["sleeper"]]
+    look.again()
+    before = {pid: look.row(pid).pcount or 0 for pid in pids}
+    shot = run.real.record(f"kill -CONT {pids[0]}; sleep 0.2; kill -STOP {pids[0]}; kill -STOP {pids[1]}; sleep 0.3",
+                           everything=True)
+    look.again()
+    last, counts = {}, {}
+    for pid in pids:
+        arrived = [row["ts"] for row in run.events(shot.recording, "sched_switch", next_pid=pid)]
+        last[pid], counts[pid] = max(arrived, default=0), len(arrived)
+    rows = {pid: look.row(pid) for pid in pids}
+    between = (rows[pids[1]].last_arrival or 0) - (rows[pids[0]].last_arrival or 0)
+    recorded = last[pids[1]] - last[pids[0]]
+    run.check("last_arrival is the time of the last switch to the task: between two tasks it is what the recording has",
+              all(counts.values()) and abs(between - recorded) < 1_000_000, (between, recorded, counts))
+    run.check("pcount has grown by the switches to them that were recorded",
+              all(abs((rows[pid].pcount or 0) - before[pid] - counts[pid]) <= 1 for pid in pids),
+              [(rows[pid].pcount, before[pid], counts[pid]) for pid in pids])
+
+
 def work(sys: Sys, argv: list[str]) -> None:  # noqa: ARG001
     """Compute, with a short sleep now and then."""
     for _ in range(16):
@@ -145,6 +191,7 @@ LAB = Lab(
         "they are right only in the long run; /proc scales them to sum_exec_runtime."
     ),
     scenario=scenario,
+    memory=in_memory,
     real=on_real,
     mutant=Mutant(
         "the wait for the CPU is not counted",

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from taskscope.memory.kernel import KernelMemory
     from taskscope.recording import Recording
+    from taskscope.snapshot.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,22 @@ class Real(Protocol):
 
     def traceable(self, names: Sequence[str]) -> list[str]:
         """Return those of some functions that the function tracer there can trace: others are inlined, or not there."""
+
+    def hold(self, script: str, seconds: float = 30.0) -> AbstractContextManager[str]:
+        """Run a script in the background until the block ends; give what it has printed up to a line ``ready``.
+
+        :param seconds: how long it may take until then
+        :raises GuestError: it does not say ready
+        """
+
+    def proc(self) -> Snapshot:
+        """Return the tasks as /proc there tells them."""
+
+    def memory(self) -> AbstractContextManager[KernelMemory]:
+        """Open the kernel's memory.
+
+        :raises UsageError: it cannot be read there, and why
+        """
 
     def booted_with(self, words: str) -> AbstractContextManager[Real]:
         """Return the same kernel booted with more words on its command line; a host is what it is."""

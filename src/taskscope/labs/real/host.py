@@ -8,14 +8,20 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
-from taskscope.errors import PermissionRefusedError, UsageError
+from taskscope.errors import PermissionRefusedError, TraceError, UsageError
 from taskscope.labs.guest.errors import GuestError
 from taskscope.labs.programs import build
 from taskscope.labs.real import Shot, Typed
+
+if TYPE_CHECKING:
+    from taskscope.memory.kernel import KernelMemory
+    from taskscope.snapshot.snapshot import Snapshot
 
 
 class Host:
@@ -58,6 +64,45 @@ class Host:
                 process.wait()
             said.seek(0)
             return Typed(status, said.read().decode("utf-8", "replace"))
+
+    @contextlib.contextmanager
+    def hold(self, script: str, seconds: float = 30.0) -> Iterator[str]:
+        """See `Real.hold`."""
+        with (Path(self._folder.name) / "held").open("w+b") as said:
+            process = subprocess.Popen([self._shell, "-c", script], cwd=self._folder.name, stdin=subprocess.DEVNULL,
+                                       stdout=said, stderr=subprocess.STDOUT, env=self._environment(),
+                                       start_new_session=True)
+            try:
+                end = time.monotonic() + seconds
+                while b"ready\n" not in (text := _from_start(said)):
+                    if process.poll() is not None or time.monotonic() > end:
+                        raise GuestError(f"{script.strip().splitlines()[0]!r} does not say ready: "
+                                         f"{text.decode('utf-8', 'replace')[-400:]}")
+                    time.sleep(0.05)
+                yield text.decode("utf-8", "replace")
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def proc(self) -> Snapshot:
+        """See `Real.proc`."""
+        from taskscope.procfs.snapshot import snapshot
+
+        return snapshot()
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[KernelMemory]:
+        """See `Real.memory`."""
+        from taskscope.memory.kernel import KernelMemory
+        from taskscope.memory.live import open_live
+
+        try:
+            image = open_live()
+        except TraceError as error:
+            raise UsageError(f"this host's kernel memory cannot be read: {error}") from None
+        with image:
+            yield KernelMemory(image)
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", os.defpath), "HOME": self._folder.name, "LC_ALL": "C"}
@@ -127,3 +172,8 @@ class Host:
         """See `Real.close`."""
         self._tracefs.unmount()
         self._folder.cleanup()
+
+
+def _from_start(file: BinaryIO) -> bytes:
+    """Read a file that others write, whole; they go on at its end."""
+    return os.pread(file.fileno(), 1 << 20, 0)

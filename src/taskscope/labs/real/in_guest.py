@@ -14,9 +14,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from taskscope.errors import UsageError
+from taskscope.errors import TaskscopeError, UsageError
 from taskscope.ftrace.record_events import Chosen, Events, choose, enable
 from taskscope.ftrace.tracefs import KernelRefusedError
+from taskscope.labs.guest.errors import GuestError
 from taskscope.labs.guest.guest import Guest
 from taskscope.labs.guest.kernel import find_kernel
 from taskscope.labs.guest.qemu import Settings
@@ -24,7 +25,9 @@ from taskscope.labs.programs import build
 from taskscope.labs.real import Shot, Typed
 
 if TYPE_CHECKING:
+    from taskscope.memory.kernel import KernelMemory
     from taskscope.recording import Recording
+    from taskscope.snapshot.snapshot import Snapshot
 
 _TRACING: Final = "/sys/kernel/tracing"
 _INSTANCE: Final = f"{_TRACING}/instances/lab"
@@ -49,6 +52,21 @@ cat {_TRACING}/saved_cmdlines > /tmp/raw/saved_cmdlines
 cat {_TRACING}/saved_tgids > /tmp/raw/saved_tgids
 cat {_TRACING}/printk_formats > /tmp/raw/printk_formats
 cat trace_clock > /tmp/raw/trace_clock
+"""
+
+
+#: what a snapshot is made of, out of /proc
+_COPY_PROC: Final = """
+rm -rf /tmp/proc; mkdir -p /tmp/proc/sys/kernel; cd /proc
+for f in stat uptime meminfo sys/kernel/pid_max sys/kernel/osrelease; do cat $f > /tmp/proc/$f; done
+for d in [0-9]*; do
+  for t in $d/task/*; do
+    mkdir -p /tmp/proc/$t
+    for f in stat status wchan schedstat children cgroup; do cat $t/$f > /tmp/proc/$t/$f 2>/dev/null; done
+  done
+  for f in stat status cmdline wchan schedstat cgroup; do cat $d/$f > /tmp/proc/$d/$f 2>/dev/null; done
+done
+true
 """
 
 
@@ -97,7 +115,13 @@ class InGuest:
         """
         self.place = f"guest:{kernel}"
         self._kernel, self._say = kernel, say
-        self.guest = Guest.boot(find_kernel(kernel, say), Settings(append=append), say=say)
+        self._folder = tempfile.TemporaryDirectory(prefix="taskscope-qmp-")
+        self._qmp = Path(self._folder.name) / "qmp"
+        try:
+            self.guest = Guest.boot(find_kernel(kernel, say), Settings(append=append, qmp=self._qmp), say=say)
+        except BaseException:
+            self._folder.cleanup()
+            raise
         self.release = self.guest.release
         self.machine = self.guest.kernel.machine
         self._texts: dict[str, bytes] = {}
@@ -109,6 +133,57 @@ class InGuest:
         """See `Real.type`."""
         done = self.guest.run(f"cd /root\n{script}", seconds=seconds)
         return Typed(done.status, done.text)
+
+    @contextlib.contextmanager
+    def hold(self, script: str, seconds: float = 30.0) -> Iterator[str]:
+        """See `Real.hold`."""
+        self.guest.put("/tmp/held.sh", script.encode())
+        done = self.guest.run(
+            "cd /root; setsid sh /tmp/held.sh > /tmp/held 2>&1 </dev/null & echo $! > /tmp/held.pid\n"
+            f"n=0; while ! grep -q '^ready$' /tmp/held && [ $n -lt {int(seconds * 10)} ]; do\n"
+            "n=$((n + 1)); sleep 0.1; done\n"
+            "cat /tmp/held; grep -q '^ready$' /tmp/held", seconds=seconds + 30)
+        try:
+            if done.status:
+                raise GuestError(f"{script.strip().splitlines()[0]!r} does not say ready in the guest: "
+                                 f"{done.text.strip()[-400:]}")
+            yield done.text
+        finally:
+            if self.guest.qemu.alive():
+                # Whoever is of its session.
+                self.guest.run("leader=$(cat /tmp/held.pid); for p in /proc/[0-9]*; do\n"
+                               "set -- $(sed 's/.*) //' $p/stat); [ \"$4\" = $leader ] && kill -9 ${p##*/}; done; "
+                               "kill -9 $leader")
+
+    def proc(self) -> Snapshot:
+        """See `Real.proc`: the files are copied out, and read here."""
+        from taskscope.procfs.snapshot import snapshot
+
+        self.guest.sh(_COPY_PROC, seconds=120)
+        files = self.guest.get_folder("/tmp/proc")
+        self.guest.run("rm -rf /tmp/proc")
+        with tempfile.TemporaryDirectory(prefix="taskscope-proc-") as folder:
+            for name, data in files.items():
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            return snapshot(folder)
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[KernelMemory]:
+        """See `Real.memory`."""
+        from taskscope.memory.guest import open_guest
+        from taskscope.memory.kernel import KernelMemory
+
+        if self.machine.startswith("arm"):
+            raise UsageError("32-bit ARM: its QEMU does not say where the kernel is; look at a dump of it, "
+                             "--on dump:FILE")
+        try:
+            image = open_guest(self._qmp)
+        except TaskscopeError as error:
+            raise UsageError(f"the guest's kernel memory cannot be read: {error}") from None
+        with image:
+            yield KernelMemory(image)
 
     def program(self, name: str) -> str:
         """See `Real.program`."""
@@ -218,3 +293,4 @@ class InGuest:
     def close(self) -> None:
         """See `Real.close`."""
         self.guest.close()
+        self._folder.cleanup()
