@@ -51,7 +51,7 @@ SUITES = {
     "package": Budget(150),
     "abi": Budget(60),
     "trace": Budget(60),
-    "memory": Budget(90),
+    "memory": Budget(180),
     "procfs": Budget(90),
     "ftrace": Budget(200, workers=2),
     "lives": Budget(200, workers=2),

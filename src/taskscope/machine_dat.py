@@ -44,7 +44,7 @@ def tasks_of_machine(machine: Machine) -> Saved:
     :param machine: the one that runs (`taskscope.model.machine.cur`)
     """
     from taskscope.model.memory import ModelMemory
-    from taskscope.snapshot.decode import detail_of
+    from taskscope.snapshot.detail import detail_of
     from taskscope.snapshot.saved import Saved
 
     memory = ModelMemory(machine)

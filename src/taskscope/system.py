@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from taskscope.model.include.linux.sched import Task
     from taskscope.model.machine import Machine
     from taskscope.recording import Recording
-    from taskscope.snapshot.decode import TaskDetail
+    from taskscope.snapshot.detail import TaskDetail
     from taskscope.snapshot.saved import Saved
     from taskscope.snapshot.snapshot import Snapshot
 
@@ -280,7 +280,7 @@ class System:
         :raises NoSuchTaskError: there is no such task
         """
         from taskscope.model.memory import ModelMemory
-        from taskscope.snapshot.decode import detail_of
+        from taskscope.snapshot.detail import detail_of
 
         task = self.find(pid)
         if task is None:

@@ -14,7 +14,8 @@ import pytest
 
 from conftest import DATA
 from taskscope.errors import TraceError
-from taskscope.snapshot.decode import detail_of, snapshot
+from taskscope.snapshot.decode import snapshot
+from taskscope.snapshot.detail import detail_of
 
 pytest.importorskip("drgn", reason="drgn is not installed")
 

@@ -13,7 +13,7 @@ from taskscope.cli.source import end, source_of
 from taskscope.errors import NoSuchTaskError, UsageError
 
 if TYPE_CHECKING:
-    from taskscope.snapshot.decode import TaskDetail
+    from taskscope.snapshot.detail import TaskDetail
 
 
 class Described(NamedTuple):
@@ -35,11 +35,11 @@ def described(common: Common, task: str) -> Described:
         return _saved(common, task)
     with progress(f"reading {source.name}", common):
         if source.is_memory:
-            from taskscope.snapshot.decode import detail_of
+            from taskscope.snapshot.detail import detail_of
 
             with source.memory() as memory:
                 number, text = memory.number, memory.text
-                found = [detail_of(memory, one) for one in memory.tasks()
+                found = [detail_of(memory, one, every=bool(common.verbose)) for one in memory.tasks()
                          if task in (str(number(one, "pid")), text(one, "comm"))]
                 result = Described(found, memory.image.arch, memory.wounds)
         else:
@@ -84,7 +84,11 @@ def _saved(common: Common, task: str) -> Described:
 )
 @click.argument("task", metavar="PID|NAME")
 def command(common: Common, task: str) -> None:
-    """Show a task descriptor, member by member: of this machine, a crash dump, or a machine's recording."""
+    """Show a task descriptor, member by member: of this machine, a dump, a guest, or a machine's recording.
+
+    With -v all members of task_struct that there are (of kernel memory); else those of which the meaning is known.
+    "adopter" is who would get its children if it died now.
+    """
     from taskscope.views.task import task_json, task_lines
 
     found, arch, wounds = described(common, task)

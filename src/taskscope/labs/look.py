@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskscope.labs.real import Real
     from taskscope.memory.kernel import KernelMemory
-    from taskscope.snapshot.decode import TaskDetail
+    from taskscope.snapshot.detail import TaskDetail
     from taskscope.snapshot.snapshot import Snapshot, TaskRow
 
 
@@ -67,7 +67,7 @@ class Look:
 
         :raises LookupError: there is no such task
         """
-        from taskscope.snapshot.decode import detail_of
+        from taskscope.snapshot.detail import detail_of
 
         for task in self.memory.tasks():
             if self.memory.number(task, "pid") == pid:

@@ -254,6 +254,18 @@ class Btf:
                     return found
         return None
 
+    def _flat(self, owner: int, prefix: str, base: int, deep: int = 0) -> Iterator[tuple[str, Member]]:
+        """Yield the members of a struct or union with their paths."""
+        if deep > _DEEP:
+            self._fail("has a struct that contains itself", self._types[owner])
+        for label, of, bit, bits in self._raw(owner):
+            name = self._string(label) if label else ""
+            bare = self._bare(of)
+            if bare is not None and bare[1].kind in (_STRUCT, _UNION):
+                yield from self._flat(bare[0], f"{prefix}{name}." if name else prefix, base + bit, deep + 1)
+            elif name:
+                yield prefix + name, self._member(of, base + bit, bits)
+
     # ---- what is asked ---------------------------------------------------------------------------------------
 
     def size(self, name: str) -> int | None:
@@ -274,6 +286,11 @@ class Btf:
         if key not in self._found:
             self._found[key] = self._look(struct, path)
         return self._found[key]
+
+    def members(self, struct: str) -> list[tuple[str, Member]]:
+        """See `Types.members`."""
+        owner = self._owner(struct)
+        return [] if owner is None else list(self._flat(owner, "", 0))
 
     def _look(self, struct_: str, path: str) -> Member | None:
         owner = self._owner(struct_)

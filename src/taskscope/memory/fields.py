@@ -20,6 +20,8 @@ _ELSEWHERE: Final = {"signal.tty.pgrp": "signal.tty.ctrl.pgrp", "cpu": "thread_i
 _RSS: Final = (0, 1, 3)
 #: no machine has so many CPUs that more would be meant
 _CPUS: Final = 1 << 13
+#: MAX_PID_NS_LEVEL
+_LEVELS: Final = 32
 
 
 class Fields(Structs):
@@ -138,6 +140,64 @@ class Fields(Structs):
                 total, known = total + value, True
                 break
         return max(total, 0) if known else None
+
+    def child_reaper(self, task: Any) -> Struct | None:
+        """See `Memory.child_reaper`: of the innermost namespace that a task has a number in."""
+        own = self.follow(task, "thread_pid")
+        level = self.number(own, "level")
+        numbers, ns = self.types.member("pid", "numbers"), self.types.member("upid", "ns")
+        upid = self.types.size("upid")
+        if own is None or level is None or numbers is None or not upid or ns is None or level > _LEVELS:
+            return None
+        try:
+            at = self.word(own.address + numbers.offset + level * upid + ns.offset)
+        except FaultError:
+            return None
+        return self.follow(self.struct("pid_namespace", at), "child_reaper")
+
+    def cgroup(self, task: Any) -> str | None:
+        """See `Memory.cgroup`: css_set.dfl_cgrp, named by its kernfs_node and those above."""
+        node = self.follow(task, "cgroups.dfl_cgrp.kn")
+        if node is None:
+            return None
+        names: list[str] = []
+        # Since v6.15 (633488947ef6) `parent` is `__parent`.
+        up = "parent" if self.types.member("kernfs_node", "parent") is not None else "__parent"
+        for _ in range(_LEVELS * 4):
+            above = self.follow(node, up)
+            if above is None:
+                return "/" + "/".join(reversed(names))
+            name = self.string(self.number(node, "name"))
+            if name is None:
+                return None
+            names.append(name)
+            node = above
+        return None
+
+    def string(self, address: int | None, most: int = 256) -> str | None:
+        """Read a text that ends in NUL; None for NULL, or if it is not there."""
+        if not address:
+            return None
+        # It may end before a page that is not there.
+        count = min(most, 4096 - address % 4096)
+        try:
+            data = self.image.read(address, count)
+            if b"\0" not in data and count < most:
+                data += self.image.read(address + count, most - count)
+        except FaultError:
+            return None
+        return data.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+    def every(self, task: Any) -> dict[str, int | str]:
+        """See `Memory.every`."""
+        found: dict[str, int | str] = {}
+        for path, member in self.types.members(task.name):
+            if member.kind in ("int", "bool", "enum", "pointer"):
+                found[path] = self._int(task, member)
+            elif member.kind == "array" and member.of == "char":
+                raw = task.data[member.offset : member.offset + member.size]
+                found[path] = raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+        return found
 
     def word(self, address: int) -> int:
         """Read a pointer.

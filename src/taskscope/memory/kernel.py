@@ -16,10 +16,12 @@ from taskscope.memory.orc import Orc
 from taskscope.memory.owners import Owners
 from taskscope.memory.structs import Struct
 from taskscope.memory.walks import Walks
-from taskscope.snapshot.decode import snapshot
+from taskscope.snapshot.decode import StackUse, snapshot
 from taskscope.snapshot.snapshot import Snapshot
 from taskscope.snapshot.waits import Kthread
 
+#: STACK_END_MAGIC, include/uapi/linux/magic.h
+_STACK_END: Final = 0x57AC6E9D
 #: how often a kernel that runs is looked at, at most, until what is seen fits together
 _TRIES: Final = 5
 
@@ -134,6 +136,21 @@ class KernelMemory(Walks):
             return None
         # PREEMPT_NEED_RESCHED is folded into it, inverted.
         return raw & 0x7FFF_FFFF
+
+    def stack_use(self, task: Any) -> StackUse | None:
+        """See `Memory.stack_use`: what was never written is still 0, or what the last user left (then more is told)."""
+        low = self.number(task, "stack")
+        if not low:
+            return None
+        try:
+            data = self.image.read(low, self.thread_size)
+        except FaultError:
+            return None
+        word = self.types.word
+        own = 0 if self.types.member("task_struct", "thread_info") is not None else self.types.size("thread_info") or 0
+        whole = int.from_bytes(data[own : own + 4], "little") == _STACK_END
+        first = next((at for at in range(own + word, len(data), word) if any(data[at : at + word])), len(data))
+        return StackUse(low, self.thread_size, len(data) - first, whole)
 
     # ---- for people ------------------------------------------------------------------------------------------
 

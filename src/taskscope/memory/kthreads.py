@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from taskscope.memory.fields import Fields
-from taskscope.memory.image import FaultError
 from taskscope.memory.structs import Struct
 from taskscope.snapshot.waits import Kthread
 
@@ -60,17 +59,8 @@ def _of_worker(memory: Fields, at: int, function: str) -> str | None:
 
 def _of_irq(memory: Fields, at: int) -> str | None:
     action = memory.struct("irqaction", at)
-    irq, name = memory.number(action, "irq"), _string(memory, memory.number(action, "name"))
+    irq, name = memory.number(action, "irq"), memory.string(memory.number(action, "name"))
     handler = _function(memory, memory.number(action, "thread_fn"))
     if irq is None:
         return None
     return f"irq {irq}" + (f" of {name}" if name else "") + (f": {handler}" if handler else "")
-
-
-def _string(memory: Fields, at: int | None) -> str | None:
-    if not at:
-        return None
-    try:
-        return memory.image.read(at, 64).partition(b"\0")[0].decode("utf-8", "backslashreplace")
-    except FaultError:
-        return None

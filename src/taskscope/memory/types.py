@@ -38,5 +38,8 @@ class Types(Protocol):
         The path goes through embedded structs, not through pointers; ``name[3]`` is an element of an array.
         """
 
+    def members(self, struct: str) -> list[tuple[str, Member]]:
+        """Return the members of ``struct`` with their paths, those of embedded structs and unions too; arrays whole."""
+
     def enumerators(self, name: str) -> dict[str, int] | None:
         """Return the names and values of ``enum name``; None if there is no such enum."""

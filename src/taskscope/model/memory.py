@@ -15,6 +15,7 @@ import taskscope.model.kernel.stacktrace as stacktrace
 from taskscope.model import machine
 from taskscope.model.include.linux.list import list_for_each_entry
 from taskscope.model.include.linux.sched import PF_KTHREAD, Task
+from taskscope.model.kernel.pid import ns_of_pid
 from taskscope.model.machine import Machine
 from taskscope.snapshot.waits import Kthread
 
@@ -166,6 +167,29 @@ class ModelMemory:
         """Return None: each thread_info has its own here."""
         del cpu
         return None
+
+    def child_reaper(self, task: Task) -> Task | None:
+        """Return the init of the task's PID namespace."""
+        before, machine.cur = machine.cur, self.m
+        try:
+            return None if task.thread_pid is None else ns_of_pid(task.thread_pid).child_reaper
+        finally:
+            machine.cur = before
+
+    def cgroup(self, task: Task) -> None:
+        """Return None: there are no control groups."""
+        del task
+
+    def stack_use(self, task: Task) -> None:
+        """Return None: stacks hold no bytes here."""
+        del task
+
+    def every(self, task: Task) -> dict[str, int | str]:
+        """Return the members of the task that are numbers or texts."""
+        slots = [name for cls in type(task).__mro__ for name in getattr(cls, "__slots__", ())]
+        found = ((name, getattr(task, name, None)) for name in sorted({*slots, *getattr(task, "__dict__", ())}))
+        return {name: int(value) if isinstance(value, int) else value for name, value in found
+                if isinstance(value, (int, str))}
 
     def waits_in(self, task: Task) -> str | None:
         """Return the function that a sleeping task waits in."""

@@ -13,7 +13,7 @@ from taskscope.abi.era import DEFAULT, Version, kernel_of
 from taskscope.errors import TraceError, UsageError
 from taskscope.procfs.files import GoneError, Proc
 from taskscope.procfs.snapshot import EVERYTHING, folder_of, snapshot
-from taskscope.snapshot.decode import TaskDetail
+from taskscope.snapshot.detail import TaskDetail
 from taskscope.snapshot.snapshot import TaskRow
 
 #: member -> field of a row, in the order of the struct

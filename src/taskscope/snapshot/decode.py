@@ -8,8 +8,8 @@ between kernels are looked for under each of them; a field that a kernel has not
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, Protocol
 
 from taskscope.abi.era import Version
 from taskscope.abi.kthreads import kind_of_kthread
@@ -23,6 +23,21 @@ PF_WQ_WORKER: Final = 0x20
 PF_FORKNOEXEC: Final = 0x40
 PF_KTHREAD: Final = 0x20_0000
 PIDTYPES: Final = ("PID", "TGID", "PGID", "SID")
+
+
+class StackUse(NamedTuple):
+    """A kernel stack.
+
+    :param low: its lowest address
+    :param size: bytes
+    :param used: bytes from its top to the deepest that was ever written
+    :param whole: whether STACK_END_MAGIC still stands at its end
+    """
+
+    low: int
+    size: int
+    used: int
+    whole: bool
 
 
 class Memory(Protocol):
@@ -83,112 +98,27 @@ class Memory(Protocol):
     def preempt_count(self, cpu: int) -> int | None:
         """Return preempt_count of a CPU, where it is kept per CPU; None elsewhere, or if it is not found."""
 
+    def child_reaper(self, task: Any) -> Any:
+        """Return the init of a task's PID namespace; None if it is not found."""
+
+    def cgroup(self, task: Any) -> str | None:
+        """Return the path in the unified hierarchy; None if it is not found."""
+
+    def stack_use(self, task: Any) -> StackUse | None:
+        """Return how much of its stack a task has used so far; None if it has none, or it is not known."""
+
+    def every(self, task: Any) -> dict[str, int | str]:
+        """Return all members of a task's struct that are numbers, pointers or texts, embedded structs' too."""
+
     def waits_in(self, task: Any) -> str | None:
         """Return the function that a sleeping task waits in; None if it does not sleep."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskDetail:
-    """A task descriptor, member by member; names and units are the kernel's, addresses are numbers."""
-
-    row: TaskRow
-    version: Version
-    address: int | None  # of the task_struct; None if the source knows no addresses
-    members: dict[str, Any]  # by the kernel's name, in the order of the struct
-    thread_info: dict[str, Any]
-    thread_info_address: int | None
-    thread_size: int
-    children: tuple[int, ...]  # pids
-    threads: tuple[int, ...]
-    stack: tuple[str, ...]  # call stack, innermost first
+CPU_CONTEXT: Final = ("r4", "r5", "r6", "r7", "r8", "r9", "sl", "fp", "sp", "pc")
 
 
-#: members of task_struct that are numbers, in the struct's order; alternatives are names of other kernels
-_NUMBERS: Final = (
-    ("state", "__state"),
-    ("stack",),
-    ("usage.refs.counter", "usage"),
-    ("flags",),
-    ("ptrace",),
-    ("on_cpu",),
-    ("on_rq",),
-    ("prio",),
-    ("static_prio",),
-    ("normal_prio",),
-    ("rt_priority",),
-    ("se.load.weight",),
-    ("se.vruntime",),
-    ("se.sum_exec_runtime",),
-    ("se.nr_migrations",),
-    ("policy",),
-    ("nr_cpus_allowed",),
-    ("cpus_allowed", "cpus_mask"),
-    ("sched_info.pcount",),
-    ("sched_info.run_delay",),
-    ("sched_info.last_arrival",),
-    ("sched_info.last_queued",),
-    ("mm",),
-    ("active_mm",),
-    ("exit_state",),
-    ("exit_code",),
-    ("exit_signal",),
-    ("pdeath_signal",),
-    ("jobctl",),
-    ("personality",),
-    ("pid",),
-    ("tgid",),
-    ("real_parent.pid",),
-    ("parent.pid",),
-    ("group_leader.pid",),
-    ("vfork_done",),
-    ("utime",),
-    ("stime",),
-    ("nvcsw",),
-    ("nivcsw",),
-    ("start_time",),
-    ("min_flt",),
-    ("maj_flt",),
-    ("fs",),
-    ("files",),
-    ("nsproxy",),
-    ("signal",),
-    ("sighand",),
-    ("blocked",),
-    ("pending.signal",),
-)
-#: members of what task_struct points to
-_BEHIND: Final = (
-    ("mm.mm_users", "mm.mm_users.counter"),
-    ("mm.mm_count", "mm.mm_count.counter"),
-    ("fs.users",),
-    ("files.count", "files.count.counter"),
-    ("sighand.count", "sighand.count.refs.counter"),
-    ("signal.live", "signal.live.counter"),
-    ("signal.nr_threads",),
-    ("signal.flags",),
-    ("signal.group_exit_code",),
-    ("signal.shared_pending.signal",),
-    ("signal.oom_score_adj",),
-    ("cred.uid", "cred.uid.val"),
-    ("cred.euid", "cred.euid.val"),
-    ("cred.gid", "cred.gid.val"),
-)
-_THREAD_INFO: Final = (
-    "flags",
-    "preempt_count",
-    "addr_limit",
-    "task",
-    "cpu",
-    "cpu_domain",
-    "syscall",
-    "used_cp",
-    "status",
-    "syscall_work",
-)
-_CPU_CONTEXT: Final = ("r4", "r5", "r6", "r7", "r8", "r9", "sl", "fp", "sp", "pc")
-
-
-def _one_of(memory: Memory, task: Any, names: tuple[str, ...]) -> tuple[str, int | None]:
+def one_of(memory: Memory, task: Any, names: tuple[str, ...]) -> tuple[str, int | None]:
+    """Read a number that has several names; return it with that which this kernel has, or with the first."""
     for name in names:
         value = memory.number(task, name)
         if value is not None:
@@ -257,7 +187,7 @@ def more_of(memory: Memory, task: Any, row: TaskRow, *, stacks: bool = False) ->
     if info is None:
         why["thread_info"] = "it stood on the stack, which has been given back already"
     else:
-        context = {name: value for name in _CPU_CONTEXT if (value := number(info, f"cpu_context.{name}")) is not None}
+        context = {name: value for name in CPU_CONTEXT if (value := number(info, f"cpu_context.{name}")) is not None}
         cpu = number(info, "cpu")
         found["thread_info"] = {
             "flags": number(info, "flags"), "preempt_count": number(info, "preempt_count"),
@@ -290,7 +220,7 @@ def kind_of(flags: int, pid: int, tgid: int) -> str:
 
 def letter_of(memory: Memory, task: Any) -> str:
     """Return the state's letter as ps shows it."""
-    state = _one_of(memory, task, ("state", "__state"))[1]
+    state = one_of(memory, task, ("state", "__state"))[1]
     return state_letter(state or 0, memory.number(task, "exit_state") or 0, memory.version)
 
 
@@ -319,14 +249,14 @@ def row_of(memory: Memory, task: Any) -> TaskRow:
         kind=kind_of(flags, pid, tgid),
         comm=memory.text(task, "comm") or "",
         state=letter_of(memory, task),
-        cpu=_one_of(memory, task, ("thread_info.cpu", "cpu"))[1],
+        cpu=one_of(memory, task, ("thread_info.cpu", "cpu"))[1],
         prio=number(task, "prio"),
         nice=None if static_prio is None else prio_to_nice(static_prio),
         pgid=memory.id_of(task, "PGID"),
         sid=memory.id_of(task, "SID"),
         tty=tty,
         tpgid=-1 if tty is None else number(foreground, "nr") if foreground is not None else 0,
-        uid=_one_of(memory, task, ("cred.euid", "cred.euid.val"))[1],
+        uid=one_of(memory, task, ("cred.euid", "cred.euid.val"))[1],
         rss_kib=(number(task, "mm.rss") or 0) * 4 if has_mm else 0,
         size_kib=(number(task, "mm.total_vm") or 0) * 4 if has_mm else 0,
         wchan=memory.waits_in(task),
@@ -334,44 +264,4 @@ def row_of(memory: Memory, task: Any) -> TaskRow:
         sum_exec_runtime=number(task, "se.sum_exec_runtime"),
         cputime=_cputime(memory, task, pid == tgid),
         forked=bool(flags & PF_FORKNOEXEC),
-    )
-
-
-def detail_of(memory: Memory, task: Any) -> TaskDetail:
-    """Return a task descriptor, member by member."""
-    members: dict[str, Any] = {"comm": memory.text(task, "comm")}
-    for names in (*_NUMBERS, *_BEHIND):
-        name, value = _one_of(memory, task, names)
-        if value is not None:
-            members[name.removesuffix(".refs.counter").removesuffix(".counter").removesuffix(".val")] = value
-    for pointer in ("mm", "active_mm", "fs", "files", "nsproxy", "signal", "sighand", "vfork_done"):
-        if memory.follow(task, pointer) is None:
-            members[pointer] = 0
-    for kind in PIDTYPES[2:]:
-        members[kind] = memory.id_of(task, kind)
-    members["sched_class"] = memory.text(task, "sched_class.name")
-    info = memory.follow(task, "thread_info")
-    thread_info: dict[str, Any] = {}
-    for name in _THREAD_INFO:
-        value = memory.number(info, name)
-        if value is not None:
-            thread_info[name] = value
-    for name in _CPU_CONTEXT:
-        value = memory.number(info, f"cpu_context.{name}")
-        if value is not None:
-            thread_info[f"cpu_context.{name}"] = value
-    leader = memory.follow(task, "group_leader")
-    return TaskDetail(
-        row=row_of(memory, task),
-        version=memory.version,
-        address=memory.address(task),
-        members=members,
-        thread_info=thread_info,
-        thread_info_address=memory.address(info),
-        thread_size=getattr(memory, "thread_size", 0),
-        children=tuple(memory.number(child, "pid") or 0 for child in memory.children(task)),
-        threads=tuple(memory.number(thread, "pid") or 0 for thread in memory.threads(leader))
-        if leader is not None
-        else (),
-        stack=tuple(memory.stack(task)),
     )

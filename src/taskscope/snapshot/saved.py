@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from taskscope.errors import TraceError
-from taskscope.snapshot.decode import TaskDetail
+from taskscope.snapshot.decode import StackUse
+from taskscope.snapshot.detail import Reaper, TaskDetail
 from taskscope.snapshot.snapshot import TaskRow
 
 _MAGIC: Final = b"TSTASKS1"
@@ -81,4 +82,8 @@ def _detail(fields: dict[str, Any]) -> TaskDetail:
     names = ("version", "children", "threads", "stack")
     tuples: dict[str, Iterable[Any]] = {name: tuple(fields[name]) for name in names}
     row = TaskRow(**{_RENAMED.get(name, name): value for name, value in fields["row"].items()})
-    return TaskDetail(**{**fields, **tuples, "row": row})
+    known = dict(fields)
+    for name, made in (("stack_use", StackUse), ("reaper", Reaper)):
+        if known.get(name) is not None:
+            known[name] = made(*known[name])
+    return TaskDetail(**{**known, **tuples, "row": row})

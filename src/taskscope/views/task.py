@@ -12,7 +12,7 @@ from typing import Final
 
 from taskscope.abi.decode import decode
 from taskscope.errors import UsageError
-from taskscope.snapshot.decode import TaskDetail
+from taskscope.snapshot.detail import TaskDetail
 from taskscope.views.json import dumps
 from taskscope.views.text import escape
 
@@ -67,10 +67,20 @@ GROUPS: Final = {
         "signal.oom_score_adj",
         "sighand",
         "sighand.count",
+        "nsproxy",
+    ),
+    "credentials": (
         "cred.uid",
         "cred.euid",
+        "cred.suid",
+        "cred.fsuid",
         "cred.gid",
-        "nsproxy",
+        "cred.egid",
+        "cred.cap_effective",
+        "cred.cap_permitted",
+        "cred.securebits",
+        "loginuid",
+        "seccomp.mode",
     ),
     "signals": ("blocked", "pending.signal", "signal.shared_pending.signal"),
 }
@@ -117,11 +127,26 @@ _HEX: Final = frozenset(
         "pending.signal",
         "signal.shared_pending.signal",
         "signal.flags",
+        "cred.cap_effective",
+        "cred.cap_permitted",
+        "cred.securebits",
         "preempt_count",
         "addr_limit",
         "cpu_domain",
     }
 )
+
+
+#: how a reaper is found
+_HOW: Final = {"thread": "another thread of its process", "subreaper": "the nearest subreaper above it",
+               "init": "init of its PID namespace"}
+
+
+def _any(value: int | str) -> str:
+    """Write a member of which nothing is known but its number."""
+    if isinstance(value, str):
+        return f'"{escape(value)}"'
+    return f"{value:#x}" if abs(value) > 0xFFFF else str(value)
 
 
 def _value(name: str, value: object) -> str:
@@ -181,6 +206,8 @@ def task_lines(detail: TaskDetail, arch: str | None = None) -> Iterator[str]:
         if group == "family":
             yield _line("children", " ".join(map(str, detail.children)) or "none", "")
             yield _line("threads", " ".join(map(str, detail.threads)) or "none", "")
+            if (reaper := detail.reaper) is not None:
+                yield _line("adopter", reaper.pid, f"{_HOW[reaper.how]}, {escape(reaper.comm)}: find_new_reaper()")
     if detail.thread_info_address is None:
         yield "thread_info: only kernel memory tells (--live)"
     else:
@@ -188,9 +215,21 @@ def task_lines(detail: TaskDetail, arch: str | None = None) -> Iterator[str]:
         yield f"thread_info at {detail.thread_info_address:#x}, {where}:"
     for name, value in detail.thread_info.items():
         yield _line(name, value, _meaning(f"thread_info.{name}", value, detail, arch))
+    if detail.cgroup is not None or detail.namespaces:
+        yield "control group and namespaces:"
+        if detail.cgroup is not None:
+            yield _line("cgroup", detail.cgroup, "")
+        for name, number in detail.namespaces.items():
+            yield _line(name, number, "")
     yield "kernel stack:"
+    if (use := detail.stack_use) is not None:
+        yield f"  {use.low:#x}…{use.low + use.size:#x}: {use.used:,} of {use.size:,} bytes used so far"
+        yield "  STACK_END_MAGIC " + ("stands at its end" if use.whole else "is GONE from its end: it has overflowed")
     none = row.unavailable.get("kernel_stack", "it runs, or has none")
     yield from (f"  {entry}" for entry in detail.stack or (none,))
+    if detail.every:
+        yield "all members:"
+        yield from (f"  {name:<40} {_any(value)}" for name, value in detail.every.items())
 
 
 def _line(name: str, value: object, meaning: str) -> str:
@@ -220,6 +259,13 @@ def task_json(detail: TaskDetail) -> bytes:
                 "children": list(detail.children),
                 "threads": list(detail.threads),
                 "stack": list(detail.stack),
+                "stack_use": None if detail.stack_use is None else {
+                    **detail.stack_use._asdict(), "low": f"{detail.stack_use.low:#x}"
+                },
+                "reaper": None if detail.reaper is None else detail.reaper._asdict(),
+                "cgroup": detail.cgroup,
+                "namespaces": dict(detail.namespaces) or None,
+                "every": dict(detail.every) or None,
             }
         )
         + "\n"
