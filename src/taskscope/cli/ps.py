@@ -48,7 +48,7 @@ def command(
 
     Formats: -ely (default), -ejH, -eLf, -ef …, axjf, aux, or the columns of -o.  What the source cannot know is -;
     with --json it is null and stands under "unavailable" with the reason.  Of a recording, TIME and C are known of
-    tasks that were born in it.
+    tasks that were born in it; one of the executable kernel keeps the descriptors that it ended with.
     """
     from taskscope.views.ps import ps_table
     from taskscope.views.ps_columns import COLUMNS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -62,6 +63,9 @@ def snapshot_of(
         if stacks:
             raise UsageError("a recording has no stacks of all its tasks: name another source, or see 'taskscope "
                              "report'")
+        kept = None if common.at is not None else _kept(common)
+        if kept is not None:
+            return _chosen(kept, common)
         from taskscope.cli.choose import lives_of
 
         trace = common.open()
@@ -69,6 +73,27 @@ def snapshot_of(
         lives = lives_of(trace, common)
         with progress("finding the moment", common):
             found = lives.at(trace.end if at is None else at)
+    return _chosen(found, common)
+
+
+def _kept(common: Common) -> Snapshot | None:
+    """Return the tasks whose descriptors a recording of the executable kernel keeps; None if it keeps none."""
+    from taskscope.snapshot.saved import read_tasks
+    from taskscope.snapshot.snapshot import Snapshot
+
+    if common.input is None or not Path(common.input).is_file():
+        return None
+    saved = read_tasks(common.input)
+    if saved is None:
+        return None
+    return Snapshot(tuple(detail.row for detail in saved.tasks), saved.at, saved.source, {}, arch=saved.arch)
+
+
+def _chosen(found: Snapshot, common: Common) -> Snapshot:
+    """Keep the tasks that ``-p`` names.
+
+    :raises NoSuchTaskError: none has one of the pids
+    """
     if not common.pids:
         return found
     kept = tuple(t for t in found.tasks if t.pid in common.pids or t.tgid in common.pids)

@@ -137,8 +137,7 @@ def snapshot(
     """
 
     def row(task: Any) -> TaskRow:
-        found = row_of(memory, task)
-        return replace(found, **more_of(memory, task, found, stacks=stacks)) if full or stacks else found
+        return full_row(memory, task, stacks=stacks) if full or stacks else row_of(memory, task)
 
     rows = [row(task) for task in memory.idle_tasks()]
     for leader in memory.processes():
@@ -146,6 +145,15 @@ def snapshot(
     rows += [row(task) for task in more]
     rows.sort(key=lambda row: (row.pid, row.cpu or 0))
     return Snapshot(tuple(rows), memory.now, memory.source, {})
+
+
+def full_row(memory: Memory, task: Any, *, stacks: bool = False) -> TaskRow:
+    """Return the row of a task with all that it has a place for.
+
+    :param stacks: with `TaskRow.kernel_stack`
+    """
+    found = row_of(memory, task)
+    return replace(found, **more_of(memory, task, found, stacks=stacks))
 
 
 def more_of(memory: Memory, task: Any, row: TaskRow, *, stacks: bool = False) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from taskscope.abi.era import Version
-from taskscope.snapshot.decode import CPU_CONTEXT, PIDTYPES, Memory, StackUse, one_of, row_of
+from taskscope.snapshot.decode import CPU_CONTEXT, PIDTYPES, Memory, StackUse, full_row, one_of
 from taskscope.snapshot.snapshot import TaskRow
 
 _PF_EXITING: Final = 0x4
@@ -173,7 +173,7 @@ def detail_of(memory: Memory, task: Any, *, every: bool = False) -> TaskDetail:
             thread_info[f"cpu_context.{name}"] = value
     leader = memory.follow(task, "group_leader")
     return TaskDetail(
-        row=row_of(memory, task),
+        row=full_row(memory, task, stacks=True),
         version=memory.version,
         address=memory.address(task),
         members=members,

@@ -81,7 +81,8 @@ _RENAMED: Final = {"start": "start_time", "runtime": "sum_exec_runtime"}
 def _detail(fields: dict[str, Any]) -> TaskDetail:
     names = ("version", "children", "threads", "stack")
     tuples: dict[str, Iterable[Any]] = {name: tuple(fields[name]) for name in names}
-    row = TaskRow(**{_RENAMED.get(name, name): value for name, value in fields["row"].items()})
+    lists = {name: tuple(fields["row"][name]) for name in ("children", "kernel_stack") if fields["row"].get(name)}
+    row = TaskRow(**{_RENAMED.get(name, name): value for name, value in (fields["row"] | lists).items()})
     known = dict(fields)
     for name, made in (("stack_use", StackUse), ("reaper", Reaper)):
         if known.get(name) is not None:
