@@ -9,12 +9,18 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from taskscope.memory.image import Image
     from taskscope.memory.kernel import KernelMemory
     from taskscope.snapshot.snapshot import Snapshot
+
+
+#: fields that are read of every task anyway
+_SHOWN: Final = frozenset({
+    "ppid", "kind", "cpu", "prio", "nice", "pgid", "sid", "tty", "tpgid", "uid", "rss_kib", "size_kib", "wchan",
+    "start_time", "sum_exec_runtime", "cputime", "forked", "args", "locked_kib"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ class Source:
         """Read all tasks, threads and idle ones too.
 
         :param stacks: fill `TaskRow.kernel_stack`
-        :param fields: of /proc: the fields of `TaskRow` that are wanted; all but the dear ones by default
+        :param fields: those of `TaskRow` that are wanted; by default all, of /proc all but the dear ones
         :param threads: of /proc: threads that lead no group too
         :param pids: of /proc: these processes only
         :param names: of /proc: names of users and groups
@@ -87,7 +93,9 @@ class Source:
         """
         if self.is_memory:
             with self.memory() as memory:
-                return memory.snapshot(stacks=stacks)
+                # What ps shows is a third of the work of all that there is.
+                full = fields is None or bool(set(fields) - _SHOWN)
+                return memory.snapshot(stacks=stacks, full=full, wchan=fields is None or "wchan" in fields)
         from taskscope.procfs.snapshot import EVERYTHING, snapshot
 
         wanted = EVERYTHING if fields is None else frozenset(fields)

@@ -26,7 +26,7 @@ def command(common: Common) -> None:
     """
     from taskscope.views.cpus import cpus_json, cpus_table
 
-    found = snapshot_of(common, fields=())
+    found = snapshot_of(common, fields=("on_cpu",))
     if common.json:
         put_bytes(cpus_json(found), common)
     else:

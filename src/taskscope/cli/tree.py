@@ -37,7 +37,7 @@ def command(common: Common, task: str | None) -> None:
     from taskscope.views.descriptors import ps_json
     from taskscope.views.tree import link, pick, snapshot_nodes, tree_table, walk
 
-    snapshot = snapshot_of(common, fields=None if common.json else ("tracer",))
+    snapshot = snapshot_of(common, fields=None if common.json else ())
     nodes = snapshot_nodes(snapshot)
     roots = link(nodes)
     if task is not None:

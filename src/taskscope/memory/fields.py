@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Final
 
@@ -24,6 +25,10 @@ _CPUS: Final = 1 << 13
 _LEVELS: Final = 32
 
 
+def _nothing(_: Struct) -> None:
+    """Read a member that is no number."""
+
+
 class Fields(Structs):
     """Reads members of structs.
 
@@ -33,18 +38,56 @@ class Fields(Structs):
     def __init__(self, image: Image) -> None:
         super().__init__(image)
         self._word = "<Q" if self.types.word == 8 else "<I"
+        self._reads: dict[tuple[str, str], Callable[[Struct], int | None]] = {}
+        self._numbers: dict[int, int | None] = {}
 
     def number(self, obj: Any, path: str) -> int | None:
         """See `Memory.number`."""
         if obj is None:
             return None
+        key = obj.name, path
+        read = self._reads.get(key)
+        if read is None:
+            read = self._reads[key] = self._way(*key)
+        return read(obj)
+
+    def _way(self, name: str, path: str) -> Callable[[Struct], int | None]:
+        """Return how a number is read: most are found once, and then just taken out of the bytes."""
+        special = (path in ("mm.rss", "cpus_mask", "cpus_allowed") or (name, path) == ("pid", "nr")
+                   or path.startswith("thread_info."))
+        steps = None if special else self._path(name, path)
+        if steps is None:
+            return lambda obj: self._slowly(obj, path)
+        member, leads = steps[-1]
+        if leads is not None:
+            return lambda obj: self._slowly(obj, path)
+        if member.kind in ("array", "void") or (member.kind == "struct" and member.size > 1024):
+            return _nothing
+        if len(steps) == 1 and member.bits is None:
+            start, end, signed = member.offset, member.offset + member.size, member.signed
+            return lambda obj: int.from_bytes(obj.data[start:end], "little", signed=signed)
+        pointers = [(one.offset, one.offset + one.size, of) for one, of in steps[:-1] if of is not None]
+
+        def along(obj: Struct) -> int | None:
+            at: Struct | None = obj
+            for begin, stop, of in pointers:
+                assert at is not None
+                at = self.struct(of, int.from_bytes(at.data[begin:stop], "little"))
+                if at is None:
+                    return None
+            assert at is not None
+            return self._int(at, member)
+
+        return along
+
+    def _slowly(self, obj: Struct, path: str) -> int | None:
         if obj.name == "pid" and path == "nr":
             return self._nr(obj)
         if path == "mm.rss":
             return self._rss(obj)
-        obj = self._in_thread_info(obj, path)
-        if isinstance(obj, tuple):
-            obj, path = obj
+        inner = self._in_thread_info(obj, path)
+        if isinstance(inner, tuple):
+            return self.number(*inner)
         found = self._reach(obj, path)
         if found is None and path in _ELSEWHERE:
             return self.number(obj, _ELSEWHERE[path])
@@ -54,8 +97,6 @@ class Fields(Structs):
         if path in ("cpus_mask", "cpus_allowed"):
             # Bits of CPUs that there cannot be are set too.
             return self._int(owner, member) & (1 << self._nr_cpu_ids) - 1
-        if member.kind in ("array", "void") or (member.kind == "struct" and member.size > 1024):
-            return None
         return self._int(owner, member)
 
     def _in_thread_info(self, obj: Struct, path: str) -> Struct | tuple[Struct | None, str]:
@@ -116,8 +157,18 @@ class Fields(Structs):
                 return self._nr(pid)
         return None
 
+    def forget(self) -> None:
+        """Look at memory anew from now on."""
+        super().forget()
+        self._numbers.clear()
+
     def _nr(self, pid: Struct) -> int | None:
         """Return pid_nr(): the number in the outermost namespace, which stands first."""
+        if pid.address not in self._numbers:
+            self._numbers[pid.address] = self._read_nr(pid)
+        return self._numbers[pid.address]
+
+    def _read_nr(self, pid: Struct) -> int | None:
         numbers, nr = self.types.member("pid", "numbers"), self.types.member("upid", "nr")
         if numbers is None or nr is None:
             return None

@@ -154,13 +154,15 @@ class KernelMemory(Walks):
 
     # ---- for people ------------------------------------------------------------------------------------------
 
-    def snapshot(self, *, stacks: bool = False) -> Snapshot:
+    def snapshot(self, *, stacks: bool = False, full: bool = True, wchan: bool = True) -> Snapshot:
         """Return every task, with what was damaged on the way.
 
         Tasks are looked for twice, along the lists and in the table of pids; who is found on one road only is shown,
         and said.  A kernel that runs is looked at again, a few times, until both agree: only what stays is said of it.
 
         :param stacks: fill `TaskRow.kernel_stack`
+        :param full: fill all fields, not only those that ps(1) shows
+        :param wchan: fill `TaskRow.wchan`, which needs a part of each stack
         """
         before = list(self.wounds)
         lasting: set[str] | None = None
@@ -168,7 +170,7 @@ class KernelMemory(Walks):
             if lasting is not None:
                 self.forget()
                 self.wounds = list(before)
-            found = snapshot(self, full=True, stacks=stacks, more=self._unlisted())
+            found = snapshot(self, full=full, stacks=stacks, wchan=wchan, more=self._unlisted())
             wounds = [wound for wound in self.wounds if wound not in before]
             lasting = set(wounds) if lasting is None else lasting & set(wounds)
             if not lasting:

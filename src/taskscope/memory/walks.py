@@ -32,13 +32,13 @@ class Walks(Fields):
         member = self.types.member(of, link)
         if member is None:
             return
-        at, seen = head, {head}
+        at, seen, size = head, {head}, self.types.word
+        try:
+            following = self.word(at)
+        except FaultError:
+            self._wound(f"{what}: the link at {at:#x} cannot be read; what follows it is missing")
+            return
         for _ in range(_MOST):
-            try:
-                following = self.word(at)
-            except FaultError:
-                self._wound(f"{what}: the link at {at:#x} cannot be read; what follows it is missing")
-                return
             if following == head:
                 return
             if following in seen:
@@ -53,7 +53,9 @@ class Walks(Fields):
                 self._wound(f"{what}: the link at {at:#x} leads nowhere ({following:#x}); what follows it is missing")
                 return
             yield found
+            # Of the moment at which the struct was read.
             at = following
+            following = int.from_bytes(found.data[member.offset : member.offset + size], "little")
 
     def processes(self) -> Iterator[Struct]:
         """See `Memory.processes`."""

@@ -8,7 +8,6 @@ between kernels are looked for under each of them; a field that a kernel has not
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from taskscope.abi.era import Version
@@ -127,17 +126,20 @@ def one_of(memory: Memory, task: Any, names: tuple[str, ...]) -> tuple[str, int 
 
 
 def snapshot(
-    memory: Memory, *, full: bool = False, stacks: bool = False, more: Iterable[Any] = ()
+    memory: Memory, *, full: bool = False, stacks: bool = False, wchan: bool = True, more: Iterable[Any] = ()
 ) -> Snapshot:
     """Return every task, found as ps finds them: along init_task.tasks, and each group's threads.
 
     :param more: tasks that were found elsewhere
     :param full: with all that `TaskRow` has a place for, not only what ps shows
     :param stacks: with `TaskRow.kernel_stack`
+    :param wchan: with `TaskRow.wchan`, which takes a part of the stack's unwinding
     """
 
     def row(task: Any) -> TaskRow:
-        return full_row(memory, task, stacks=stacks) if full or stacks else row_of(memory, task)
+        if full or stacks:
+            return full_row(memory, task, stacks=stacks)
+        return TaskRow(**fields_of(memory, task, wchan=wchan))
 
     rows = [row(task) for task in memory.idle_tasks()]
     for leader in memory.processes():
@@ -152,13 +154,14 @@ def full_row(memory: Memory, task: Any, *, stacks: bool = False) -> TaskRow:
 
     :param stacks: with `TaskRow.kernel_stack`
     """
-    found = row_of(memory, task)
-    return replace(found, **more_of(memory, task, found, stacks=stacks))
+    found = fields_of(memory, task)
+    return TaskRow(**found, **more_of(memory, task, found, stacks=stacks))
 
 
-def more_of(memory: Memory, task: Any, row: TaskRow, *, stacks: bool = False) -> dict[str, Any]:
-    """Return the fields of a `TaskRow` that `row_of` leaves out; why some are None stands in ``unavailable``."""
+def more_of(memory: Memory, task: Any, row: dict[str, Any], *, stacks: bool = False) -> dict[str, Any]:
+    """Return the fields of a `TaskRow` that `fields_of` leaves out; why some are None stands in ``unavailable``."""
     number = memory.number
+    state, on = row["state"], row["cpu"]
     found: dict[str, Any] = {
         name: number(task, path)
         for name, path in (
@@ -176,7 +179,7 @@ def more_of(memory: Memory, task: Any, row: TaskRow, *, stacks: bool = False) ->
     if kthread is not None:
         found |= {"thread_fn": kthread.inner or kthread.function, "about": kthread.about,
                   "role": kind_of_kthread(kthread.function, kthread.inner)}
-    if row.state == "D":
+    if state == "D":
         found["waits"] = kind_of_wait(memory.stack(task))
         found["waits_for"] = memory.holder(task, found["waits"]) if found["waits"] else None
     on_cpu = number(task, "on_cpu")
@@ -199,11 +202,11 @@ def more_of(memory: Memory, task: Any, row: TaskRow, *, stacks: bool = False) ->
         cpu = number(info, "cpu")
         found["thread_info"] = {
             "flags": number(info, "flags"), "preempt_count": number(info, "preempt_count"),
-            "cpu": row.cpu if cpu is None else cpu, "cpu_context": context or None,
+            "cpu": on if cpu is None else cpu, "cpu_context": context or None,
         }
         if found["thread_info"]["preempt_count"] is None:
-            if on_cpu and row.cpu is not None:
-                found["thread_info"]["preempt_count"] = memory.preempt_count(row.cpu)
+            if on_cpu and on is not None:
+                found["thread_info"]["preempt_count"] = memory.preempt_count(on)
             if found["thread_info"]["preempt_count"] is None:
                 why["preempt_count"] = "kept per cpu on x86-64"
     if stacks:
@@ -211,8 +214,8 @@ def more_of(memory: Memory, task: Any, row: TaskRow, *, stacks: bool = False) ->
         if found["kernel_stack"] is None:
             why["kernel_stack"] = ("it runs: its registers are in use" if on_cpu else
                                    "it has no stack any more" if found["stack"] is None else "it could not be unwound")
-    if row.wchan is None:
-        why["wchan"] = "it does not sleep" if row.state == "R" else "it is dead" if row.state in "ZX" else "not found"
+    if row["wchan"] is None:
+        why["wchan"] = "it does not sleep" if state == "R" else "it is dead" if state in "ZX" else "not found"
     found["unavailable"] = why
     return found
 
@@ -243,33 +246,41 @@ def _cputime(memory: Memory, task: Any, leads: bool) -> int | None:
 
 def row_of(memory: Memory, task: Any) -> TaskRow:
     """Return the row of ps(1) of one task."""
+    return TaskRow(**fields_of(memory, task))
+
+
+def fields_of(memory: Memory, task: Any, *, wchan: bool = True) -> dict[str, Any]:
+    """Return the fields of a `TaskRow` that ps(1) shows.
+
+    :param wchan: the function that it waits in, too, for which its stack is unwound
+    """
     number = memory.number
     pid, tgid, flags = number(task, "pid") or 0, number(task, "tgid") or 0, number(task, "flags") or 0
     static_prio = number(task, "static_prio")
     has_mm = memory.follow(task, "mm") is not None
     tty = memory.text(task, "signal.tty.name")
     foreground = memory.follow(task, "signal.tty.pgrp")
-    return TaskRow(
-        pid=pid,
-        generation=None,
-        tgid=tgid,
-        ppid=number(task, "real_parent.tgid"),
-        kind=kind_of(flags, pid, tgid),
-        comm=memory.text(task, "comm") or "",
-        state=letter_of(memory, task),
-        cpu=one_of(memory, task, ("thread_info.cpu", "cpu"))[1],
-        prio=number(task, "prio"),
-        nice=None if static_prio is None else prio_to_nice(static_prio),
-        pgid=memory.id_of(task, "PGID"),
-        sid=memory.id_of(task, "SID"),
-        tty=tty,
-        tpgid=-1 if tty is None else number(foreground, "nr") if foreground is not None else 0,
-        uid=one_of(memory, task, ("cred.euid", "cred.euid.val"))[1],
-        rss_kib=(number(task, "mm.rss") or 0) * 4 if has_mm else 0,
-        size_kib=(number(task, "mm.total_vm") or 0) * 4 if has_mm else 0,
-        wchan=memory.waits_in(task),
-        start_time=number(task, "start_time"),
-        sum_exec_runtime=number(task, "se.sum_exec_runtime"),
-        cputime=_cputime(memory, task, pid == tgid),
-        forked=bool(flags & PF_FORKNOEXEC),
-    )
+    return {
+        "pid": pid,
+        "generation": None,
+        "tgid": tgid,
+        "ppid": number(task, "real_parent.tgid"),
+        "kind": kind_of(flags, pid, tgid),
+        "comm": memory.text(task, "comm") or "",
+        "state": letter_of(memory, task),
+        "cpu": one_of(memory, task, ("thread_info.cpu", "cpu"))[1],
+        "prio": number(task, "prio"),
+        "nice": None if static_prio is None else prio_to_nice(static_prio),
+        "pgid": memory.id_of(task, "PGID"),
+        "sid": memory.id_of(task, "SID"),
+        "tty": tty,
+        "tpgid": -1 if tty is None else number(foreground, "nr") if foreground is not None else 0,
+        "uid": one_of(memory, task, ("cred.euid", "cred.euid.val"))[1],
+        "rss_kib": (number(task, "mm.rss") or 0) * 4 if has_mm else 0,
+        "size_kib": (number(task, "mm.total_vm") or 0) * 4 if has_mm else 0,
+        "wchan": memory.waits_in(task) if wchan else None,
+        "start_time": number(task, "start_time"),
+        "sum_exec_runtime": number(task, "se.sum_exec_runtime"),
+        "cputime": _cputime(memory, task, pid == tgid),
+        "forked": bool(flags & PF_FORKNOEXEC),
+    }

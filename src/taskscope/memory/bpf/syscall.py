@@ -14,6 +14,7 @@ from typing import Final
 from taskscope.errors import PermissionRefusedError, TraceError
 
 _NUMBERS: Final = {"x86_64": 321, "aarch64": 280, "armv7l": 386, "riscv64": 280}
+_NUMBER: Final = _NUMBERS.get(os.uname().machine)
 _MAP_CREATE, _PROG_LOAD, _TEST_RUN, _LINK_CREATE, _ITER_CREATE = 0, 5, 10, 28, 33
 _ARRAY, _F_MMAPABLE = 2, 1 << 10
 TRACING, SYSCALL = 26, 31
@@ -25,11 +26,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _bpf(command: int, attr: bytes | ctypes.Array[ctypes.c_char], doing: str) -> int:
-    number = _NUMBERS.get(os.uname().machine)
-    if number is None:
+    if _NUMBER is None:
         raise TraceError(f"bpf(2) is not known on {os.uname().machine}", "this kernel's memory")
     buffer = attr if isinstance(attr, ctypes.Array) else ctypes.create_string_buffer(attr, _ATTR)
-    result: int = _libc.syscall(number, command, buffer, len(buffer))
+    result: int = _libc.syscall(_NUMBER, command, buffer, len(buffer))
     if result < 0:
         raise _refused(ctypes.get_errno(), doing)
     return result
