@@ -127,3 +127,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert (same.code, same.out) == (0, b"")
     assert run_cli("diff", "nothing", "proc").code == 2
     assert [json.loads(line)["how"] for line in run_cli("diff", path, f"{path}", "--json").out.splitlines()] == []
+
+
+def test_a_table_for_notebooks() -> None:
+    """A snapshot shows as a table of HTML in which hostile names are text."""
+    text = moment(task(7, comm="<b>\x1b[31m\u202e", wchan="do_wait"))._repr_html_()
+    assert "&lt;b&gt;\\x1b[31m\\u202e" in text
+    assert "<td>do_wait</td>" in text
+    assert "<td>–</td>" in text

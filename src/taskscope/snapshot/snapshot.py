@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 
@@ -103,3 +104,18 @@ class Snapshot:
     memory_kib: int | None = None   # of the whole machine
     users: Mapping[int, str] = field(default_factory=dict)   # names of uids, where the source has them
     groups: Mapping[int, str] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: what ps -l shows, names escaped."""
+        heads = ("S", "PID", "PPID", "PRIO", "NI", "CPU", "WCHAN", "TTY", "COMM")
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{'–' if cell is None else escape(_plain(str(cell)))}</td>" for cell in (
+                t.state, t.pid, t.ppid, t.prio, t.nice, t.cpu, t.wchan, t.tty, t.comm)) + "</tr>"
+            for t in self.tasks)
+        head = "".join(f"<th>{name}</th>" for name in heads)
+        return f"<table><caption>{escape(_plain(self.source))}</caption><tr>{head}</tr>{rows}</table>"
+
+
+def _plain(text: str) -> str:
+    """Show what is not printable by its code: names are chosen by whoever was looked at."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in text)
