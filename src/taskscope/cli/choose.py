@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from taskscope.cli.options import Common
 from taskscope.cli.output import progress, say
-from taskscope.errors import AmbiguousTaskError, NoSuchTaskError
+from taskscope.errors import AmbiguousTaskError
 from taskscope.lives.life import Life
 from taskscope.lives.lives import Lives
 from taskscope.recording import Recording
@@ -33,23 +33,8 @@ def choose(lives: Lives, common: Common, kinds: Sequence[str] = ()) -> list[Life
 
     :raises NoSuchTaskError: a pid that was asked for is not in the recording
     """
-    chosen = list(lives)
-    if common.pids:
-        pids = set(common.pids)
-        missing = pids - {x.pid for x in chosen}
-        if missing:
-            raise NoSuchTaskError(
-                f"{lives.trace.path}: no task has pid {', '.join(map(str, sorted(missing)))}; "
-                "'taskscope lives' lists all"
-            )
-        chosen = [x for x in chosen if x.pid in pids]
-    if kinds:
-        chosen = [x for x in chosen if x.kind in kinds]
-    if common.after is not None or common.before is not None:
-        trace = lives.trace
-        after, before = common.window(trace)
-        chosen = [x for x in chosen if (before is None or x.first <= before) and (after is None or x.last >= after)]
-    return chosen
+    after, before = common.window(lives.trace)
+    return lives.choose(common.pids, kinds, after, before)
 
 
 #: how many candidates of an ambiguous name are listed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,21 @@ class Lives:
             raise AmbiguousTaskError(f"{self.trace.path}: {shown!r} fits {len(found)} lives: {first}; "
                                      "name one as PID.GENERATION", lines)
         return found[0]
+
+    def choose(self, pids: Sequence[int] = (), kinds: Sequence[str] = (), after: int | None = None,
+               before: int | None = None) -> list[Life]:
+        """Return the lives that bear one of the pids, are of one of the kinds, and touch the time.
+
+        :param pids: any by default, as with `kinds`
+        :param after: ns; lives that the recording shows from then on; `before`: up to then
+        :raises NoSuchTaskError: a pid is not in the recording
+        """
+        missing = set(pids) - {x.pid for x in self}
+        if missing:
+            raise NoSuchTaskError(f"{self.trace.path}: no task has pid {', '.join(map(str, sorted(missing)))}; "
+                                  "'taskscope lives' lists all")
+        return [x for x in self if (not pids or x.pid in pids) and (not kinds or x.kind in kinds)
+                and (before is None or x.first <= before) and (after is None or x.last >= after)]
 
     def spans(self, ref: TaskRef) -> tuple[Span, ...]:
         """Return the state intervals of one life, contiguous, in order of time."""
