@@ -132,8 +132,9 @@ class Encoder:
         # The number of lost events stands behind the records of the first page.
         room = self._page_size - self._layout.data - 8
         for ts, data in records:
-            one = self._record(ts - now if body else 0, data)
-            if body and len(body) + len(one) > room:
+            one = self._record(max(ts - now, 0) if body else 0, data)
+            # A stamp before the last one (a clock that was set back) needs a page that begins with it.
+            if body and (len(body) + len(one) > room or ts < now):
                 out.append(self._page(start, body, lost))
                 lost = None
                 body = bytearray()
@@ -145,12 +146,19 @@ class Encoder:
         out.append(self._page(start, body, lost))
         return b"".join(out)
 
+    def lost(self, at: int, count: int) -> bytes:
+        """Return a page without records that says that events were lost before it.
+
+        :param at: its time
+        :param count: of the events, 0 for an unknown number
+        """
+        return self._page(at, bytearray(), count)
+
     def _word(self, kind: int, delta: int) -> bytes:
         return struct.pack(self._order + "I", kind << 27 | delta if self._big else delta << 5 | kind)
 
     def _record(self, delta: int, data: bytes) -> bytes:
         head = b""
-        delta = max(delta, 0)
         if delta >= _DELTA:
             head = self._word(TYPE_TIME_EXTEND, delta % _DELTA) + struct.pack(self._order + "I", delta // _DELTA)
             delta = 0
@@ -163,7 +171,8 @@ class Encoder:
         tail = b""
         if lost is not None:
             commit |= MISSED_EVENTS
-            if lost:
+            # As the kernel does: a number for which the page has no room is left out.
+            if lost and self._layout.data + len(body) + self._layout.commit_size <= self._page_size:
                 commit |= MISSED_STORED
                 tail = struct.pack(self._order + ("Q" if self._layout.commit_size == 8 else "I"), lost)
         page = struct.pack(self._order + "Q", start).ljust(self._layout.commit, b"\0")

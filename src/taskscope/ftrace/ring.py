@@ -78,7 +78,7 @@ class RingSource(Source):
             if not buffers:
                 names = ", ".join(repr(b.name) for b in recorded.buffers)
                 raise TraceError(f"has no buffer {buffer!r}; it has {names}", self.path)
-        self._chosen = buffers = self._of_one_clock(buffers)
+        self.chosen = buffers = self._of_one_clock(buffers)
         self.buffers = tuple(b.name for b in buffers)
         try:
             self.layout = parse_header_page(recorded.header_page, recorded.long_size)
@@ -148,7 +148,7 @@ class RingSource(Source):
         return kept
 
     def _clock(self) -> Clock:
-        name = next((b.clock for b in self._chosen if b.clock), None) or self.recorded.clock or "local"
+        name = next((b.clock for b in self.chosen if b.clock), None) or self.recorded.clock or "local"
         if name in COUNTERS and self.recorded.tsc is None:
             return Clock(name, "cycles")
         return Clock(name)
@@ -157,7 +157,7 @@ class RingSource(Source):
 
     def _walk_all(self) -> tuple[Index, npt.NDArray[np.uint32], tuple[Gap, ...]]:
         jobs: list[_Job] = []
-        for b, buffer in enumerate(self._chosen):
+        for b, buffer in enumerate(self.chosen):
             walker = PageWalker(self.recorded.data, self.recorded.big_endian, self.layout, buffer.page_size)
             for c in sorted(buffer.cpus, key=lambda c: c.cpu):
                 offsets = c.offset + np.arange(0, c.size - self.layout.data, buffer.page_size, dtype=np.int64)
@@ -239,7 +239,7 @@ class RingSource(Source):
                      buf: npt.NDArray[np.uint8]) -> list[Gap]:
         """Find losses that only the statistics tell: the oldest events of a ring that was overwritten."""
         found: list[Gap] = []
-        for b, buffer in enumerate(self._chosen):
+        for b, buffer in enumerate(self.chosen):
             for c in buffer.cpus:
                 if c.overrun and not any(g.cpu == c.cpu and g.buffer == b for g in gaps):
                     rows = np.flatnonzero((cpu == c.cpu) & (buf == b))
@@ -250,7 +250,7 @@ class RingSource(Source):
                  buf: npt.NDArray[np.uint8]) -> list[Gap]:
         """Find losses at the end of a cpu: a file that is cut, or a buffer that was full and took no more events."""
         found: list[Gap] = []
-        for b, buffer in enumerate(self._chosen):
+        for b, buffer in enumerate(self.chosen):
             for c in buffer.cpus:
                 if c.missing or c.dropped:
                     rows = np.flatnonzero((cpu == c.cpu) & (buf == b))

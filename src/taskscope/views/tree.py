@@ -60,7 +60,7 @@ def life_nodes(lives: Lives, at: int | None = None, snapshot: Snapshot | None = 
     for life, state, parent in chosen:
         inferred = False
         if life.kind == "thread":
-            leader = _leader(life, leaders.get(life.tgid, []))
+            leader = leader_of(life, leaders.get(life.tgid, []))
             parent = leader.ref if leader else parent
         elif life.kind == "kthread" and parent is None and life.pid != KTHREADD:
             daemon = next(iter(leaders.get(KTHREADD, [])), None)
@@ -97,7 +97,7 @@ def snapshot_nodes(snapshot: Snapshot) -> list[Node]:
     return nodes
 
 
-def _leader(thread: Life, leaders: Sequence[Life]) -> Life | None:
+def leader_of(thread: Life, leaders: Sequence[Life]) -> Life | None:
     """Return the leader of a thread's group: of those that bore the pid, the one that lived at its birth."""
     for leader in reversed(leaders):
         if leader.first <= thread.first:
