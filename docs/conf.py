@@ -50,6 +50,9 @@ OUTPUTS = {
     "dump-tree.txt": ["tree", "--core", DUMP, "zoo-main"],
     "dump-task.txt": ["task", "--core", DUMP, "tracee"],
     "dump-stack.txt": ["stack", "--core", DUMP, "vfork-parent"],
+    "export-systrace.txt": ["export", "-i", RECORDING, "--to", "systrace", "--from", "+13.6", "-o", "-"],
+    "export-dot.txt": ["export", "-i", RECORDING, "--to", "dot", "-p", "156", "-o", "-"],
+    "export-story.txt": ["export", "-i", RECORDING, "--to", "story", "-p", "157", "-o", "-"],
     "report.txt": ["report", "-i", RECORDING, "--no-stacks", "-F", "signal"],
 }
 

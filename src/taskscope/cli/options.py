@@ -169,12 +169,13 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "cpus": click.option(
         "-C", "--cpu", "cpus", multiple=True, metavar="CPU[,…]", callback=_ints, help="Only these cpus (0,2-3)."
     ),
-    "window": lambda f: click.option(
+    "from": click.option(
         "--from",
         "after",
         metavar="T",
         help="From this time on: seconds of the recording's clock, +S from its start, or with ns, us, ms.",
-    )(click.option("--to", "before", metavar="T", help="Up to this time.")(f)),
+    ),
+    "window": lambda f: _OPTIONS["from"](click.option("--to", "before", metavar="T", help="Up to this time.")(f)),
     "at": click.option("--at", metavar="T", help="The moment: seconds of the recording's clock, or +S from its start."),
     "kernel": lambda f: _each(
         f,
@@ -207,7 +208,7 @@ def verb(
 ) -> Callable[[Callable[..., Any]], Verb]:
     """Make a command of a function that takes a `Common` and its own options.
 
-    :param takes: which of the optional common options it has: pids, cpus, window, at, json
+    :param takes: which of the optional common options it has: pids, cpus, window (or from alone), at, json
     :param examples: (command line, what it is for), shown at the end of ``--help``
     :param file: whether the recording may also be given as an argument
     :param default: whether the recording is trace.dat unless one is named; None: -i is not taken at all
