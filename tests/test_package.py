@@ -65,7 +65,8 @@ def test_import_taskscope_imports_nothing_heavy() -> None:
     modules = loaded_by("import taskscope; taskscope.__version__")
     assert "taskscope" in modules
     assert modules.isdisjoint(HEAVY)
-    assert {m for m in modules if m.startswith("taskscope.")} == set()
+    # An empty package, whose name the function `snapshot` takes.
+    assert {m for m in modules if m.startswith("taskscope.")} == {"taskscope.snapshot"}
 
 
 def test_help_imports_only_click() -> None:
@@ -239,6 +240,14 @@ def test_the_readme_shows_what_runs_print(monkeypatch: pytest.MonkeyPatch) -> No
     for command, shown in runs:
         code, out, _ = run_inside(*shlex.split(command)[1:])
         assert (code, out.decode()) == (0, shown), command
+
+
+def test_the_front_door_stays_itself() -> None:
+    """What is behind it does not take its names: `taskscope.snapshot` is a function also after rooms were imported."""
+    code = ("import taskscope; t = taskscope.open('tests/data/d05-zombie.dat'); t.lives.at(t.end); "
+            "print([callable(getattr(taskscope, n)) for n in taskscope.__all__ if n != '__version__'])")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"[True, True, True, True]\n"
 
 
 def test_the_manual_and_the_readme_link_to_what_is_there() -> None:

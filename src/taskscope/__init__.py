@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
+# The first import of a package binds its name here: `snapshot` below must come after it, once and for all.
+import taskscope.snapshot  # noqa: F401
+
 if TYPE_CHECKING:
     from taskscope.recording import Recording
     from taskscope.snapshot.snapshot import Snapshot
@@ -109,7 +112,7 @@ def boot(
 def snapshot(
     core: str | PathLike[str] | None = None, *, guest: str | PathLike[str] | None = None, live: bool = False,
     btf: str | PathLike[str] | None = None, symbols: str | PathLike[str] | None = None, pause: bool = False,
-    stacks: bool = False,
+    stacks: bool = False, names: bool = False,
 ) -> Snapshot:
     """Read the tasks of this machine out of /proc or out of its memory, or those of a crash dump or a QEMU guest.
 
@@ -121,9 +124,11 @@ def snapshot(
     :param symbols: a System.map, where the kernel has no symbols of its data
     :param pause: stop the guest meanwhile
     :param stacks: kernel stacks too: of this machine for root; out of memory for x86-64
+    :param names: names of users and groups too, out of /proc
     :raises TraceError: it cannot be read, or needs `btf` or `symbols`
     :raises UsageError: drgn is not installed
     """
     from taskscope.source import Source
 
-    return Source(core=core, guest=guest, live=live, btf=btf, symbols=symbols, pause=pause).snapshot(stacks=stacks)
+    source = Source(core=core, guest=guest, live=live, btf=btf, symbols=symbols, pause=pause)
+    return source.snapshot(stacks=stacks, names=names)
