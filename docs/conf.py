@@ -53,6 +53,7 @@ OUTPUTS = {
     "export-systrace.txt": ["export", "-i", RECORDING, "--to", "systrace", "--from", "+13.6", "-o", "-"],
     "export-dot.txt": ["export", "-i", RECORDING, "--to", "dot", "-p", "156", "-o", "-"],
     "export-story.txt": ["export", "-i", RECORDING, "--to", "story", "-p", "157", "-o", "-"],
+    "program.txt": ["sched", "-i", RECORDING, "--worst", "3", "--py"],
     "report.txt": ["report", "-i", RECORDING, "--no-stacks", "-F", "signal"],
 }
 

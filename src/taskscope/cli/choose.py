@@ -39,8 +39,6 @@ def choose(lives: Lives, common: Common, kinds: Sequence[str] = ()) -> list[Life
 
 #: how many candidates of an ambiguous name are listed
 _MOST = 20
-#: how many lives of one name are told one after the other
-_TOLD = 4
 
 
 def lives_named(lives: Lives, task: str) -> list[Life]:
@@ -49,8 +47,10 @@ def lives_named(lives: Lives, task: str) -> list[Life]:
     :raises NoSuchTaskError: none fits
     :raises AmbiguousTaskError: too many fit; the candidates are lines of the table of lives
     """
-    found = lives.find(task)
-    return sorted(found, key=lambda x: x.first) if 1 < len(found) <= _TOLD else [one_life(lives, task)]
+    try:
+        return lives.named(task)
+    except AmbiguousTaskError:
+        return [one_life(lives, task)]
 
 
 def one_life(lives: Lives, task: str) -> Life:

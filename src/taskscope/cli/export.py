@@ -58,7 +58,7 @@ def command(common: Common, to: tuple[str, ...], output: str, table: str | None,
     -p, --from and --to T are for all but tables; with -p a trace.dat has what the tasks wrote and what names them.
     A file comes into being whole or not at all; one that is there is not replaced without --force.
     """  # noqa: D301  click takes the control character for a paragraph that is not wrapped
-    form, before = _format_and_time(to)
+    form, before = format_and_time(to)
     common = replace(common, before=before)
     stdout = output == "-"
     if stdout and form in _BINARY and sys.stdout.isatty():
@@ -87,7 +87,7 @@ def command(common: Common, to: tuple[str, ...], output: str, table: str | None,
             say(f"wrote {name} to {file}")
 
 
-def _format_and_time(to: tuple[str, ...]) -> tuple[str, str | None]:
+def format_and_time(to: tuple[str, ...]) -> tuple[str, str | None]:
     """Tell the two that share ``--to`` apart: a format is known by its name, all else is a time.
 
     :raises UsageError: there is no format, or two of one kind

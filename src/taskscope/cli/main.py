@@ -34,7 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "sched": ("taskscope.cli.sched", "run, wait, sleep and block times; the worst wakeup latencies"),
     "kills": ("taskscope.cli.kills", "one line for each signal that kills or is sent"),
     "forks": ("taskscope.cli.forks", "one line for each task created"),
-    "export": ("taskscope.cli.export", "write lives, spans or events as Parquet, JSON Lines or CSV"),
+    "export": ("taskscope.cli.export", "for other tools: Perfetto, trace.dat, Graphviz, Markdown, tables"),
     "lab": ("taskscope.cli.lab", "the labs: questions about the kernel, and machines that answer"),
     "compare": ("taskscope.cli.compare", "did tasks do the same, in two recordings or on two kernels?"),
     "check": ("taskscope.cli.check", "say what this host can and cannot do, and what mends it"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskscope.cli.python import PROGRAMS, program
 from taskscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--no-pager", "pager", flag_value=False, default=True, type=bool, help="Do not page on a terminal."
     ),
     "quiet": click.option("-q", "--quiet", is_flag=True, help="No notes and no progress on stderr."),
+    "py": click.option("--py", is_flag=True, help="Print the Python program that gives this answer."),
     "verbose": click.option("-v", "--verbose", count=True, help="Show more; -vv also where an error arose."),
 }
 _COMMON_ALWAYS = ("buffer", "color", "pager", "quiet", "verbose")
@@ -213,7 +215,8 @@ def verb(
     :param file: whether the recording may also be given as an argument
     :param default: whether the recording is trace.dat unless one is named; None: -i is not taken at all
     """
-    names = [*takes, *([] if default is None else ["input" if default else "source"]), *_COMMON_ALWAYS]
+    inputs = [] if default is None else ["input" if default else "source"]
+    names = [*takes, *inputs, *_COMMON_ALWAYS, *(["py"] if name in PROGRAMS else [])]
 
     def decorate(function: Callable[..., Any]) -> Verb:
         def call(**given: Any) -> Any:
@@ -226,6 +229,11 @@ def verb(
                 given["input"] = path
             common = Common(**{key: given.pop(key) for key in Common.__slots__ if key in given})
             _asked["debug"] = common.verbose >= 2
+            if given.pop("py", False):
+                from taskscope.cli.output import put_lines
+
+                put_lines(program(name, common, given), common)
+                return None
             return function(common, **given)
 
         call.__doc__ = function.__doc__

@@ -91,6 +91,16 @@ class Lives:
                                      "name one as PID.GENERATION", lines)
         return found[0]
 
+    def named(self, task: str | int | tuple[int, int], most: int = 4) -> list[Life]:
+        """Return the life that fits, or the few of one name, in order of their births.
+
+        :param most: how many of one name are a few
+        :raises NoSuchTaskError: none fits
+        :raises AmbiguousTaskError: more fit
+        """
+        found = self.find(task)
+        return sorted(found, key=lambda x: x.first) if 1 < len(found) <= most else [self.get(task)]
+
     def choose(self, pids: Sequence[int] = (), kinds: Sequence[str] = (), after: int | None = None,
                before: int | None = None) -> list[Life]:
         """Return the lives that bear one of the pids, are of one of the kinds, and touch the time.

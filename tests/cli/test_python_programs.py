@@ -1,0 +1,157 @@
+"""``--py``: the program that a command prints gives, when it is run, the answer of the command."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lives_json import run_inside
+from taskscope.cli.python import PROGRAMS
+
+#: command lines, run in tests/data; every option that changes the answer is in one of them
+COMMANDS = (
+    "lives -i d05-zombie.dat",
+    "lives d06-threads.dat -v --kind thread --kind kthread",
+    "lives -i d08-signals.dat -p 200,201 --from 97 --to +1 --json",
+    "lives -i d14-instances.dat -B tasks",
+    "life -i d05-zombie.dat 159",
+    "life -i d08-signals.dat 201 --json",
+    "life -i d13-clones.dat 274.0 -v",
+    "life -i d32-execthread-612.dat 208 --color always",
+    "sched d09-sched.dat",
+    "sched -i d09-sched.dat --sort max --worst 3 --from +0.1 --to +0.4 -v",
+    "sched -i d09-sched.dat -p 0,220 --json --worst 0",
+    "kills d08-signals.dat",
+    "kills -i d11-oom.dat --all --color always",
+    "kills -i d08-signals.dat --deaths -p 200,201 --from 97.1 --to 97.31 --json",
+    "forks d13-clones.dat -v",
+    "forks -i d06-threads.dat -p 168 --to +0.1",
+    "forks -i d13-clones.dat --json --from +0.01",
+    "tree -i d10-subreaper.dat",
+    "tree -i d10-subreaper.dat --at +0.1 --color always",
+    "tree -i d06-threads.dat 168 --json",
+    "tree --core vmcore/debian12-amd64.kdump zoo-main",
+    "tree --core vmcore/debian12-amd64.kdump --json tracee",
+    "ps -i d10-subreaper.dat",
+    "ps -i d10-subreaper.dat --at +0.1 -ejH -p 1,228,229,230,231,232,233",
+    "ps -i d10-subreaper.dat --at 126.25 axjf",
+    "ps -i d10-subreaper.dat --json",
+    "ps -i d06-threads.dat -eLf --sort -pid --no-headers",
+    "ps -i d06-threads.dat --at +0.05 -o pid,tid=THREAD -o comm -L -H",
+    "ps --columns",
+    "ps -p 1 -o pid,user,comm",
+    "ps --core vmcore/debian12-amd64.kdump",
+    "ps --core vmcore/debian12-amd64.kdump --json -L -p 1,2",
+    "ps --core vmcore/debian12-amd64.kdump --json --stacks -p 2",
+    "cpus -i d09-sched.dat --at +0.1",
+    "cpus --core vmcore/debian12-amd64.kdump --json",
+    "blocked -i d09-sched.dat --at +0.1 --json",
+    "blocked --core vmcore/debian12-amd64.kdump",
+    "report d05-zombie.dat",
+    "report -i d05-zombie.dat -F signal -F 'sched_switch:prev_pid==159' --comm then",
+    "report -i d06-threads.dat -p 168 -C 0 --from +0.02 --to +0.1 --json",
+    "report -i d15-text-stack.trace.txt --no-stacks",
+    "report -i d15-text-stack.trace.txt --no-stacks --json -F sched_process_exit",
+    "export -i d06-threads.dat --to jsonl -o -",
+    "export -i d06-threads.dat --to csv --table sched_switch -o -",
+    "export -i d08-signals.dat --to systrace --from 97.2 --to 97.31 -p 201 -o -",
+    "export -i d10-subreaper.dat --to dot -o -",
+    "export -i d08-signals.dat --to story -p 200,201 -v -o -",
+    "export -i d12-overrun.dat --to perfetto --from 159 --to 159.4 -o -",
+)
+
+
+def printed(line: str) -> str:
+    """Return the program that a command prints."""
+    code, out, err = run_inside(*shlex.split(line), "--py")
+    assert (code, err) == (0, "")
+    return out.decode()
+
+
+def run(program: str) -> bytes:
+    """Run a program inside this process and return what it writes to stdout."""
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+    with contextlib.redirect_stdout(out):
+        exec(compile(program, "program.py", "exec"), {"__name__": "__main__"})
+    out.flush()
+    return raw.getvalue()
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_program_gives_the_answer(line: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the printed program writes is what the command writes, byte for byte."""
+    if "--core" in line:
+        pytest.importorskip("drgn", reason="drgn is not installed")
+    if "perfetto" in line:
+        pytest.importorskip("perfetto", reason="perfetto is not installed")
+    monkeypatch.chdir(data)
+    monkeypatch.setenv("NO_COLOR", "1")
+    code, expected, _ = run_inside(*shlex.split(line))
+    assert code == 0
+    assert expected
+    program = printed(line)
+    assert run(program) == expected
+    assert "import taskscope\n" in program
+    assert max(map(len, program.splitlines())) <= 200
+
+
+def test_every_command_has_its_program_tried() -> None:
+    """Each command that has a program is among those that are run here."""
+    assert {line.split()[0] for line in COMMANDS} == set(PROGRAMS)
+
+
+def test_a_program_stands_alone(data: Path, tmp_path: Path) -> None:
+    """Saved to a file, a program runs by itself."""
+    file = tmp_path / "program.py"
+    file.write_text(printed("sched -i d09-sched.dat --worst 2"))
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run([sys.executable, file], cwd=data, env=env, capture_output=True, check=True, timeout=60)
+    assert done.stdout == run_inside("sched", "-i", str(data / "d09-sched.dat"), "--worst", "2")[1]
+
+
+@pytest.mark.parametrize("form", ["trace.dat", "parquet"])
+def test_a_program_writes_the_same_files(
+    form: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export's program writes what the command writes, a folder too."""
+    monkeypatch.chdir(tmp_path)
+    line = f"export -i {shlex.quote(str(data / 'd08-signals.dat'))} --to {form} -q -o "
+    line += "one/" if form == "parquet" else "one -p 201 --to +1"
+    assert run_inside(*shlex.split(line))[0] == 0
+    Path("one").rename("kept")
+    assert run(printed(line)) == b""
+    pairs = [(Path("kept"), Path("one"))]
+    if form == "parquet":
+        pairs = [(p, Path("one") / p.name) for p in Path("kept").iterdir()]
+        assert len(pairs) == 2
+    assert all(a.read_bytes() == b.read_bytes() for a, b in pairs)
+
+
+def test_what_a_person_typed_is_only_text(data: Path) -> None:
+    """Names and files become literals: nothing of them is run."""
+    evil = "'); raise SystemExit(9) #\"\n\\"
+    for line in (["lives", "-i", evil], ["life", "-i", "x", evil], ["tree", "-i", "x", evil], ["tree", "--core", evil],
+                 ["lives", "-B", evil], ["report", "-i", "x", "-F", evil], ["lives", "--from", evil, "-i", "x"],
+                 ["export", "-i", "x", "--to", "csv", "--table", evil, "-o", evil]):
+        code, out, _ = run_inside(*line, "--py")
+        if code == 0:
+            compile(out, "program.py", "exec")
+            assert repr(evil) in out.decode()
+        else:
+            assert code == 2
+
+
+def test_there_is_no_program_of_stdin() -> None:
+    """What came through a pipe cannot be read again, which is said."""
+    code, out, err = run_inside("lives", "-i", "-", "--py")
+    assert (code, out) == (2, b"")
+    assert "--py" in err
+    assert "-i FILE" in err
