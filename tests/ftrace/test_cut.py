@@ -168,14 +168,15 @@ def _report(path: Path) -> list[tuple[str, int, str]]:
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(st.lists(st.tuples(st.integers(-5, 1 << 30), st.integers(4, 1016)), min_size=1, max_size=60),
+@given(st.lists(st.tuples(st.integers(-5, 1 << 30) | st.integers(-(1 << 60), 1 << 60), st.integers(4, 1016)),
+                min_size=1, max_size=60),
        st.sampled_from([None, 0, 7]), st.booleans(), st.sampled_from([4, 8]))
 def test_pages_are_read_back(steps: list[tuple[int, int]], lost: int | None, big: bool, word: int) -> None:
     """Records of any size and distance, also back in time, come back from new pages with their bytes and times."""
     layout = PageLayout(8, word, 8 + word)
     ts, records = 1 << 40, []
     for k, (step, size) in enumerate(steps):
-        ts += step
+        ts = min(max(ts + step, 0), (1 << 62) - 1)
         records.append((ts, bytes([k]) * (size // 4 * 4)))
     data = np.frombuffer(bytearray(Encoder(layout, 1048, big).pages(records, lost)), np.uint8)
     assert len(data) % 1048 == 0

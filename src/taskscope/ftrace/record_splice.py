@@ -19,6 +19,7 @@ from taskscope.ftrace.pages import MISSED_EVENTS, MISSED_STORED, TYPE_TIME_EXTEN
 _BLOCK = 1024
 _SMALL = 28 * 4
 _DELTA = 1 << 27
+_EXTEND = _DELTA << 32
 
 
 @dataclass(slots=True)
@@ -132,9 +133,10 @@ class Encoder:
         # The number of lost events stands behind the records of the first page.
         room = self._page_size - self._layout.data - 8
         for ts, data in records:
-            one = self._record(max(ts - now, 0) if body else 0, data)
-            # A stamp before the last one (a clock that was set back) needs a page that begins with it.
-            if body and (len(body) + len(one) > room or ts < now):
+            one = self._record(min(max(ts - now, 0), _EXTEND - 1) if body else 0, data)
+            # A stamp before the last one (a clock that was set back) needs a page that begins with it, as does one
+            # that is farther away than a time extend can say.
+            if body and (len(body) + len(one) > room or not 0 <= ts - now < _EXTEND):
                 out.append(self._page(start, body, lost))
                 lost = None
                 body = bytearray()
@@ -172,10 +174,11 @@ class Encoder:
         if lost is not None:
             commit |= MISSED_EVENTS
             # As the kernel does: a number for which the page has no room is left out.
-            if lost and self._layout.data + len(body) + self._layout.commit_size <= self._page_size:
+            size = self._layout.commit_size
+            if lost and self._layout.data + len(body) + size <= self._page_size and lost < 1 << (8 * size - 2):
                 commit |= MISSED_STORED
-                tail = struct.pack(self._order + ("Q" if self._layout.commit_size == 8 else "I"), lost)
-        page = struct.pack(self._order + "Q", start).ljust(self._layout.commit, b"\0")
+                tail = struct.pack(self._order + ("Q" if size == 8 else "I"), lost)
+        page = struct.pack(self._order + "Q", start & (1 << 64) - 1).ljust(self._layout.commit, b"\0")
         page += struct.pack(self._order + ("Q" if self._layout.commit_size == 8 else "I"), commit)
         page = page.ljust(self._layout.data, b"\0") + bytes(body) + tail
         return page.ljust(self._page_size, b"\0")

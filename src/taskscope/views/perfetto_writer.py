@@ -38,7 +38,8 @@ class Writer:
         packet = self._builder.create_packet()
         packet.trusted_packet_sequence_id = _SEQUENCE
         if at is not None:
-            packet.timestamp = at
+            # Perfetto knows no time before zero, which only damage gives.
+            packet.timestamp = max(at, 0)
         return packet
 
     def system(self, release: str | None, machine: str | None) -> None:
