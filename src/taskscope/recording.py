@@ -19,6 +19,7 @@ from taskscope.trace.trace import Trace
 if TYPE_CHECKING:
     from taskscope.lives.life import Life
     from taskscope.lives.lives import Lives
+    from taskscope.snapshot.snapshot import Snapshot
 
 
 class Recording(Trace):
@@ -161,6 +162,16 @@ class Recording(Trace):
             return story_text(life, self)
 
         return Lives(self, story=story)
+
+    def tasks(self, at: int | None = None) -> Snapshot:
+        """Return the tasks of one moment.
+
+        :param at: ns of the recording's clock; the end by default, where a machine's recording keeps the descriptors
+        """
+        from taskscope.snapshot.saved import read_tasks
+
+        saved = read_tasks(self.path) if at is None and Path(self.path).is_file() else None
+        return saved.snapshot() if saved is not None else self.lives.at(self.end if at is None else at)
 
     def life(self, task: str | int | tuple[int, int]) -> Life:
         """Return one life.

@@ -103,6 +103,22 @@ def test_the_program_gives_the_answer(line: str, data: Path, monkeypatch: pytest
     assert max(map(len, program.splitlines())) <= 200
 
 
+@pytest.mark.parametrize("line", ["ps -l", "ps --json -L", "cpus", "blocked", "tree", "ps --at +0.01"])
+def test_of_a_machine(line: str, tmp_path: Path) -> None:
+    """A machine's recording keeps its task descriptors, and a program shows those where the command does."""
+    import taskscope
+
+    file = tmp_path / "m.dat"
+    with taskscope.boot(cpus=1) as machine:
+        machine.trace()
+        machine.spawn("sleep", "0.1").wait()
+        machine.save(file)
+    whole = f"{line} -i {shlex.quote(str(file))}"
+    code, expected, _ = run_inside(*shlex.split(whole))
+    assert code == 0
+    assert run(printed(whole)) == expected
+
+
 def test_every_command_has_its_program_tried() -> None:
     """Each command that has a program is among those that are run here."""
     assert {line.split()[0] for line in COMMANDS} == set(PROGRAMS)

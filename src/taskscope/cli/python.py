@@ -72,10 +72,13 @@ class Program:
         """Return the call that chooses lives by ``-p``, ``--from`` and ``--to``."""
         return call("t.lives.choose", pids=self.common.pids, **more, **self.window())
 
-    def moment(self) -> None:
-        """Put ``--at`` into ``at``, as the last moment that is shown so; the end by default."""
+    def moment(self) -> tuple[Code, ...]:
+        """Put ``--at`` into ``at``, as the last moment that is shown so, and return it as argument; none without."""
         at = self.common.at
-        self.add("at = t.end" if at is None else f"at = min(max(t.time({at!r}, 'last'), t.start), t.end)")
+        if at is None:
+            return ()
+        self.add(f"at = min(max(t.time({at!r}, 'last'), t.start), t.end)")
+        return (Code("at"),)
 
     def snapshot(self, **more: Any) -> None:
         """Read the tasks of one moment as ``s``, of whichever source was named.
@@ -87,8 +90,8 @@ class Program:
         source = source_of(self.common)
         if source is None:
             self.open()
-            self.moment()
-            self.add("s = t.lives.at(at)")
+            at = self.moment()
+            self.add(f"s = {call('t.tasks', *at)}")
         else:
             named = {key: getattr(source, key) for key in ("guest", "live", "btf", "symbols", "pause")}
             self.add(f"s = {call('taskscope.snapshot', *([source.core] if source.core else []), **named, **more)}")
@@ -213,9 +216,8 @@ def _tree(p: Program, given: Given) -> None:
     if recorded:
         p.open()
         p.use(module, "life_nodes", "link")
-        then = () if p.common.at is None else (Code("at"), Code("t.lives.at(at)"))
-        if then:
-            p.moment()
+        at = p.moment()
+        then = (*at, Code("t.lives.at(at)")) if at else ()
         p.add(f"nodes = {call('life_nodes', Code('t.lives'), *then)}", "roots = link(nodes)")
     else:
         p.snapshot()

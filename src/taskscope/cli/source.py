@@ -79,14 +79,11 @@ def snapshot_of(
 def _kept(common: Common) -> Snapshot | None:
     """Return the tasks whose descriptors a recording of the executable kernel keeps; None if it keeps none."""
     from taskscope.snapshot.saved import read_tasks
-    from taskscope.snapshot.snapshot import Snapshot
 
     if common.input is None or not Path(common.input).is_file():
         return None
     saved = read_tasks(common.input)
-    if saved is None:
-        return None
-    return Snapshot(tuple(detail.row for detail in saved.tasks), saved.at, saved.source, {}, arch=saved.arch)
+    return None if saved is None else saved.snapshot()
 
 
 def _chosen(found: Snapshot, common: Common) -> Snapshot:

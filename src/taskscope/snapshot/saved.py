@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from taskscope.errors import TraceError
 from taskscope.snapshot.decode import StackUse
 from taskscope.snapshot.detail import Reaper, TaskDetail
-from taskscope.snapshot.snapshot import TaskRow
+from taskscope.snapshot.snapshot import Snapshot, TaskRow
 
 _MAGIC: Final = b"TSTASKS1"
 _TAIL: Final = struct.Struct("<Q8s")
@@ -33,6 +33,10 @@ class Saved(NamedTuple):
     source: str
     arch: str
     tasks: tuple[TaskDetail, ...]
+
+    def snapshot(self) -> Snapshot:
+        """Return their rows as a table of tasks."""
+        return Snapshot(tuple(detail.row for detail in self.tasks), self.at, self.source, {}, arch=self.arch)
 
 
 def append_tasks(path: str | PathLike[str], saved: Saved) -> None:
