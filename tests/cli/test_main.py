@@ -23,7 +23,8 @@ Cli = Callable[..., Ran]
 Make = Callable[..., World]
 
 # These look at any recording.
-OWN = [v for v in VERBS if v not in ("run", "record", "decode", "check", "lab", "compare", "task", "stack", "diff")]
+OTHER = ("run", "record", "decode", "check", "lab", "compare", "task", "stack", "diff", "timeline")
+OWN = [v for v in VERBS if v not in OTHER]
 ENV = dict(os.environ, PYTHONPATH=str(ROOT / "src"), TERM="xterm", PYTHONDONTWRITEBYTECODE="1")
 
 

@@ -78,7 +78,7 @@ export class Paint {
   }
 
   private task(g: CanvasRenderingContext2D, lane: number, y: number, width: number, win: Window): void {
-    const [level, first, last] = visible(this.recording.taskLevels, lane, win.from, win.to, width * 2);
+    const [level, first, last] = visible(this.recording.taskLevels, lane, win.from, win.to, width);
     let painted = -1;
     for (let k = first; k < last; k++) {
       const code = level.code[k];
@@ -107,7 +107,7 @@ export class Paint {
   }
 
   private cpu(g: CanvasRenderingContext2D, lane: number, y: number, width: number, win: Window): void {
-    const [level, first, last] = visible(this.recording.cpuLevels, lane, win.from, win.to, width * 2);
+    const [level, first, last] = visible(this.recording.cpuLevels, lane, win.from, win.to, width);
     g.fillStyle = this.colour("--idle");
     g.fillRect(0, y + ROW / 2 - 1, width, 2);
     for (let k = first; k < last; k++) {
@@ -205,7 +205,7 @@ export class Paint {
     g.clearRect(0, 0, width, height);
     const all = new Window(win.length), busy = new Float32Array(Math.ceil(width) + 1);
     this.recording.cpus.forEach((_, lane) => {
-      const [level, first, last] = visible(this.recording.cpuLevels, lane, 0, all.length, width * 2);
+      const [level, first, last] = visible(this.recording.cpuLevels, lane, 0, all.length, width);
       for (let k = first; k < last - 1; k++) {
         const who = level.code[k];
         if (who === NOBODY || this.recording.tasks[who].kind === "idle") continue;

@@ -44,6 +44,7 @@ EXAMPLES = (
 @click.option("--btf", metavar="FILE", help="With --on dump: its types (BTF), if its memory has none.")
 @click.option("--symbols", metavar="FILE", help="With --on dump: its symbols (System.map), if its memory has none.")
 @click.option("--kernel", metavar="KERNEL", help="With --on guest: its kernel; as --on guest:KERNEL.")
+@click.option("--timeline", "page", metavar="FILE", help="Write its recordings as a page for a browser.")
 @click.option("--answer", is_flag=True, help="Say the answer, too.")
 @click.option("--mutant", is_flag=True, help="Run it with its mutant: one line of the kernel (or one expectation) "
               "changed.")
@@ -60,6 +61,7 @@ def command(
     btf: str | None,
     symbols: str | None,
     kernel: str | None,
+    page: str | None,
     answer: bool,
     mutant: bool,
     as_json: bool,
@@ -106,10 +108,37 @@ def command(
             done(run_real(lab, machine, mutant))
         finally:
             machine.close()
+    if page is not None:
+        write_page(runs, page)
     passed = all(run.passed for run in runs)
     if on == "all" and not mutant:
         passed = compare(runs, as_json) and passed
     ctx.exit(0 if passed else 1)
+
+
+def write_page(runs: list[Run], path: str) -> None:
+    """Write the recordings that the runs kept as one page, with the lab's question and what was checked.
+
+    :raises UsageError: none was kept, or the file cannot be written
+    """
+    from pathlib import Path
+
+    from taskscope.views.timeline.pack import pack
+    from taskscope.views.timeline.page import page
+
+    packed = []
+    for run in runs:
+        lab = {"question": run.lab.question, "look": run.lab.look, "answer": run.lab.answer,
+               "checks": [[check.what, check.passed, check.seen[:200]] for check in run.checks]}
+        packed += [pack(kept.recording.lives, f"{run.lab.name}, {run.place} {run.flavour}", lab=lab)
+                   for kept in run.kept]
+    if not packed:
+        raise UsageError(f"lab {runs[0].lab.name} keeps no recording of its own: there is nothing to draw")
+    try:
+        Path(path).write_text(page(packed), "utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; name another file with --timeline") from None
+    click.echo(f"taskscope: wrote {path}", err=True)
 
 
 def compare(runs: list[Run], as_json: bool) -> bool:

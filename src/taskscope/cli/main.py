@@ -22,7 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "record": ("taskscope.cli.record", "record a command, processes or everything on this machine"),
     "report": ("taskscope.cli.report", "print the events, as tracefs and trace-cmd do"),
     "lives": ("taskscope.cli.lives", "list every task: created, ran, how it ended"),
-    "life": ("taskscope.cli.life", "tell one task's story: created, ran, slept, signalled, died, reaped"),
+    "life": ("taskscope.cli.life", "one task's story: created, ran, slept, signalled, died, reaped"),
     "timeline": ("taskscope.cli.timeline", "lives as a page in a browser: zoom, search, arrows, stories"),
     "ps": ("taskscope.cli.ps", "process table: of this machine, a recording, a dump, a guest"),
     "tree": ("taskscope.cli.tree", "who created whom, living and dead"),

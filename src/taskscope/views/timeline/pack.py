@@ -275,7 +275,7 @@ def _stories(lives: Lives, tasks: Sequence[Life], start: int) -> dict[str, list[
     for k in chosen:
         if tasks[k].kind == "idle":
             continue
-        entries = chapters.tell(Teller(tasks[k], lives), bar_cells=44)
+        entries = chapters.tell(Teller(tasks[k], lives), bar_cells=32)
         found[str(k)] = [
             [None if e.at is None else e.at - start, e.cpu, e.word,
              [[text.replace(NO_BREAK, " "), evidence] for text, evidence in e.lines]] for e in entries]
