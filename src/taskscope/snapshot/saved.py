@@ -85,7 +85,8 @@ _RENAMED: Final = {"start": "start_time", "runtime": "sum_exec_runtime"}
 def _detail(fields: dict[str, Any]) -> TaskDetail:
     names = ("version", "children", "threads", "stack")
     tuples: dict[str, Iterable[Any]] = {name: tuple(fields[name]) for name in names}
-    lists = {name: tuple(fields["row"][name]) for name in ("children", "kernel_stack") if fields["row"].get(name) is not None}
+    lists = {name: tuple(fields["row"][name]) for name in ("children", "kernel_stack")
+             if fields["row"].get(name) is not None}
     row = TaskRow(**{_RENAMED.get(name, name): value for name, value in (fields["row"] | lists).items()})
     known = dict(fields)
     for name, made in (("stack_use", StackUse), ("reaper", Reaper)):
