@@ -49,6 +49,8 @@ OUTPUTS = {
     "decode.txt": ["decode", "clone", "0x01200011"],
     "dump-tree.txt": ["tree", "--core", DUMP, "zoo-main"],
     "dump-task.txt": ["task", "--core", DUMP, "tracee"],
+    "dump-blocked.txt": ["blocked", "--core", DUMP],
+    "storm-tree.txt": ["tree", "-q", "-i", "tests/data/d19-storm.dat", "305"],
     "dump-stack.txt": ["stack", "--core", DUMP, "vfork-parent"],
     "export-systrace.txt": ["export", "-i", RECORDING, "--to", "systrace", "--from", "+13.6", "-o", "-"],
     "export-dot.txt": ["export", "-i", RECORDING, "--to", "dot", "-p", "156", "-o", "-"],

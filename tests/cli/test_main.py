@@ -23,7 +23,7 @@ Cli = Callable[..., Ran]
 Make = Callable[..., World]
 
 # These look at any recording.
-OTHER = ("run", "record", "decode", "check", "lab", "compare", "task", "stack", "diff", "timeline")
+OTHER = ("run", "record", "decode", "check", "lab", "compare", "task", "stack", "diff", "timeline", "man")
 OWN = [v for v in VERBS if v not in OTHER]
 ENV = dict(os.environ, PYTHONPATH=str(ROOT / "src"), TERM="xterm", PYTHONDONTWRITEBYTECODE="1")
 

@@ -39,6 +39,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("taskscope.cli.compare", "did tasks do the same, in two recordings or on two kernels?"),
     "check": ("taskscope.cli.check", "say what this host can and cannot do, and what mends it"),
     "decode": ("taskscope.cli.decode", "say what a number means: clone flags, wait status, syscall, …"),
+    "man": ("taskscope.cli.man", "manual pages, and completions for bash, zsh and fish"),
 }
 
 

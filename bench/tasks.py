@@ -1,0 +1,76 @@
+"""How fast the tasks of a moment are read: /proc beside procps' ps, a crash dump, this kernel's memory.
+
+    python bench/tasks.py [TASKS]
+
+Starts so many processes that sleep (2,000 by default), then times whole commands, the fastest of seven runs of each, ours and
+the peer's in turns.  Memory of a command is the most that it ever had (ru_maxrss).  As root also this kernel's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = [sys.executable, "-m", "taskscope.cli.main"]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1"}
+DUMP = ROOT / "tests/data/vmcore/debian12-amd64.kdump"
+
+
+def timed(command: list[str]) -> tuple[float, float]:
+    """Run a command; return its s and MiB."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def compare(form: list[str], rounds: int = 7) -> None:
+    """Time a form of ps, ours and procps', in turns."""
+    ours, theirs = [], []
+    for _ in range(rounds):
+        theirs.append(timed(["ps", *form])[0])
+        ours.append(timed([*OURS, "ps", "-q", *form])[0])
+    print(f"{' '.join(form):<28} ps {min(theirs):.3f} s   taskscope {min(ours):.3f} s   ratio {min(ours) / min(theirs):.2f}")
+
+
+def alone(name: str, words: list[str], rounds: int = 5) -> None:
+    """Time a command of ours that has no peer here."""
+    runs = [timed([*OURS, *words]) for _ in range(rounds)]
+    print(f"{name:<28} {min(run[0] for run in runs):.3f} s   {min(run[1] for run in runs):.0f} MiB")
+
+
+def main() -> None:
+    """Measure and print."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    children = []
+    try:
+        for _ in range(count):
+            pid = os.fork()
+            if not pid:
+                signal.pause()
+                os._exit(0)
+            children.append(pid)
+        print(f"{count:,} processes that sleep")
+        for form in (["-ely"], ["-ef"], ["axjf"], ["-eo", "pid,ppid,stat,comm"]):
+            compare(form)
+        print()
+        alone("ps --core, 81 tasks", ["ps", "--core", str(DUMP), "-ely"])
+        if os.geteuid() == 0:
+            alone("ps --live", ["ps", "--live", "-ely"])
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in children:
+            os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    main()
