@@ -2,8 +2,8 @@
 
     python bench/tasks.py [TASKS]
 
-Starts so many processes that sleep (2,000 by default), then times whole commands, the fastest of seven runs of each, ours and
-the peer's in turns.  Memory of a command is the most that it ever had (ru_maxrss).  As root also this kernel's memory.
+Starts so many processes that sleep (2,000 by default), then times whole commands, the fastest of seven runs of each, ours
+and the peer's in turns.  Memory of a command is the most that it ever had (ru_maxrss).  As root also this kernel's memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def compare(form: list[str], rounds: int = 7) -> None:
     for _ in range(rounds):
         theirs.append(timed(["ps", *form])[0])
         ours.append(timed([*OURS, "ps", "-q", *form])[0])
-    print(f"{' '.join(form):<28} ps {min(theirs):.3f} s   taskscope {min(ours):.3f} s   ratio {min(ours) / min(theirs):.2f}")
+    ratio = min(ours) / min(theirs)
+    print(f"{' '.join(form):<28} ps {min(theirs):.3f} s   taskscope {min(ours):.3f} s   ratio {ratio:.2f}")
 
 
 def alone(name: str, words: list[str], rounds: int = 5) -> None:
