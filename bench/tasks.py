@@ -2,8 +2,8 @@
 
     python bench/tasks.py [TASKS]
 
-Starts so many processes that sleep (2,000 by default), then times whole commands, the fastest of seven runs of each, ours
-and the peer's in turns.  Memory of a command is the most that it ever had (ru_maxrss).  As root also this kernel's memory.
+Starts so many processes that sleep (2,000 by default), then times whole commands, the fastest of seven runs of each,
+ours and the peer's in turns.  Memory is the most that a command ever had (ru_maxrss).  As root also this kernel's.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def show(chromium: Browser, path: Path, recordings: list[dict[str, Any]]) -> Non
     path.write_text(page(recordings))
     chromium.call("Page.navigate", url="about:blank")
     chromium.call("Page.navigate", url=f"file://{path}")
-    chromium.until("document.documentElement.dataset.ready === '1'")
+    chromium.until("document.documentElement?.dataset.ready === '1'")
 
 
 @pytest.fixture(scope="module")
