@@ -102,5 +102,5 @@ def test_machines_of_a_lab(host: Real) -> None:
     assert places(get("decode"), "all") == ["model"]
     with pytest.raises(UsageError, match="lab decode is not for host; it runs on model"):
         run_real(get("decode"), host)
-    with pytest.raises(UsageError, match="model, host, guest, guest:KERNEL or all"):
+    with pytest.raises(UsageError, match="model, host, guest, guest:KERNEL, dump:FILE or all"):
         places(get("decode"), "mars")
