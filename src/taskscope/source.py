@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from taskscope.memory.image import Image
     from taskscope.memory.kernel import KernelMemory
+    from taskscope.snapshot.detail import TaskDetail
     from taskscope.snapshot.snapshot import Snapshot
 
 
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 _SHOWN: Final = frozenset({
     "ppid", "kind", "cpu", "prio", "nice", "pgid", "sid", "tty", "tpgid", "uid", "rss_kib", "size_kib", "wchan",
     "start_time", "sum_exec_runtime", "cputime", "forked", "args", "locked_kib"})
+
+
+class Details(NamedTuple):
+    """Task descriptors, member by member.
+
+    :param arch: whose flags they bear, as uname -m says it
+    :param wounds: what was damaged on the way to them
+    """
+
+    tasks: list[TaskDetail]
+    arch: str
+    wounds: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,26 @@ class Source:
         from taskscope.memory.live import open_live
 
         return open_live()
+
+    def details(self, task: str, *, every: bool = False) -> Details:
+        """Read the descriptors that a pid or a name means; none if there is no such task.
+
+        :param every: with all members that there are, where kernel memory is looked at
+        :raises TraceError: it cannot be read
+        """
+        if not self.is_memory:
+            import os
+
+            from taskscope.procfs.detail import details
+
+            return Details(details(task, self.proc), os.uname().machine, [])
+        from taskscope.snapshot.detail import detail_of
+
+        with self.memory() as memory:
+            number, text = memory.number, memory.text
+            found = [detail_of(memory, one, every=every) for one in memory.tasks()
+                     if task in (str(number(one, "pid")), text(one, "comm"))]
+            return Details(found, memory.image.arch, memory.wounds)
 
     def snapshot(
         self, *, stacks: bool = False, fields: Collection[str] | None = None, threads: bool = True,

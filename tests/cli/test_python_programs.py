@@ -54,6 +54,10 @@ COMMANDS = (
     "cpus --core vmcore/debian12-amd64.kdump --json",
     "blocked -i d09-sched.dat --at +0.1 --json",
     "blocked --core vmcore/debian12-amd64.kdump",
+    "task --core vmcore/debian12-amd64.kdump tracee",
+    "task --core vmcore/debian12-amd64.kdump sleeper -v",
+    "task --core vmcore/debian12-amd64.kdump kthreadd --json",
+    "stack --core vmcore/debian12-amd64.kdump vfork-parent",
     "report d05-zombie.dat",
     "report -i d05-zombie.dat -F signal -F 'sched_switch:prev_pid==159' --comm then",
     "report -i d06-threads.dat -p 168 -C 0 --from +0.02 --to +0.1 --json",
@@ -103,7 +107,8 @@ def test_the_program_gives_the_answer(line: str, data: Path, monkeypatch: pytest
     assert max(map(len, program.splitlines())) <= 200
 
 
-@pytest.mark.parametrize("line", ["ps -l", "ps --json -L", "cpus", "blocked", "tree", "ps --at +0.01"])
+@pytest.mark.parametrize("line", ["ps -l", "ps --json -L", "cpus", "blocked", "tree", "ps --at +0.01", "task init",
+                                  "stack kthreadd", "task kthreadd --json"])
 def test_of_a_machine(line: str, tmp_path: Path) -> None:
     """A machine's recording keeps its task descriptors, and a program shows those where the command does."""
     import taskscope

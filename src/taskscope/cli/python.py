@@ -324,10 +324,44 @@ def _export(p: Program, given: Given) -> None:
                    verbose=p.common.verbose > 0, force=given["force"])))
 
 
+def _described(p: Program, given: Given) -> None:
+    """Put the descriptors that were asked for into ``found``, the architecture into ``arch``."""
+    from taskscope.cli.source import source_of
+
+    source = source_of(p.common)
+    if source is None:
+        p.use("taskscope.snapshot.saved", "read_tasks")
+        p.add(f"saved = {call('read_tasks', p.common.input)}",
+              f"found = [d for d in saved.tasks if {given['task']!r} in (str(d.row.pid), d.row.comm)]",
+              "arch = saved.arch")
+        return
+    p.use("taskscope.source", "Source")
+    named = {key: getattr(source, key) for key in ("core", "guest", "live", "btf", "symbols", "pause")}
+    details = call(f"{call('Source', **named)}.details", given["task"], every=bool(p.common.verbose))
+    p.add(f"found, arch, wounds = {details}")
+
+
+def _task(p: Program, given: Given) -> None:
+    _described(p, given)
+    if p.common.json:
+        p.use("sys")
+        p.use("taskscope.views.task", "task_json")
+        p.add("sys.stdout.buffer.writelines(task_json(one) for one in found)")
+        return
+    p.use("taskscope.views.task", "task_lines")
+    p.add('print("\\n\\n".join("\\n".join(task_lines(one, arch)) for one in found))')
+
+
+def _stack(p: Program, given: Given) -> None:
+    _described(p, given)
+    p.use("taskscope.views.task", "stack_lines")
+    p.add("for one in found:", "    print(*stack_lines(one), sep='\\n')")
+
+
 #: the commands that have programs
 PROGRAMS: dict[str, Callable[[Program, Given], None]] = {
     "lives": _lives, "life": _life, "sched": _sched, "kills": _kills, "forks": _forks, "tree": _tree, "ps": _ps,
-    "cpus": _cpus, "blocked": _blocked, "report": _report, "export": _export,
+    "task": _task, "stack": _stack, "cpus": _cpus, "blocked": _blocked, "report": _report, "export": _export,
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -11,20 +10,10 @@ from taskscope.cli.options import Common, verb
 from taskscope.cli.output import progress, put_bytes, put_lines
 from taskscope.cli.source import end, source_of
 from taskscope.errors import NoSuchTaskError, UsageError
-
-if TYPE_CHECKING:
-    from taskscope.snapshot.detail import TaskDetail
+from taskscope.source import Details
 
 
-class Described(NamedTuple):
-    """What was found of the tasks that were asked for."""
-
-    tasks: list[TaskDetail]
-    arch: str
-    wounds: list[str]
-
-
-def described(common: Common, task: str) -> Described:
+def described(common: Common, task: str) -> Details:
     """Return the descriptors that a pid or a name means.
 
     :raises NoSuchTaskError: there is none
@@ -34,26 +23,13 @@ def described(common: Common, task: str) -> Described:
     if source is None:
         return _saved(common, task)
     with progress(f"reading {source.name}", common):
-        if source.is_memory:
-            from taskscope.snapshot.detail import detail_of
-
-            with source.memory() as memory:
-                number, text = memory.number, memory.text
-                found = [detail_of(memory, one, every=bool(common.verbose)) for one in memory.tasks()
-                         if task in (str(number(one, "pid")), text(one, "comm"))]
-                result = Described(found, memory.image.arch, memory.wounds)
-        else:
-            import os
-
-            from taskscope.procfs.detail import details
-
-            result = Described(details(task, source.proc), os.uname().machine, [])
+        result = source.details(task, every=bool(common.verbose))
     if not result.tasks:
         raise NoSuchTaskError(f"{source.name}: there is no task {task!r}; 'taskscope ps' lists those that are there")
     return result
 
 
-def _saved(common: Common, task: str) -> Described:
+def _saved(common: Common, task: str) -> Details:
     from taskscope.snapshot.saved import read_tasks
 
     assert common.input is not None
@@ -68,7 +44,7 @@ def _saved(common: Common, task: str) -> Described:
         raise NoSuchTaskError(
             f"{common.input}: no task {task!r} was there at {saved.at / 1e9:.6f}; 'taskscope ps' lists those that were"
         )
-    return Described(found, saved.arch, [])
+    return Details(found, saved.arch, [])
 
 
 @verb(
