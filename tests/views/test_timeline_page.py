@@ -185,6 +185,7 @@ def test_lost_events_and_two_recordings(chromium: Browser, tmp_path: Path) -> No
     one, two = (Recording.open(DATA / name) for name in ("d12-overrun.dat", "d08-signals.dat"))
     show(chromium, tmp_path / "two.html", [pack(one.lives, "one"), pack(two.lives, "two")])
     assert chromium.run("taskscope.panels.length") == 2
+    assert "events lost in" in chromium.run("document.getElementById('about').textContent")
     lost = chromium.run(f"""(() => {{
         const [from, to] = {PANEL}.recording.lost[0];
         const box = document.querySelector('.lanes').clientWidth;
@@ -200,6 +201,7 @@ def test_lost_events_and_two_recordings(chromium: Browser, tmp_path: Path) -> No
 def test_two_million_slices(chromium: Browser, tmp_path: Path) -> None:
     """A page of two million slices opens, and draws itself at every zoom; how long a frame takes is measured in it."""
     packed = many(2_000_000, 64)
+    packed["arrows"]["left"] = 7
     show(chromium, tmp_path / "many.html", [packed])
     frames = chromium.run(f"""(() => {{
         const found = [];
@@ -210,6 +212,7 @@ def test_two_million_slices(chromium: Browser, tmp_path: Path) -> None:
         }}
         return found;
     }})()""")
+    assert "7 later wakeups are not in this page" in chromium.run("document.getElementById('about').textContent")
     # On a machine without a graphics card; bench/timeline.py tells the figures. Here it must only be usable.
     assert max(frames) < 100, frames
 

@@ -198,7 +198,11 @@ async function start(): Promise<void> {
   const recordings = await Promise.all(packed.map(unpack));
   $("title").textContent = recordings.map((one) => one.title).join("  ·  ");
   document.title = `${$("title").textContent} – taskscope`;
-  $("about").textContent = recordings.map((one) => `${one.kernel || "kernel not recorded"}, ${one.events} events, ${clock(one.length, 3)} s`).join("  ·  ");
+  $("about").textContent = recordings.map((one) => [
+    one.kernel || "kernel not recorded", `${one.events} events`, `${clock(one.length, 3)} s`,
+    one.lost.length ? `events lost in ${one.lost.length} places` : "",
+    one.arrows.left ? `${one.arrows.left} later wakeups are not in this page` : "", ...one.notes,
+  ].filter(Boolean).join(", ")).join("  ·  ");
   panels = recordings.map((recording) => new Panel(recording, $("panels"), $("tip"), (panel) => {
     active = panel;
     // Two recordings are looked at side by side: from the start of each.
