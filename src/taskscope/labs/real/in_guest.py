@@ -139,7 +139,9 @@ class InGuest:
         """See `Real.hold`."""
         self.guest.put("/tmp/held.sh", script.encode())
         done = self.guest.run(
-            "cd /root; setsid sh /tmp/held.sh > /tmp/held 2>&1 </dev/null & echo $! > /tmp/held.pid\n"
+            # What an earlier script said must not be taken for this one's.
+            "cd /root; rm -f /tmp/held; : > /tmp/held\n"
+            "setsid sh /tmp/held.sh > /tmp/held 2>&1 </dev/null & echo $! > /tmp/held.pid\n"
             f"n=0; while ! grep -q '^ready$' /tmp/held && [ $n -lt {int(seconds * 10)} ]; do\n"
             "n=$((n + 1)); sleep 0.1; done\n"
             "cat /tmp/held; grep -q '^ready$' /tmp/held", seconds=seconds + 30)
