@@ -113,7 +113,7 @@ class Source:
 
     def snapshot(
         self, *, stacks: bool = False, fields: Collection[str] | None = None, threads: bool = True,
-        pids: Iterable[int] = (), names: bool = False,
+        pids: Iterable[int] = (), names: bool = False, cpus: int = 1,
     ) -> Snapshot:
         """Read all tasks, threads and idle ones too.
 
@@ -122,6 +122,7 @@ class Source:
         :param threads: of /proc: threads that lead no group too
         :param pids: of /proc: these processes only
         :param names: of /proc: names of users and groups
+        :param cpus: of /proc: how many may be used
         :raises TraceError: it cannot be read
         """
         if self.is_memory:
@@ -133,4 +134,4 @@ class Source:
 
         wanted = EVERYTHING if fields is None else frozenset(fields)
         return snapshot(self.proc, fields=wanted | ({"kernel_stack"} if stacks else frozenset()), threads=threads,
-                        pids=pids, names=names)
+                        pids=pids, names=names, cpus=cpus)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from conftest import run_cli
 from taskscope.errors import TraceError
 from taskscope.procfs.files import Proc
-from taskscope.procfs.parse import parse_stat, status_fields
+from taskscope.procfs.parse import Status, parse_stat
 from taskscope.procfs.snapshot import EVERYTHING, snapshot
 from taskscope.procfs.tty import Terminals
 
@@ -41,7 +41,7 @@ def test_any_name_in_stat(name: bytes) -> None:
 def test_what_is_no_stat(data: bytes) -> None:
     """What is no stat or status file gives nothing, and no exception."""
     assert parse_stat(data) is None or b"(" in data
-    assert all(isinstance(value, int) for value in status_fields(data, EVERYTHING).values())
+    assert all(isinstance(value, int) for value in Status(EVERYTHING).fields(data).values())
 
 
 def test_every_field_of_a_child_agrees_with_its_files() -> None:

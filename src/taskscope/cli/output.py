@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import sys
 import threading
 import time
@@ -45,7 +44,11 @@ def paint_for(common: Common) -> Paint:
 
 def columns() -> int:
     """Return how wide the output may be: the terminal's width, 80 elsewhere."""
-    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+    if not sys.stdout.isatty():
+        return 80
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def put_lines(lines: Iterable[str], common: Common) -> None:
@@ -108,6 +111,8 @@ def _pager() -> list[str] | None:
     chosen = os.environ.get("TASKSCOPE_PAGER", os.environ.get("PAGER"))
     if chosen is not None:
         return ["/bin/sh", "-c", chosen] if chosen.strip() not in ("", "cat") else None
+    import shutil
+
     found = shutil.which("less")
     return [found] if found else None
 

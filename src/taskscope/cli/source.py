@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -58,7 +58,8 @@ def snapshot_of(
     source = source_of(common)
     if source is not None:
         with progress(f"reading {source.name}", common):
-            found = source.snapshot(stacks=stacks, fields=fields, threads=threads, names=names, pids=common.pids)
+            found = source.snapshot(stacks=stacks, fields=fields, threads=threads, names=names, pids=common.pids,
+                                    cpus=len(os.sched_getaffinity(0)))
     else:
         if stacks:
             raise UsageError("a recording has no stacks of all its tasks: name another source, or see 'taskscope "
@@ -80,7 +81,7 @@ def _kept(common: Common) -> Snapshot | None:
     """Return the tasks whose descriptors a recording of the executable kernel keeps; None if it keeps none."""
     from taskscope.snapshot.saved import read_tasks
 
-    if common.input is None or not Path(common.input).is_file():
+    if common.input is None or not os.path.isfile(common.input):  # noqa: PTH113
         return None
     saved = read_tasks(common.input)
     return None if saved is None else saved.snapshot()

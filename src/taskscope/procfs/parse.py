@@ -1,4 +1,4 @@
-"""What stands in /proc/PID/stat and /proc/PID/status: `Stat`, `status_fields`.  Follows proc(5), Linux 6.18."""
+"""What stands in /proc/PID/stat and /proc/PID/status: `Stat`, `Status`.  Follows proc(5), Linux 6.18."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def parse_stat(line: bytes) -> Stat | None:
         return None
 
 
+#: where the fields of a row stand in a status file: line, words of it
 _IDS: Final = {b"\nUid:": ("ruid", "uid", "suid", "fsuid"), b"\nGid:": ("rgid", "gid", "sgid", "fsgid")}
 _KIB: Final = {"size_kib": b"\nVmSize:", "rss_kib": b"\nVmRSS:", "locked_kib": b"\nVmLck:"}
 _MASKS: Final = {"pending": b"\nSigPnd:", "shared_pending": b"\nShdPnd:", "blocked": b"\nSigBlk:",
@@ -64,30 +65,35 @@ _NUMBERS: Final = {"tracer": b"\nTracerPid:", "nvcsw": b"\nvoluntary_ctxt_switch
                    "nivcsw": b"\nnonvoluntary_ctxt_switches:"}
 
 
-def status_fields(text: bytes, wanted: Collection[str]) -> dict[str, int]:
-    """Return the fields of a `TaskRow` that a status file holds, by name; those that it does not tell are left out.
+class Status:
+    """Reads the fields of a `TaskRow` that a status file holds.
 
-    A task without memory (a kernel thread, a zombie) has no lines for it: then they are 0.
-
-    :param wanted: names of fields; the effective uid and gid come with any other
+    :param wanted: names of fields; the effective uid comes with any other
     """
-    found: dict[str, int] = {}
-    for key, names in _IDS.items():
-        words = _after(text, key).split()
-        if len(words) == len(names) and all(map(bytes.isdigit, words)):
-            found.update(zip(names, map(int, words), strict=True))
-    for name in wanted:
-        if name in _KIB:
-            word = _after(text, _KIB[name]).strip().partition(b" ")[0]
+
+    def __init__(self, wanted: Collection[str]) -> None:
+        self._ids = [(key, names) for key, names in _IDS.items() if "uid" in names or not set(names).isdisjoint(wanted)]
+        # A task without memory (a kernel thread, a zombie) has no lines for it.
+        self._kib = [(name, key) for name, key in _KIB.items() if name in wanted]
+        self._numbers = [(name, key, 10) for name, key in _NUMBERS.items() if name in wanted]
+        self._numbers += [(name, key, 16) for name, key in _MASKS.items() if name in wanted]
+
+    def fields(self, text: bytes) -> dict[str, int]:
+        """Return the fields by name; those that the text does not tell are left out, sizes of no memory are 0."""
+        found: dict[str, int] = {}
+        for key, names in self._ids:
+            words = _after(text, key).split()
+            if len(words) == len(names) and all(map(bytes.isdigit, words)):
+                found.update(zip(names, map(int, words), strict=True))
+        for name, key in self._kib:
+            word = _after(text, key).strip().partition(b" ")[0]
             found[name] = int(word) if word.isdigit() else 0
-        elif name in _NUMBERS and (word := _after(text, _NUMBERS[name]).strip()).isdigit():
-            found[name] = int(word)
-        elif name in _MASKS:
+        for name, key, base in self._numbers:
             try:
-                found[name] = int(_after(text, _MASKS[name]), 16)
+                found[name] = int(_after(text, key), base)
             except ValueError:
                 continue
-    return found
+        return found
 
 
 def _after(text: bytes, key: bytes) -> bytes:

@@ -6,24 +6,30 @@ is None, with the reason; so is what this user may not see.
 
 from __future__ import annotations
 
+import dataclasses
 import grp
 import os
 import pwd
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from os import PathLike
 from typing import Any, Final
 
 from taskscope.abi.kthreads import kind_of_kthread
 from taskscope.procfs.files import GoneError, Proc
-from taskscope.procfs.parse import TICK, Stat, parse_stat, status_fields
+from taskscope.procfs.parse import TICK, Stat, Status, parse_stat
+from taskscope.procfs.split import split
 from taskscope.procfs.tty import Terminals
 from taskscope.snapshot.snapshot import Snapshot, TaskRow
-from taskscope.snapshot.waits import kind_of_wait
 
 _PF_FORKNOEXEC: Final = 0x40
 _PF_KTHREAD: Final = 0x20_0000
 _MEMORY: Final = "only kernel memory tells (--live)"
 _EXIT_ZOMBIE, _EXIT_DEAD = 0x20, 0x10
+#: processes that are so many that a second reader pays
+_MANY: Final = 300
+#: the values of a row, in the order of its fields
+_plain: Final = attrgetter(*(field.name for field in dataclasses.fields(TaskRow)))
 
 #: of each file that is read where a field of it is asked for, the fields
 _FILES: Final[Mapping[str, frozenset[str]]] = {
@@ -55,6 +61,7 @@ def snapshot(
     threads: bool = True,
     pids: Iterable[int] = (),
     names: bool = False,
+    cpus: int = 1,
 ) -> Snapshot:
     """Read the tasks of a machine.
 
@@ -66,9 +73,10 @@ def snapshot(
     :param threads: the threads that lead no group too
     :param pids: these processes only, those of which the tids are among them too
     :param names: the names of users and groups
+    :param cpus: how many may be used; with more than one a second process reads half of many tasks
     :raises TraceError: there is no proc file system
     """
-    return _Reader(Proc(root), frozenset(fields), names).snapshot(threads, frozenset(pids))
+    return _Reader(Proc(root), frozenset(fields), names).snapshot(threads, frozenset(pids), cpus)
 
 
 class _Reader:
@@ -76,21 +84,23 @@ class _Reader:
         self._proc = proc
         self._fields = fields
         self._terminals = Terminals(proc)
-        self._status = (fields | ({"tracer"} if "parent" in fields else frozenset())) & _FILES["status"]
+        self._status = Status(fields | ({"tracer"} if "parent" in fields else frozenset()))
         self._wants = [name for name, held in _FILES.items() if held & fields]
         self._names = names
 
-    def snapshot(self, threads: bool, pids: frozenset[int]) -> Snapshot:
+    def snapshot(self, threads: bool, pids: frozenset[int], cpus: int) -> Snapshot:
         proc = self._proc
         uptime = (proc.read("uptime") or b"").split()
         at = int(float(uptime[0]) * 100) * TICK if uptime else None
-        rows: list[TaskRow] = []
-        for pid in proc.pids():
-            tids = proc.tids(pid) if threads or (pids and pid not in pids) else [pid]
-            if pids and not pids.intersection((pid, *tids)):
-                continue
-            found = (self._row(pid, tid) for tid in (tids if threads else [pid]))
-            rows += [row for row in found if row is not None]
+
+        there = proc.pids()
+        if cpus > 1 and len(there) > _MANY:
+            def plain(some: Sequence[int]) -> list[tuple[Any, ...]]:
+                return [_plain(row) for row in self._rows(some, threads, pids)]
+
+            rows = [TaskRow(*values) for values in split(plain, there)]
+        else:
+            rows = list(self._rows(there, threads, pids))
         rows.sort(key=lambda row: row.pid)
         release = (proc.read("sys/kernel/osrelease") or b"").decode("ascii", "replace").strip()
         why = {name: text for name, text in _UNAVAILABLE.items() if name not in self._fields}
@@ -113,6 +123,16 @@ class _Reader:
             if len(words) > 1 and words[0] == key and words[1].isdigit():
                 return int(words[1])
         return None
+
+    def _rows(self, there: Iterable[int], threads: bool, pids: frozenset[int]) -> Iterator[TaskRow]:
+        for pid in there:
+            tids = self._proc.tids(pid) if threads or (pids and pid not in pids) else [pid]
+            if pids and not pids.intersection((pid, *tids)):
+                continue
+            for tid in tids if threads else [pid]:
+                row = self._row(pid, tid)
+                if row is not None:
+                    yield row
 
     def _row(self, pid: int, tid: int) -> TaskRow | None:
         folder = str(pid) if pid == tid else f"{pid}/task/{tid}"
@@ -148,6 +168,8 @@ class _Reader:
         if kind == "kthread" and (stack := more.get("kernel_stack")):
             more |= _of_kthread(stack)
         if state == "D" and more.get("kernel_stack"):
+            from taskscope.snapshot.waits import kind_of_wait
+
             more["waits"] = kind_of_wait(more["kernel_stack"])
         for name in ("rss_kib", "size_kib", "sum_exec_runtime"):
             more.setdefault(name, None)
@@ -173,7 +195,7 @@ class _Reader:
         if text is None:
             why |= dict.fromkeys(_FILES["status"], "status cannot be read")
         else:
-            more |= status_fields(text, self._status)
+            more |= self._status.fields(text)
 
     def _read_cmdline(self, folder: str, stat: Stat, more: dict[str, Any], why: dict[str, str]) -> None:
         if stat.flags & _PF_KTHREAD or stat.state in "ZX":
