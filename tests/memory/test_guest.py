@@ -188,6 +188,19 @@ def test_blocks_are_what_single_reads_give(guest: Guest, place: Path) -> None:
                 image.read(address, 8)
 
 
+def test_stacks_between_guard_pages_are_read(guest: Guest, place: Path) -> None:
+    """Stacks lie between pages that are not there: each is read whole and in part, also where a block was not whole."""
+    with open_guest(place, pause=True) as image:
+        stacks = [row.stack for row in KernelMemory(image).snapshot().tasks if row.stack]
+        assert len(stacks) > 50
+        for _ in range(2):
+            for stack in stacks:
+                whole = image.read(stack, 16384)
+                assert image.read(stack + 16000, 384) == whole[16000:]
+                assert image.read(stack, 8) == whole[:8]
+            image.forget()
+
+
 def test_a_paused_guest_stands_and_goes_on(guest: Guest, place: Path) -> None:
     """While it is paused its clock stands; when the image is closed, also by an error, it goes on."""
     def ticks(image: guest_module.GuestImage) -> int:

@@ -31,6 +31,8 @@ _BLOCK: Final = 1 << 15
 #: blocks that are kept, and for how many ns: what a running guest writes is seen after that
 _BLOCKS: Final = 1024
 _FRESH: Final = 200_000
+#: bits of an address within what is read exactly once a block of it was not there: stacks lie so, between guard pages
+_AREA: Final = 24
 #: who lets the guest go on if we are killed: a shell whose stdin ends with us, and whose stdout is the monitor
 _GUARD: Final = "read -r _ || { echo '{\"execute\": \"cont\"}'; sleep 1; }"
 
@@ -42,7 +44,8 @@ class GuestImage(ProgramImage):
         super().__init__(program, monitor.name)
         self._monitor = monitor
         self._guard: subprocess.Popen[bytes] | None = None
-        self._blocks: dict[int, tuple[int, bytes | None]] = {}
+        self._blocks: dict[int, tuple[int, bytes]] = {}
+        self._scattered: set[int] = set()
         self._closed = False
 
     # ---- reading ---------------------------------------------------------------------------------------------
@@ -74,20 +77,24 @@ class GuestImage(ProgramImage):
     def forget(self) -> None:
         """Look at memory anew from now on, where the guest runs."""
         self._blocks.clear()
+        self._scattered.clear()
 
     def _block(self, start: int) -> bytes | None:
         """Return a block of memory; None if not all of it is there."""
-        now = time.monotonic_ns()
         kept = self._blocks.get(start)
-        if kept is not None and (self._guard is not None or now - kept[0] < _FRESH):
+        if kept is not None and (self._guard is not None or time.monotonic_ns() - kept[0] < _FRESH):
             return kept[1]
+        if start >> _AREA in self._scattered:
+            return None
         try:
-            found: bytes | None = self._exactly(start, _BLOCK)
+            found = self._exactly(start, _BLOCK)
         except FaultError:
-            found = None
+            self._scattered.add(start >> _AREA)
+            return None
         if len(self._blocks) >= _BLOCKS:
             self._blocks.clear()
-        self._blocks[start] = now, found
+        # The time of its end: what is fresh by that is not older than it seems.
+        self._blocks[start] = time.monotonic_ns(), found
         return found
 
     def _exactly(self, address: int, count: int) -> bytes:

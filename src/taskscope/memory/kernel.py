@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
@@ -16,7 +18,7 @@ from taskscope.memory.orc import Orc
 from taskscope.memory.owners import Owners
 from taskscope.memory.structs import Struct
 from taskscope.memory.walks import Walks
-from taskscope.snapshot.decode import StackUse, snapshot
+from taskscope.snapshot.decode import StackUse, listed, snapshot
 from taskscope.snapshot.snapshot import Snapshot
 from taskscope.snapshot.waits import Kthread
 
@@ -24,6 +26,18 @@ from taskscope.snapshot.waits import Kthread
 _STACK_END: Final = 0x57AC6E9D
 #: how often a kernel that runs is looked at, at most, until what is seen fits together
 _TRIES: Final = 5
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python's collector away: of many structs it would look at each again and again, a sixth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class KernelMemory(Walks):
@@ -170,7 +184,8 @@ class KernelMemory(Walks):
             if lasting is not None:
                 self.forget()
                 self.wounds = list(before)
-            found = snapshot(self, full=full, stacks=stacks, wchan=wchan, more=self._unlisted())
+            with _uncollected():
+                found = snapshot(self, full=full, stacks=stacks, wchan=wchan, tasks=self._found())
             wounds = [wound for wound in self.wounds if wound not in before]
             lasting = set(wounds) if lasting is None else lasting & set(wounds)
             if not lasting:
@@ -178,20 +193,21 @@ class KernelMemory(Walks):
         self.wounds = before + [wound for wound in wounds if wound in (lasting or ())]
         return replace(found, wounds=tuple(self.wounds), arch=self.image.arch)
 
-    def _unlisted(self) -> list[Struct]:
-        """Return the tasks that only the table of pids has; wound what one of the roads does not know."""
-        listed = {task.address: task for leader in self.processes() for task in self.threads(leader)}
+    def _found(self) -> list[Struct]:
+        """Return every task, of both roads; wound what one of them does not know."""
+        found = {task.address: task for task in listed(self)}
         numbered = {task.address: task for task in self.numbered()}
         if not numbered:
-            return []
-        more = [task for address, task in numbered.items() if address not in listed]
-        for task in more:
-            self._wound(f"{self._who(task)} is in the table of pids, and not on the lists from init_task")
-        for address, task in listed.items():
-            # EXIT_DEAD: release_task() takes it from both.
-            if address not in numbered and not (self.number(task, "exit_state") or 0) & 0x10:
+            return list(found.values())
+        for address, task in found.items():
+            # EXIT_DEAD: release_task() takes it from both.  Idle tasks have no number.
+            if address not in numbered and self.number(task, "pid") and \
+                    not (self.number(task, "exit_state") or 0) & 0x10:
                 self._wound(f"{self._who(task)} is on the lists from init_task, and not in the table of pids")
-        return more
+        for address, task in numbered.items():
+            if address not in found:
+                self._wound(f"{self._who(task)} is in the table of pids, and not on the lists from init_task")
+        return list((found | numbered).values())
 
     def _who(self, task: Struct) -> str:
         return f"task {self.number(task, 'pid')} at {task.address:#x}"
@@ -208,11 +224,7 @@ class KernelMemory(Walks):
     def tasks(self) -> Iterator[Struct]:
         """Yield every task: idle ones, each group leader with its threads, and those that only have a pid."""
         seen = set()
-        for task in self.idle_tasks():
+        for task in listed(self):
             seen.add(task.address)
             yield task
-        for leader in self.processes():
-            for task in self.threads(leader):
-                seen.add(task.address)
-                yield task
         yield from (task for task in self.numbered() if task.address not in seen)

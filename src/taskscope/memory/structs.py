@@ -51,9 +51,11 @@ class Structs:
         if not address:
             return None
         key = name, address
-        if key not in self._structs:
-            self._structs[key] = self._read(name, address)
-        return self._structs[key]
+        try:
+            return self._structs[key]
+        except KeyError:
+            found = self._structs[key] = self._read(name, address)
+            return found
 
     def _read(self, name: str, address: int) -> Struct | None:
         size = self.types.size(name)
@@ -69,9 +71,11 @@ class Structs:
     def _path(self, name: str, path: str) -> list[tuple[Member, str | None]] | None:
         """Find the members along a path: each with the struct that its pointer leads to, the last as it is."""
         key = name, path
-        if key not in self._paths:
-            self._paths[key] = self._look(name, path)
-        return self._paths[key]
+        try:
+            return self._paths[key]
+        except KeyError:
+            found = self._paths[key] = self._look(name, path)
+            return found
 
     def _look(self, name: str, path: str) -> list[tuple[Member, str | None]] | None:
         if self.types.member(name, _WITHIN.get((name, path), "")) is not None:

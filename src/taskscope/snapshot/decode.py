@@ -126,11 +126,12 @@ def one_of(memory: Memory, task: Any, names: tuple[str, ...]) -> tuple[str, int 
 
 
 def snapshot(
-    memory: Memory, *, full: bool = False, stacks: bool = False, wchan: bool = True, more: Iterable[Any] = ()
+    memory: Memory, *, full: bool = False, stacks: bool = False, wchan: bool = True,
+    tasks: Iterable[Any] | None = None,
 ) -> Snapshot:
-    """Return every task, found as ps finds them: along init_task.tasks, and each group's threads.
+    """Return the rows of tasks.
 
-    :param more: tasks that were found elsewhere
+    :param tasks: by default all `listed` ones
     :param full: with all that `TaskRow` has a place for, not only what ps shows
     :param stacks: with `TaskRow.kernel_stack`
     :param wchan: with `TaskRow.wchan`, which takes a part of the stack's unwinding
@@ -141,12 +142,16 @@ def snapshot(
             return full_row(memory, task, stacks=stacks)
         return TaskRow(**fields_of(memory, task, wchan=wchan))
 
-    rows = [row(task) for task in memory.idle_tasks()]
-    for leader in memory.processes():
-        rows += [row(task) for task in memory.threads(leader)]
-    rows += [row(task) for task in more]
+    rows = [row(task) for task in (listed(memory) if tasks is None else tasks)]
     rows.sort(key=lambda row: (row.pid, row.cpu or 0))
     return Snapshot(tuple(rows), memory.now, memory.source, {})
+
+
+def listed(memory: Memory) -> Iterator[Any]:
+    """Yield every task as ps finds them: the idle ones, those along init_task.tasks, and each group's threads."""
+    yield from memory.idle_tasks()
+    for leader in memory.processes():
+        yield from memory.threads(leader)
 
 
 def full_row(memory: Memory, task: Any, *, stacks: bool = False) -> TaskRow:
@@ -241,12 +246,9 @@ def _cputime(memory: Memory, task: Any, leads: bool) -> int | None:
     dead = memory.number(task, "signal.sum_sched_runtime")
     if own is None or not leads or dead is None:
         return own
+    if memory.number(task, "signal.nr_threads") == 1:
+        return dead + own
     return dead + sum(memory.number(thread, "se.sum_exec_runtime") or 0 for thread in memory.threads(task))
-
-
-def row_of(memory: Memory, task: Any) -> TaskRow:
-    """Return the row of ps(1) of one task."""
-    return TaskRow(**fields_of(memory, task))
 
 
 def fields_of(memory: Memory, task: Any, *, wchan: bool = True) -> dict[str, Any]:
