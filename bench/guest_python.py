@@ -1,6 +1,6 @@
 """Lay the Python that runs this, with the packages that recording needs and taskscope itself, into a guest's root.
 
-    python bench/guest_python.py ROOT      # for tools/guest.sh; prints the variables to set in the guest
+    python bench/guest_python.py ROOT [PACKAGE …]      # for tools/guest.sh; prints the variables to set in the guest
 
 Every file keeps its path, so that Python finds its library as it does here; shared libraries are those that the
 loader names (ldd).  Nothing is downloaded.
@@ -52,7 +52,7 @@ def main() -> None:
         lay(Path(sysconfig.get_path(name, vars={"base": sys.base_prefix, "platbase": sys.base_prefix,
                                                 "installed_base": sys.base_prefix})), root)
     site = root / "bench" / "site"
-    for package in (*PACKAGES, "taskscope"):
+    for package in (*(sys.argv[2:] or PACKAGES), "taskscope"):
         files = metadata.files(package) or []
         for file in files:
             if ".." not in file.parts and "tests" not in file.parts and "__pycache__" not in file.parts:

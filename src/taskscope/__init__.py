@@ -111,7 +111,8 @@ def boot(
 
 def snapshot(
     core: str | PathLike[str] | None = None, *, guest: str | PathLike[str] | None = None, live: bool = False,
-    btf: str | PathLike[str] | None = None, symbols: str | PathLike[str] | None = None, pause: bool = False,
+    btf: str | PathLike[str] | None = None, symbols: str | PathLike[str] | None = None,
+    vmlinux: str | PathLike[str] | None = None, pause: bool = False,
     stacks: bool = False, names: bool = False,
 ) -> Snapshot:
     """Read the tasks of this machine out of /proc or out of its memory, or those of a crash dump or a QEMU guest.
@@ -122,13 +123,14 @@ def snapshot(
     :param live: this kernel's memory, for root; it is only read
     :param btf: a file of raw BTF, where the kernel has none
     :param symbols: a System.map, where the kernel has no symbols of its data
+    :param vmlinux: types and symbols out of its DWARF instead, of the kernel's debug package
     :param pause: stop the guest meanwhile
     :param stacks: kernel stacks too: of this machine for root; out of memory for x86-64
     :param names: names of users and groups too, out of /proc
-    :raises TraceError: it cannot be read, or needs `btf` or `symbols`
+    :raises TraceError: it cannot be read, or needs `btf` or `symbols`, or `vmlinux` is of another kernel
     :raises UsageError: drgn is not installed
     """
     from taskscope.source import Source
 
-    source = Source(core=core, guest=guest, live=live, btf=btf, symbols=symbols, pause=pause)
+    source = Source(core=core, guest=guest, live=live, btf=btf, symbols=symbols, vmlinux=vmlinux, pause=pause)
     return source.snapshot(stacks=stacks, names=names)

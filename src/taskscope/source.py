@@ -45,6 +45,7 @@ class Source:
     live: bool = False                            # this kernel's memory
     btf: str | PathLike[str] | None = None        # types, where the dump's or the guest's memory has none
     symbols: str | PathLike[str] | None = None    # a System.map, in the same way
+    vmlinux: str | PathLike[str] | None = None    # types and symbols out of its DWARF instead
     pause: bool = False                           # stop the guest meanwhile
     proc: str | PathLike[str] = "/proc"
 
@@ -69,27 +70,22 @@ class Source:
         """
         from taskscope.memory.kernel import KernelMemory
 
-        image = self._image()
-        try:
+        with self._image() as image:
             yield KernelMemory(image)
-        finally:
-            close = getattr(image, "close", None)
-            if close is not None:
-                close()
 
     def _image(self) -> Image:
         if self.core is not None:
             from taskscope.memory.core import open_core
 
-            return open_core(self.core, btf=self.btf, symbols=self.symbols)
+            return open_core(self.core, btf=self.btf, symbols=self.symbols, vmlinux=self.vmlinux)
         if self.guest is not None:
             from taskscope.memory.guest import open_guest
 
-            return open_guest(self.guest, btf=self.btf, symbols=self.symbols, pause=self.pause)
+            return open_guest(self.guest, btf=self.btf, symbols=self.symbols, vmlinux=self.vmlinux, pause=self.pause)
         assert self.live, "/proc is no memory"
         from taskscope.memory.live import open_live
 
-        return open_live()
+        return open_live(vmlinux=self.vmlinux)
 
     def details(self, task: str, *, every: bool = False) -> Details:
         """Read the descriptors that a pid or a name means; none if there is no such task.

@@ -13,13 +13,13 @@ from conftest import DATA
 pytest.importorskip("drgn", reason="drgn is not installed")
 
 from taskscope.memory.core import CoreImage, open_core
-from taskscope.memory.image import Image
+from taskscope.memory.image import Image, Symbol
 from taskscope.memory.kernel import KernelMemory
 from taskscope.memory.structs import Struct
 from taskscope.snapshot.decode import snapshot
 
 
-class Patched:
+class Patched(Image):
     """An image in which some words of memory are others."""
 
     def __init__(self, image: Image, words: dict[int, int]) -> None:
@@ -27,7 +27,14 @@ class Patched:
         self.words = words
         self.arch, self.release, self.source, self.types = image.arch, image.release, image.source, image.types
         self.wrong = image.wrong
-        self.symbol, self.symbol_at = image.symbol, image.symbol_at
+
+    def symbol(self, name: str) -> int | None:
+        """See `Image.symbol`."""
+        return self.image.symbol(name)
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        """See `Image.symbol_at`."""
+        return self.image.symbol_at(address)
 
     def read(self, address: int, count: int) -> bytes:
         """See `Image.read`."""

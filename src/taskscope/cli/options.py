@@ -61,6 +61,7 @@ class Common:
     pause: bool = False
     btf: str | None = None
     symbols: str | None = None
+    vmlinux: str | None = None
 
     def open(self) -> Recording:
         """Open the recording that was asked for, `trace.dat` by default, and say on stderr what it lacks."""
@@ -186,6 +187,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         click.option("--pause", is_flag=True, help="Stop the guest meanwhile."),
         click.option("--btf", metavar="FILE", help="Types (BTF), if the dump's or guest's memory has none."),
         click.option("--symbols", metavar="FILE", help="Symbols (System.map), if its memory has none."),
+        click.option("-s", "--vmlinux", metavar="FILE", help="Types and symbols: its vmlinux with DWARF."),
     ),
     "json": click.option("--json", is_flag=True, help="JSON Lines: one object a line, times in ns."),
     "color": click.option(

@@ -93,7 +93,7 @@ class Program:
             at = self.moment()
             self.add(f"s = {call('t.tasks', *at)}")
         else:
-            named = {key: getattr(source, key) for key in ("guest", "live", "btf", "symbols", "pause")}
+            named = {key: getattr(source, key) for key in ("guest", "live", "btf", "symbols", "vmlinux", "pause")}
             self.add(f"s = {call('taskscope.snapshot', *([source.core] if source.core else []), **named, **more)}")
         if self.common.pids:
             self.use("dataclasses", "replace")
@@ -336,7 +336,7 @@ def _described(p: Program, given: Given) -> None:
               "arch = saved.arch")
         return
     p.use("taskscope.source", "Source")
-    named = {key: getattr(source, key) for key in ("core", "guest", "live", "btf", "symbols", "pause")}
+    named = {key: getattr(source, key) for key in ("core", "guest", "live", "btf", "symbols", "vmlinux", "pause")}
     details = call(f"{call('Source', **named)}.details", given["task"], every=bool(p.common.verbose))
     p.add(f"found, arch, wounds = {details}")
 

@@ -34,6 +34,10 @@ def source_of(common: Common) -> Source | None:
     for given, option in ((common.btf, "--btf"), (common.symbols, "--symbols")):
         if given is not None and kernels not in (["--core"], ["--guest"]):
             raise UsageError(f"{option} is for a crash dump or a guest: name it with --core or --guest")
+    if common.vmlinux is not None and not kernels:
+        raise UsageError("--vmlinux is for kernel memory: name it with --live, --core or --guest")
+    if common.vmlinux is not None and common.btf is not None and common.symbols is not None:
+        raise UsageError("types and symbols were named twice: by --vmlinux, and by --btf and --symbols")
     if common.pause and kernels != ["--guest"]:
         raise UsageError("--pause is for a guest: name it with --guest")
     if common.input is not None:
@@ -41,7 +45,7 @@ def source_of(common: Common) -> Source | None:
     if recorded:
         raise UsageError("--at is a moment of a recording: name it with -i FILE")
     return Source(core=common.core, guest=common.guest, live=common.live, btf=common.btf, symbols=common.symbols,
-                  pause=common.pause)
+                  vmlinux=common.vmlinux, pause=common.pause)
 
 
 def snapshot_of(

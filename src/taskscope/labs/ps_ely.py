@@ -126,7 +126,7 @@ def in_memory(run: Run, look: Look) -> None:
         starts = [memory.number(task, "start_time") or 0 for task in leaders]
         # Two CPUs may add in the other order than they took the time.
         late = [pid for pid, one, two in zip(pids[1:], starts, starts[1:], strict=False) if two + 10_000_000 < one]
-        if not late or not memory.moving:
+        if not late or not memory.image.moving:
             break
         memory.forget()
     run.show(list(ps_table(look.found))[:16], "ps -ely of the list's entries, first 15")

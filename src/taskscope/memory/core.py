@@ -19,13 +19,15 @@ class CoreImage(ProgramImage):
 
 
 def open_core(
-    path: str | PathLike[str], *, btf: str | PathLike[str] | None = None, symbols: str | PathLike[str] | None = None
+    path: str | PathLike[str], *, btf: str | PathLike[str] | None = None, symbols: str | PathLike[str] | None = None,
+    vmlinux: str | PathLike[str] | None = None,
 ) -> CoreImage:
     """Open a crash dump.
 
     :param path: an ELF vmcore or a kdump-compressed file
     :param btf: the types, where the kernel's memory has none: a file of raw BTF
     :param symbols: the symbols, where the kernel's memory has none of its data: a System.map
+    :param vmlinux: types and symbols of its DWARF instead
     :raises TraceError: it is no dump, is damaged, or has no types or symbols and none were named
     :raises UsageError: drgn is not installed
     """
@@ -33,7 +35,7 @@ def open_core(
     program, wrong = _program(name, compressed=_look_at(name))
     image = CoreImage(program, name)
     try:
-        image.learn(btf, symbols)
+        image.learn(btf, symbols, vmlinux)
     except TraceError:
         if wrong:
             raise TraceError(f"{wrong}; what is left does not hold the kernel's symbols and types", name) from None

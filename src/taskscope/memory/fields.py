@@ -269,9 +269,9 @@ class Fields(Structs):
 
     def cpus(self) -> list[int]:
         """Return the numbers of the CPUs that are online."""
-        known = getattr(self.image, "cpus", None)
+        known = self.image.cpus()
         if known is not None:
-            return list(known())
+            return known
         mask, size = self.image.symbol("__cpu_online_mask"), self.types.size("cpumask")
         if mask is None or not size:
             return []

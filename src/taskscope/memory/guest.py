@@ -16,7 +16,7 @@ import subprocess
 import time
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from taskscope.errors import PermissionRefusedError, TraceError
 from taskscope.memory.image import FaultError
@@ -81,8 +81,9 @@ class GuestImage(ProgramImage):
 
     def _block(self, start: int) -> bytes | None:
         """Return a block of memory; None if not all of it is there."""
+        now = time.monotonic_ns()
         kept = self._blocks.get(start)
-        if kept is not None and (self._guard is not None or time.monotonic_ns() - kept[0] < _FRESH):
+        if kept is not None and (self._guard is not None or now - kept[0] < _FRESH):
             return kept[1]
         if start >> _AREA in self._scattered:
             return None
@@ -93,8 +94,7 @@ class GuestImage(ProgramImage):
             return None
         if len(self._blocks) >= _BLOCKS:
             self._blocks.clear()
-        # The time of its end: what is fresh by that is not older than it seems.
-        self._blocks[start] = time.monotonic_ns(), found
+        self._blocks[start] = now, found
         return found
 
     def _exactly(self, address: int, count: int) -> bytes:
@@ -149,18 +149,13 @@ class GuestImage(ProgramImage):
                     guard.communicate(word, timeout=3)
             self._monitor.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def open_guest(
     socket: str | PathLike[str],
     *,
     btf: str | PathLike[str] | None = None,
     symbols: str | PathLike[str] | None = None,
+    vmlinux: str | PathLike[str] | None = None,
     pause: bool = False,
 ) -> GuestImage:
     """Open the kernel of a running QEMU guest.
@@ -171,6 +166,7 @@ def open_guest(
     :param socket: the path of QEMU's QMP socket
     :param btf: the types, where the kernel's memory has none: a file of raw BTF
     :param symbols: the symbols, where the kernel's memory has none of its data: a System.map
+    :param vmlinux: types and symbols of its DWARF instead
     :param pause: stop the guest before it is read; it goes on when the image is closed
     :raises TraceError: there is no such guest, it cannot be read, or has no types or symbols and none were named
     :raises PermissionRefusedError: this user may not connect, or not read QEMU's memory
@@ -188,7 +184,7 @@ def open_guest(
     try:
         if pause:
             image.pause()
-        image.learn(btf, symbols)
+        image.learn(btf, symbols, vmlinux)
     except BaseException:
         image.close()
         raise

@@ -1,8 +1,13 @@
-"""The memory of one kernel: `Image`; `taskscope.memory.core` makes them of crash dumps."""
+"""The memory of one kernel: `Image`.
+
+Dumps, guests and the running kernel make them (core.py, guest.py, kcore.py, live.py).  What only some can say has a
+default here, which is that of a dump: it stands still, knows no time, and holds nothing open.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Self
 
 from taskscope.errors import TraceError
 from taskscope.memory.types import Types
@@ -25,23 +30,52 @@ class Symbol(NamedTuple):
     size: int | None
 
 
-class Image(Protocol):
-    """Kernel memory that can be read, and what is known of what lies in it."""
+class Image(ABC):
+    """Kernel memory that can be read, and what is known of what lies in it; a context manager."""
 
     arch: str            # as uname -m says it: x86_64, aarch64, armv7l
     release: str         # as uname -r says it; "" if it is not known
     source: str          # for people
-    wrong: str           # what is damaged as a whole, "" if nothing is
+    wrong: str = ""      # what is damaged as a whole, "" if nothing is
     types: Types
 
+    @property
+    def moving(self) -> bool:
+        """Whether the kernel runs while it is looked at."""
+        return False
+
+    @property
+    def now(self) -> int | None:
+        """The ns of the kernel's monotonic clock, where it runs and is here."""
+        return None
+
+    def cpus(self) -> list[int] | None:
+        """Return the numbers of the CPUs that are online; None if only the memory says it."""
+        return None
+
+    def forget(self) -> None:  # noqa: B027
+        """Look at memory anew from now on."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of what is held open; the second time does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
     def read(self, address: int, count: int) -> bytes:
         """Read kernel memory by virtual address.
 
         :raises FaultError: some of it is not there
         """
 
+    @abstractmethod
     def symbol(self, name: str) -> int | None:
         """Return the address of a function or variable; None if the symbols have no such name."""
 
+    @abstractmethod
     def symbol_at(self, address: int) -> Symbol | None:
         """Return the symbol that covers an address; None if none does."""

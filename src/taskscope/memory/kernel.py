@@ -61,13 +61,7 @@ class KernelMemory(Walks):
     @property
     def now(self) -> int | None:
         """The ns of the kernel's monotonic clock, where it runs and is here."""
-        found: int | None = getattr(self.image, "now", None)
-        return found
-
-    @property
-    def moving(self) -> bool:
-        """Whether the kernel runs while it is looked at."""
-        return bool(getattr(self.image, "moving", False))
+        return self.image.now
 
     # ---- stacks ----------------------------------------------------------------------------------------------
 
@@ -80,7 +74,7 @@ class KernelMemory(Walks):
         key = task.address
         if key not in self._stacks:
             found = [] if self.number(task, "on_cpu") else self._unwind(task, self.number(task, "stack"))
-            self._stacks[key] = [] if found and self.moving and self._ran(task) else found
+            self._stacks[key] = [] if found and self.image.moving and self._ran(task) else found
         return self._stacks[key]
 
     def _unwind(self, task: Struct, stack: int | None) -> list[int]:
@@ -180,7 +174,7 @@ class KernelMemory(Walks):
         """
         before = list(self.wounds)
         lasting: set[str] | None = None
-        for _ in range(_TRIES if self.moving else 1):
+        for _ in range(_TRIES if self.image.moving else 1):
             if lasting is not None:
                 self.forget()
                 self.wounds = list(before)
@@ -217,9 +211,7 @@ class KernelMemory(Walks):
         super().forget()
         self._stacks.clear()
         self.__dict__.pop("_owners", None)
-        again = getattr(self.image, "forget", None)
-        if again is not None:
-            again()
+        self.image.forget()
 
     def tasks(self) -> Iterator[Struct]:
         """Yield every task: idle ones, each group leader with its threads, and those that only have a pid."""

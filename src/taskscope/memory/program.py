@@ -1,7 +1,7 @@
 """A kernel that drgn has opened, dump or guest, as an `Image`: its memory, its symbols, its types.
 
 No debug package is needed where the kernel's memory holds its types (BTF, from v5.2 on where it is configured) and its
-symbols (kallsyms); else they are named: a BTF file, a System.map.
+symbols (kallsyms); else they are named: a BTF file, a System.map, or a vmlinux with both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from taskscope.errors import TraceError, UsageError
 from taskscope.memory.btf import Btf
-from taskscope.memory.image import FaultError, Symbol
+from taskscope.memory.dwarf import Dwarf, load_vmlinux
+from taskscope.memory.image import FaultError, Image, Symbol
 from taskscope.memory.kallsyms import Kallsyms
 from taskscope.memory.search import Search
 from taskscope.memory.symbols import SystemMap
@@ -32,12 +33,9 @@ _MOST: Final = 256 << 20
 
 
 class _Drgn:
-    """Symbols in kernel memory as drgn finds them, where our own reader cannot."""
+    """Symbols as drgn finds them: of a vmlinux, or in kernel memory where our own reader cannot."""
 
     def __init__(self, program: drgn.Program) -> None:
-        from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
-
-        program.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(program), enable_index=0)
         self._program = program
 
     def symbol(self, name: str) -> int | None:
@@ -54,7 +52,7 @@ class _Drgn:
         return Symbol(found.name, address - found.address, found.size or None)
 
 
-class ProgramImage:
+class ProgramImage(Image):
     """See `taskscope.memory.image.Image`.
 
     :param program: of drgn; a Linux kernel
@@ -69,22 +67,37 @@ class ProgramImage:
                              source)
         self._program = program
         self._symbols: SystemMap | Kallsyms | _Drgn
+        self._more: _Drgn | None = None          # those of a vmlinux: of data too, where kallsyms have none of that
         self._init_task: int | None = None       # where no symbol says it
         self.source = source
         self.types: Types
-        self.wrong = ""
         self.release = _release(program)
 
-    def learn(self, btf: str | PathLike[str] | None, symbols: str | PathLike[str] | None) -> None:
+    def learn(
+        self, btf: str | PathLike[str] | None, symbols: str | PathLike[str] | None,
+        vmlinux: str | PathLike[str] | None = None,
+    ) -> None:
         """Find the symbols and the types: in the files that are named, else in the kernel's memory.
 
         :param btf: a file of raw BTF
         :param symbols: a System.map
-        :raises TraceError: they are neither here nor there
+        :param vmlinux: what has DWARF and symbols, where the others are not named
+        :raises TraceError: they are neither here nor there, or `vmlinux` is of another kernel
         """
-        self._symbols = (_kallsyms(self._program, self.source) if symbols is None else
-                         SystemMap(_text(symbols), os.fspath(symbols)))
-        self.types = self._btf_inside() if btf is None else Btf(_text(btf), os.fspath(btf))
+        if symbols is not None:
+            self._symbols = SystemMap(_text(symbols), os.fspath(symbols))
+        else:
+            try:
+                self._symbols = _kallsyms(self._program, self.source)
+            except TraceError:
+                if vmlinux is None:
+                    raise
+                self._symbols = _Drgn(self._program)
+        if vmlinux is not None:
+            load_vmlinux(self._program, vmlinux, _build_id(self._program), self.source)
+            self._more = _Drgn(self._program)
+        self.types = (Btf(_text(btf), os.fspath(btf)) if btf is not None else
+                      self._btf_inside() if vmlinux is None else Dwarf(self._program, os.fspath(vmlinux)))
         if self.symbol("init_task") is None and symbols is None:
             self._init_task = self._search.init_task(self.types)
         if self.symbol("init_task") is None:
@@ -120,6 +133,8 @@ class ProgramImage:
     def symbol(self, name: str) -> int | None:
         """See `Image.symbol`."""
         found = self._symbols.symbol(name)
+        if found is None and self._more is not None:
+            found = self._more.symbol(name)
         return self._init_task if found is None and name == "init_task" else found
 
     def symbol_at(self, address: int) -> Symbol | None:
@@ -161,6 +176,9 @@ def _kallsyms(program: drgn.Program, name: str) -> Kallsyms | _Drgn:
         try:
             return Kallsyms(program.read, _vmcoreinfo(program), word)
         except (LookupError, drgn.FaultError):
+            from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
+
+            program.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(program), enable_index=0)
             return _Drgn(program)
     except Exception as error:
         raise TraceError(f"its symbols cannot be read from its memory ({why(error)}): name them with --symbols "
@@ -184,6 +202,12 @@ def _text(path: str | PathLike[str]) -> bytes:
 def _vmcoreinfo(program: drgn.Program) -> str:
     text: bytes = program["VMCOREINFO"].string_()
     return text.decode("ascii", "replace")
+
+
+def _build_id(program: drgn.Program) -> bytes | None:
+    """Return the kernel's build ID, which VMCOREINFO tells since v5.9 (0935288c6e00)."""
+    found = re.search(r"^BUILD-ID=([0-9a-f]{2,})$", _vmcoreinfo(program), re.MULTILINE)
+    return bytes.fromhex(found[1]) if found and not len(found[1]) % 2 else None
 
 
 def _release(program: drgn.Program) -> str:
