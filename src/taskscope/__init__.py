@@ -125,7 +125,7 @@ def snapshot(
     :param symbols: a System.map, where the kernel has no symbols of its data
     :param vmlinux: types and symbols out of its DWARF instead, of the kernel's debug package
     :param pause: stop the guest meanwhile
-    :param stacks: kernel stacks too: of this machine for root; out of memory for x86-64
+    :param stacks: kernel stacks too: of this machine for root; out of memory for anyone who may read that
     :param names: names of users and groups too, out of /proc
     :raises TraceError: it cannot be read, or needs `btf` or `symbols`, or `vmlinux` is of another kernel
     :raises UsageError: drgn is not installed

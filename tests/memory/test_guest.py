@@ -169,6 +169,11 @@ def test_rows_are_what_proc_says(guest: Guest, place: Path, pause: bool) -> None
     assert by_comm["kthreadd"].kind == "kthread"
     assert by_comm["a) R 1 (b"].kernel_stack is not None
     assert sorted(row.kind for row in rows.values() if row.comm == "resting") == ["process", "thread"]
+    told = guest.sh("cat /proc/uptime; grep btime /proc/stat").split()
+    assert found.at is not None
+    assert found.boot is not None
+    assert 0 <= float(told[0]) - found.at / 1e9 < 30
+    assert abs(int(told[-1]) - found.boot) <= 1
     assert {"T", "Z", "S", "I"} <= {row.state for row in rows.values()}
     assert next(row.exit_code for row in rows.values() if row.state == "Z") == 3 << 8
 

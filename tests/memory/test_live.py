@@ -104,6 +104,9 @@ def both() -> tuple[Snapshot, Snapshot]:
 
 def compared(found: Snapshot, told: Snapshot, ours: set[int]) -> list[str]:
     """Return in what the two differ about some tasks."""
+    assert found.boot is not None
+    assert told.boot is not None
+    assert abs(found.boot - told.boot) <= 1
     rows = {task.pid: task for task in found.tasks if task.pid}
     different = []
     for task in told.tasks:

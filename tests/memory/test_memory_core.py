@@ -7,6 +7,7 @@ import lzma
 import re
 import resource
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from conftest import DATA
 from taskscope.errors import TraceError
 from taskscope.snapshot.decode import snapshot
 from taskscope.snapshot.detail import detail_of
+from taskscope.views.ps import ps_table
 
 pytest.importorskip("drgn", reason="drgn is not installed")
 
@@ -127,6 +129,38 @@ def test_thread_info_of_arm(arm: KernelMemory) -> None:
     comm = {detail.row.pid: detail.row.comm for detail in details}
     assert comm[tracee.members["parent.pid"]] == "tracer"
     assert comm[tracee.members["real_parent.pid"]] == "zoo-main"
+
+
+def test_stacks_of_arm(arm: KernelMemory) -> None:
+    """Every task of 32-bit ARM that does not run has a stack, from __schedule to where it came into the kernel."""
+    stacks = {row.comm: [entry.partition("+")[0] for entry in row.kernel_stack or ()]
+              for row in snapshot(arm, stacks=True, full=True).tasks if row.state not in "RZ"}
+    assert len(stacks) > 60
+    outermost = {"ret_from_fork", "__ret_fast_syscall", "ret_fast_syscall", "slow_work_pending", "start_kernel"}
+    assert {stack[0] for stack in stacks.values()} == {"__schedule"}
+    assert {stack[-1] for stack in stacks.values()} <= outermost
+    assert stacks["vfork-parent"][2:] == ["schedule_timeout", "__wait_for_common", "wait_for_completion_state",
+                                          "kernel_clone", "sys_vfork", "__ret_fast_syscall"]
+    assert stacks["sleeper"][2:5] == ["do_nanosleep", "hrtimer_nanosleep", "__se_sys_clock_nanosleep_time32"]
+    assert stacks["kthreadd"][2:] == ["kthreadd", "ret_from_fork"]
+    assert "ptrace_stop" in stacks["tracee"]
+    assert arm.wounds == []
+
+
+def test_the_time_of_a_dump(kernel: KernelMemory, arm: KernelMemory) -> None:
+    """The time is that of the last tick: the guest said its own 0 to 3 s before; who ran all the time has its share."""
+    found = kernel.snapshot()
+    assert found.at is not None
+    assert 0 <= found.at / 1e9 - float(INSIDE["uptime"].split()[0]) < 4
+    assert found.boot is not None
+    assert time.gmtime(found.boot)[:3] == (2026, 11, 23)
+    assert all(row.start_time is not None and row.start_time <= found.at for row in found.tasks)
+    lines = list(ps_table(found))
+    assert [line.split()[4] for line in lines if line.endswith(" spinner")] == ["97"]
+    assert [line.split()[4] for line in lines if line.endswith(" sleeper")] == ["0"]
+    now = arm.now
+    assert now is not None
+    assert max(arm.number(task, "start_time") or 0 for task in arm.processes()) < now < 60 * 10**9
 
 
 def test_without_types_or_symbols_it_says_what_to_name(tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ class Symbol(NamedTuple):
     size: int | None
 
 
+class Clock(NamedTuple):
+    """The clocks of a kernel."""
+
+    monotonic: int       # ns
+    boot: int | None     # s since the epoch when the monotonic clock was 0; None if it has stood still since (suspend)
+
+
 class Image(ABC):
     """Kernel memory that can be read, and what is known of what lies in it; a context manager."""
 
@@ -44,9 +51,8 @@ class Image(ABC):
         """Whether the kernel runs while it is looked at."""
         return False
 
-    @property
-    def now(self) -> int | None:
-        """The ns of the kernel's monotonic clock, where it runs and is here."""
+    def clock(self) -> Clock | None:
+        """Return what time it is, where the kernel runs and is here; None if only the memory says it."""
         return None
 
     def cpus(self) -> list[int] | None:

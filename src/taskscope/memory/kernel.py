@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from taskscope.abi.era import DEFAULT, Version, kernel_of
 from taskscope.errors import UsageError
+from taskscope.memory.clock import clock_of
+from taskscope.memory.exidx import Exidx
 from taskscope.memory.frames import frames
-from taskscope.memory.image import FaultError, Image
+from taskscope.memory.image import Clock, FaultError, Image
 from taskscope.memory.kthreads import kthread_of
 from taskscope.memory.orc import Orc
 from taskscope.memory.owners import Owners
@@ -24,6 +26,8 @@ from taskscope.snapshot.waits import Kthread
 
 #: STACK_END_MAGIC, include/uapi/linux/magic.h
 _STACK_END: Final = 0x57AC6E9D
+#: members of struct cpu_context_save, arch/arm/include/asm/thread_info.h -> number of the register
+_SAVED: Final = {"r4": 4, "r5": 5, "r6": 6, "r7": 7, "r8": 8, "r9": 9, "sl": 10, "fp": 11, "sp": 13, "pc": 15}
 #: how often a kernel that runs is looked at, at most, until what is seen fits together
 _TRIES: Final = 5
 
@@ -60,14 +64,22 @@ class KernelMemory(Walks):
 
     @property
     def now(self) -> int | None:
-        """The ns of the kernel's monotonic clock, where it runs and is here."""
-        return self.image.now
+        """The ns of the kernel's monotonic clock: now where it runs here, else at its last tick."""
+        clock = self._clock()
+        return None if clock is None else clock.monotonic
+
+    def _clock(self) -> Clock | None:
+        return self.image.clock() or clock_of(self)
 
     # ---- stacks ----------------------------------------------------------------------------------------------
 
     @cached_property
     def _orc(self) -> Orc:
         return Orc(self.image)
+
+    @cached_property
+    def _exidx(self) -> Exidx:
+        return Exidx(self.image)
 
     def _frames(self, task: Struct) -> list[int]:
         """Return the addresses on a task's stack; none of one that runs, or has no stack any more."""
@@ -84,6 +96,10 @@ class KernelMemory(Walks):
         if stack and pc and self.image.arch == "aarch64":
             record = self.number(task, "thread.cpu_context.fp") or 0
             return frames(self.image.read, pc, record, stack, stack + self.thread_size)
+        if stack and self.image.arch == "armv7l":
+            saved = {n: self.number(task, f"thread_info.cpu_context.{name}") for name, n in _SAVED.items()}
+            return self._exidx.stack({n: value for n, value in saved.items() if value is not None}, stack,
+                                     stack + self.thread_size)
         return []
 
     def _ran(self, task: Struct) -> bool:
@@ -97,11 +113,17 @@ class KernelMemory(Walks):
         return [self._symbol(address) for address in self._frames(task)]
 
     def _symbol(self, address: int) -> str:
-        # A call that does not return may be the last of its function.
-        found = self.image.symbol_at(address - 1)
+        # A call that does not return may be the last of its function.  On ARM system calls return to where they did not
+        # come from: to the begin of ret_fast_syscall.
+        before = 1
+        found = self.image.symbol_at(address) if self.image.arch == "armv7l" else None
+        if found is not None and not found.offset:
+            before = 0
+        else:
+            found = self.image.symbol_at(address - 1)
         if found is None:
             return f"{address:#x}"
-        return f"{found.name}+{found.offset + 1:#x}" + (f"/{found.size:#x}" if found.size else "")
+        return f"{found.name}+{found.offset + before:#x}" + (f"/{found.size:#x}" if found.size else "")
 
     def waits_in(self, task: Any) -> str | None:
         """See `Memory.waits_in`: get_wchan(), the innermost function that is not the scheduler's."""
@@ -185,7 +207,8 @@ class KernelMemory(Walks):
             if not lasting:
                 break
         self.wounds = before + [wound for wound in wounds if wound in (lasting or ())]
-        return replace(found, wounds=tuple(self.wounds), arch=self.image.arch)
+        clock = self._clock()
+        return replace(found, wounds=tuple(self.wounds), arch=self.image.arch, boot=clock.boot if clock else None)
 
     def _found(self) -> list[Struct]:
         """Return every task, of both roads; wound what one of them does not know."""

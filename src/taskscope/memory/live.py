@@ -21,7 +21,7 @@ from typing import Final
 from taskscope.errors import PermissionRefusedError, TraceError, UsageError
 from taskscope.memory.btf import Btf
 from taskscope.memory.dwarf import Dwarf, load_vmlinux
-from taskscope.memory.image import Image, Symbol
+from taskscope.memory.image import Clock, Image, Symbol
 from taskscope.memory.symbols import SystemMap
 from taskscope.memory.types import Types
 
@@ -53,10 +53,11 @@ class RunningImage(Image):
         """See `Image.moving`."""
         return True
 
-    @property
-    def now(self) -> int:
-        """See `Image.now`."""
-        return time.monotonic_ns()
+    def clock(self) -> Clock:
+        """See `Image.clock`."""
+        now = time.monotonic_ns()
+        slept = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic() > 1
+        return Clock(now, None if slept else (time.time_ns() - now) // 1_000_000_000)
 
     def cpus(self) -> list[int]:
         """See `Image.cpus`."""
