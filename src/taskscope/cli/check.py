@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 
-from taskscope.cli.options import Verb
-
-if TYPE_CHECKING:
-    from taskscope.host.answer import Answer
-
-_NAME, _STATE = 17, 9
+from taskscope.cli.options import Verb, offers_program
 
 
 class _Check(Verb):
@@ -29,6 +21,7 @@ class _Check(Verb):
 @click.option("--need", "needed", multiple=True, metavar="NAME", help="Ask for this only, and exit with 1 unless it "
               "works; may be given several times.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: one object an answer.")
+@offers_program("check")
 def command(needed: tuple[str, ...], as_json: bool) -> None:
     """Say what this host can and cannot do, and how to mend it.
 
@@ -36,6 +29,7 @@ def command(needed: tuple[str, ...], as_json: bool) -> None:
     unknown (this user may not be told); below it stands, after "mend:", the command that helps.  Exit code 0, or 1 if
     something --need asks for does not work.
     """
+    from taskscope.host.lines import answer_lines
     from taskscope.host.probes import PROBES, look
 
     for name in needed:
@@ -46,35 +40,8 @@ def command(needed: tuple[str, ...], as_json: bool) -> None:
             hint = f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(PROBES)}"
             raise click.BadParameter(f"there is nothing called {name!r} to check; {hint}", param_hint="--need")
     answers = look(names=needed or None)
-    for line in (json.dumps(a.as_json(), ensure_ascii=False) for a in answers) if as_json else _lines(answers, needed):
+    for line in (json.dumps(a.as_json(), ensure_ascii=False) for a in answers) if as_json else \
+            answer_lines(answers, whole=not needed):
         click.echo(line)
     if needed and not all(a.works for a in answers):
         raise click.exceptions.Exit(1)
-
-
-def _lines(answers: list[Answer], needed: tuple[str, ...]) -> Iterator[str]:
-    from taskscope.views.text import escape
-
-    if not needed:
-        yield f"{platform.system()} {platform.release()} {platform.machine()}"
-    group = ""
-    said: set[str] = set()
-    for answer in answers:
-        if answer.group != group and not needed:
-            group = answer.group
-            said.clear()
-            yield ""
-            yield group.upper()
-        lines = _wrapped(escape(answer.detail))
-        yield f"{answer.name:<{_NAME}}{answer.state:<{_STATE}}{lines[0]}"
-        yield from (" " * (_NAME + _STATE) + line for line in lines[1:])
-        if answer.remedy and answer.remedy not in said:
-            # On one line, so that it can be copied; once in a group, for many lack the same.
-            said.add(answer.remedy)
-            yield " " * _NAME + f"mend: {escape(answer.remedy)}"
-
-
-def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 79 - _NAME - _STATE, break_long_words=False, break_on_hyphens=False) or [""]

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from taskscope.cli.options import Verb
+from taskscope.cli.options import Verb, offers_program
 
 
 class _Decode(Verb):
@@ -35,6 +35,7 @@ class _Decode(Verb):
                                              "the first VALUE.")
 @click.option("--kernel", metavar="VERSION", help="The kernel whose internal flags are meant.  [default: 6.1]")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: one object a value.")
+@offers_program("decode")
 def command(kind: str, words: tuple[str, ...], arch: str | None, kernel: str | None, as_json: bool) -> None:
     """Say what a number means, or which number a name is.
 

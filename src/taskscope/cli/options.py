@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskscope.cli.python import PROGRAMS, program
+from taskscope.cli.python import PROGRAMS
 from taskscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -232,9 +232,7 @@ def verb(
             common = Common(**{key: given.pop(key) for key in Common.__slots__ if key in given})
             _asked["debug"] = common.verbose >= 2
             if given.pop("py", False):
-                from taskscope.cli.output import put_lines
-
-                put_lines(program(name, common, given), common)
+                _put_program(name, common, given)
                 return None
             return function(common, **given)
 
@@ -256,9 +254,32 @@ def verb(
     return decorate
 
 
+def offers_program(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give ``--py`` to a command that has not the common options."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(**given: Any) -> Any:
+            if given.pop("py"):
+                _put_program(name, Common(color=given.get("color", "auto")), given)
+                return None
+            return function(**given)
+
+        call.__doc__ = function.__doc__
+        return _OPTIONS["py"](call)  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _put_program(name: str, common: Common, given: dict[str, Any]) -> None:
+    from taskscope.cli.output import put_lines
+    from taskscope.cli.python import program
+
+    put_lines(program(name, common, given), common)
+
+
 def is_terminal() -> bool:
     """Tell whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
-__all__ = ["Common", "Verb", "ask_debug", "debug_asked", "is_terminal", "verb", "write_examples"]
+__all__ = ["Common", "Verb", "ask_debug", "debug_asked", "is_terminal", "offers_program", "verb", "write_examples"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskscope.cli.options import Verb
+from taskscope.cli.options import Verb, offers_program
 from taskscope.cli.output import say
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _pids(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 @click.option("--recover", metavar="SPOOL", help="Make the file of a recording that was killed.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", count=True, help="-vv shows where an error arose.")
+@offers_program("record")
 def command(
     command: tuple[str, ...],
     output: str | None,

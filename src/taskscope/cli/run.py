@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from taskscope.cli.options import Verb
+from taskscope.cli.options import Verb, offers_program
 from taskscope.cli.output import say, want_color
 from taskscope.errors import UsageError
 
@@ -95,6 +95,7 @@ THEN = "ps [-ely|-ejH|axjf], tree, task PID, stack PID"
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Colour."
 )
 @click.option("-q", "--quiet", is_flag=True, help="No notes on stderr.")
+@offers_program("run")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -149,7 +150,8 @@ def command(
         k.check_schedule()
         for look in looks:
             for text in look(k, want_color(color)):
-                click.echo(text)
+                # What was painted stays so in a pipe, too: --color always.
+                click.echo(text, color=True)
         if dmesg:
             click.echo(k.dmesg(), nl=False)
         if output:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from taskscope.abi.signal import signal_name
 
@@ -171,6 +171,18 @@ class Comparison:
     difference: Difference | None = None
     schedules: int = 0
     broken: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as data."""
+        d = self.difference
+        return {
+            "verdict": self.verdict, "schedules": self.schedules, "broken": list(self.broken),
+            "difference": None if d is None else {
+                "role": d.role, "index": d.index,
+                **{name: None if act is None else {"at": act.at, "what": str(act), "stack": list(act.stack)}
+                   for name, act in (("a", d.a), ("b", d.b))},
+            },
+        }
 
     def __str__(self) -> str:
         if self.broken:

@@ -58,6 +58,80 @@ def open_real(
     return InGuest(kernel, say)
 
 
+def play(
+    lab: Lab,
+    on: str = "model",
+    *,
+    flavour: str = "4.19-arm",
+    seed: int = 0,
+    schedule: str | None = None,
+    mutant: bool = False,
+    btf: str | None = None,
+    symbols: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Run]:
+    """Run a lab on each machine that is asked for, and yield what came of it.
+
+    :param on: model, host, guest[:KERNEL], dump:FILE, or all that the lab is for
+    :param flavour: of the model; all runs it on each that the lab is for
+    :param seed: another number schedules the model in another way
+    :param schedule: seed:N, or pct:DEPTH[:SEED]
+    :param mutant: with one line of the model, or one expectation, changed
+    :param btf: of a dump: its types, if its memory has none
+    :param symbols: of a dump: its symbols, if its memory has none
+    :param say: takes a sentence for people
+    :raises UsageError: there is no such machine or flavour
+    :raises PermissionRefusedError: this user may not record here
+    :raises GuestError: a guest cannot be had here
+    """
+    from taskscope.labs.lab import run_real
+    from taskscope.model.flavours import FLAVOURS
+
+    if flavour != "all" and flavour not in FLAVOURS:
+        raise UsageError(f"there is no flavour {flavour!r}; it is one of {', '.join(FLAVOURS)}, or all")
+    for place in places(lab, on):
+        if place == "model":
+            for one in lab.flavours if flavour == "all" else (flavour,):
+                yield run_lab(lab, one, seed, mutant, schedule or "")
+            continue
+        machine = open_real(place, say, btf, symbols)
+        try:
+            run = run_real(lab, machine, mutant)
+        finally:
+            machine.close()
+        yield run
+
+
+def compare_labs(name: str, first: str, second: str, say: Callable[[str], None] = lambda _: None) -> Comparison:
+    """Run a lab on two machines and compare what it showed.
+
+    :param first: model, host or guest[:KERNEL]
+    :raises UsageError: there is no such lab or machine
+    """
+    from taskscope.labs.catalog import get
+    from taskscope.labs.lab import flavour_of, run_real
+
+    lab = get(name)
+    runs: dict[str, Run] = {}
+    for on in (first, second):
+        (place, *more) = places(lab, on)
+        if more or on == "all":
+            raise UsageError("compare --lab takes two machines: model, host, guest[:KERNEL]")
+        if place != "model" and place not in runs:
+            machine = open_real(place, say)
+            try:
+                runs[place] = run_real(lab, machine)
+            finally:
+                machine.close()
+    real = next(iter(runs.values()), None)
+    if "model" in (first, second):
+        machine_of = None if real is None else real.machine
+        flavour = "4.19-arm" if machine_of is None else flavour_of(machine_of.release, machine_of.machine)
+        runs["model"] = run_lab(lab, flavour)
+    one, other = (runs[places(lab, on)[0]] for on in (first, second))
+    return compare_runs(one, other)
+
+
 def compare_runs(first: Run, second: Run) -> Comparison:
     """Compare what a lab showed on two machines: the recordings that it kept, in their order.
 

@@ -1,0 +1,1 @@
+"""Python programs that give the answers of commands: what `--py` prints."""
