@@ -1,6 +1,7 @@
 """How fast the timeline page is: opening it and drawing a frame, at each zoom, with two million slices.
 
     python bench/timeline.py [SLICES]
+    python bench/timeline.py --serve [SLICES]        # 20 million, by a page that asks its server for what it shows
 
 The browser is a headless Chromium without a graphics card; times are taken inside the page (performance.now).  The peer
 is the naive way, in the same page: every slice of the window drawn, whatever its width.
@@ -33,8 +34,36 @@ NAIVE = """((levels, panel, part) => {
 })"""
 
 
+def serve(slices: int) -> None:
+    """Measure a page that is served."""
+    import test_timeline_server as served  # type: ignore[import-not-found]
+
+    served.SLICES, served.TASKS = slices, 64
+    began = time.monotonic()
+    recording = served.Many()
+    print(f"{slices:,} slices in 64 lanes; levels made in {time.monotonic() - began:.1f} s")
+    with served.served(recording) as server, browser() as chromium:
+        began = time.monotonic()
+        served.visit(chromium, server)
+        print(f"page of {len(server.page) / 1e6:.1f} MB, shown in {time.monotonic() - began:.2f} s")
+        print(f"{'window':>10} {'frame ms':>9} {'s until all is there':>21} {'MB fetched':>11}")
+        for part in (1, 0.1, 0.01, 0.001, 1e-5):
+            began = time.monotonic()
+            chromium.run(f"{PANEL}.win.show({PANEL}.recording.length * .4, {PANEL}.recording.length * (.4 + {part}));"
+                         f"{PANEL}.move()")
+            count = -1
+            while count != (count := served.fetched(chromium)[0]):
+                time.sleep(0.15)
+            there = max(time.monotonic() - began - 0.15, 0)
+            frame = min(chromium.run(f"{PANEL}.now()") for _ in range(7))
+            print(f"{part:>10} {frame:>9.2f} {there:>21.2f} {served.fetched(chromium)[1] / 1e6:>11.1f}")
+
+
 def main() -> None:
     """Measure and print."""
+    if sys.argv[1:2] == ["--serve"]:
+        serve(int(sys.argv[2]) if len(sys.argv) > 2 else 20_000_000)
+        return
     slices = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
         path = Path(folder) / "many.html"

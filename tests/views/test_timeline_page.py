@@ -16,8 +16,8 @@ import pytest
 from browser import Browser, browser
 from conftest import DATA, ROOT
 from taskscope.recording import Recording
-from taskscope.views.timeline.mips import Lanes
-from taskscope.views.timeline.pack import _levels, pack
+from taskscope.views.timeline.mips import Lanes, levels
+from taskscope.views.timeline.pack import Column, pack
 from taskscope.views.timeline.page import page
 
 RECORDING = ROOT / "examples/recordings/raspbian_proc.dat"
@@ -68,6 +68,17 @@ def test_it_begins_with_who_was_killed(lives: Browser) -> None:
     assert lives.run("document.querySelectorAll('[role=treeitem]').length") == 18
     assert lives.run("document.querySelector('[aria-selected=true]').getAttribute('aria-label')").startswith(
         "raspbian_proc 157, process, SIGKILL")
+
+
+def test_a_lane_ends_where_its_task_was_reaped(lives: Browser) -> None:
+    """A task's lane goes from its birth to its reaping, and the page says how long that was."""
+    life = Recording.open(RECORDING).life("raspbian_proc")
+    assert life.born is not None
+    assert life.reaped is not None
+    begin, end = lives.run(f"(t => [t.from, t.to])({PANEL}.recording.tasks.find(t => t.label === '157'))")
+    start = lives.run(f"{PANEL}.recording.start")
+    assert (begin + start, end + start) == (life.born.at, life.reaped.at)
+    assert f"seen for {(end - begin) / 1e9:.6f} s" in lives.run("document.getElementById('story').textContent")
 
 
 def test_zoom_by_keys_and_wheel(lives: Browser) -> None:
@@ -217,8 +228,8 @@ def test_two_million_slices(chromium: Browser, tmp_path: Path) -> None:
     assert max(frames) < 100, frames
 
 
-def many(slices: int, tasks: int) -> dict[str, Any]:
-    """Return the packed data of a recording with so many slices."""
+def lanes(slices: int, tasks: int) -> dict[str, Column]:
+    """Return the lanes of a recording with so many slices, on all levels."""
     rng = np.random.default_rng(1)
     each = slices // tasks
     at = np.concatenate([np.append(0, np.cumsum(rng.integers(1000, 200_000, each))) for _ in range(tasks)])
@@ -226,15 +237,23 @@ def many(slices: int, tasks: int) -> dict[str, Any]:
     bounds = np.arange(tasks + 1, dtype=np.int64) * (each + 1)
     code[bounds[1:] - 1] = 10
     length = int(at.max())
+    cpu = Lanes(np.array([0, length], np.int64), np.full(2, 0xFFFFFFFF, np.uint32), np.array([0, 2], np.int64))
+    return {"task": Column(levels(Lanes(at.astype(np.int64), code, bounds)), "u1"),
+            "cpu": Column(levels(cpu), "<u4")}
+
+
+def many(slices: int, tasks: int, columns: dict[str, Column] | None = None) -> dict[str, Any]:
+    """Return the packed data of a recording with so many slices; the outline of lanes that are given."""
+    made = columns or lanes(slices, tasks)
+    length = int(made["cpu"].levels[0].at[1])
     empty = base64.b64encode(zlib.compress(b"")).decode()
     none = {"n": 0, "lo": empty, "hi": empty}
-    cpu = Lanes(np.array([0, length], np.int64), np.full(2, 0xFFFFFFFF, np.uint32), np.array([0, 2], np.int64))
     return {
         "title": "many", "lab": None, "start": 0, "length": length, "cpus": [0], "kernel": "", "events": slices,
         "tasks": [[k + 1, str(k + 1), "process", f"task{k}", 0, -1, 0, length, False, False, "", False, []]
                   for k in range(tasks)],
-        "lost": [], "taskLevels": _levels(Lanes(at.astype(np.int64), code, bounds), "u1"),
-        "cpuLevels": _levels(cpu, "<u4"),
+        "lost": [], **{f"{name}Levels": column.whole() if columns is None else column.outline()
+                       for name, column in made.items()},
         "irqs": none | {"cpu": empty, "dur": empty, "name": empty, "soft": empty, "names": []},
         "arrows": none | {"kind": empty, "by": empty, "to": empty, "texts": [], "left": 0}, "stories": {}, "notes": [],
     }

@@ -1,12 +1,17 @@
 // Drawing a recording's lanes on a canvas: slices at any zoom, arrows, lost events, the ruler, the overview.
 
-import { FORK, NOBODY, REAP, SIGNAL, visible, WAKE, type Recording } from "./data.ts";
+import { FORK, NOBODY, REAP, reaching, SIGNAL, visible, WAKE, type Recording } from "./data.ts";
 import { DEAD, hue, ROW, Rows, RUNNING, STATES, Window } from "./view.ts";
+
+/** slices that are drawn in a frame: what a machine without a graphics card draws in some ms */
+const BUDGET = 24000;
 
 export class Paint {
   private patterns = new Map<string, CanvasPattern | string>();
   private colours = new Map<string, string>();
   private hues: string[] = [];
+  /** slices that a lane may have on the screen */
+  private most = 0;
 
   constructor(private readonly recording: Recording) { this.hues = recording.tasks.map(hue); }
 
@@ -56,6 +61,7 @@ export class Paint {
     this.lost(g, width, height, win);
     g.font = "700 10px ui-monospace, monospace";
     g.textBaseline = "middle";
+    this.most = Math.min(width, BUDGET * ROW / height);
     for (const row of rows.rows) {
       const y = row.y - rows.top;
       if (y + ROW < 0) continue;
@@ -78,7 +84,7 @@ export class Paint {
   }
 
   private task(g: CanvasRenderingContext2D, lane: number, y: number, width: number, win: Window): void {
-    const [level, first, last] = visible(this.recording.taskLevels, lane, win.from, win.to, width);
+    const [level, first, last] = visible(this.recording.taskLevels, lane, win.from, win.to, this.most);
     let painted = -1;
     for (let k = first; k < last; k++) {
       const code = level.code[k];
@@ -107,7 +113,7 @@ export class Paint {
   }
 
   private cpu(g: CanvasRenderingContext2D, lane: number, y: number, width: number, win: Window): void {
-    const [level, first, last] = visible(this.recording.cpuLevels, lane, win.from, win.to, width);
+    const [level, first, last] = visible(this.recording.cpuLevels, lane, win.from, win.to, this.most);
     g.fillStyle = this.colour("--idle");
     g.fillRect(0, y + ROW / 2 - 1, width, 2);
     for (let k = first; k < last; k++) {
@@ -133,8 +139,12 @@ export class Paint {
 
   private irq(g: CanvasRenderingContext2D, cpu: number, y: number, width: number, win: Window): void {
     let painted = -1;
-    for (const one of this.recording.irqs.get(cpu) ?? []) {
-      if (one.at + one.dur < win.from || one.at > win.to) continue;
+    const irqs = this.recording.irqs.get(cpu) ?? [], first = reaching(irqs, win.from, this.recording.longest);
+    // Of very many every few are enough: they are thinner than a pixel.
+    const step = Math.max(Math.floor((reaching(irqs, win.to, 0) - first) / 20000), 1);
+    for (let k = first; k < irqs.length && irqs[k].at <= win.to; k += step) {
+      const one = irqs[k];
+      if (one.at + one.dur < win.from) continue;
       const x = win.x(one.at, width), w = Math.max(win.x(one.at + one.dur, width) - x, 0.7);
       if (x + w < painted + 0.5) continue;
       painted = x + w;

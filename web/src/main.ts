@@ -1,6 +1,6 @@
 // The page: panels of recordings, the story of the chosen task beside them, search, keys, links to moments.
 
-import { clock, unpack, type Packed, type Recording } from "./data.ts";
+import { clock, unpack, visible, type Packed, type Recording } from "./data.ts";
 import { Panel, type Arrows } from "./panel.ts";
 import { STATES } from "./view.ts";
 
@@ -33,6 +33,12 @@ function story(panel: Panel, index: number): void {
   add("p", [task.kind, task.end || (task.ended ? "ended" : "alive when the recording ended"),
     `seen for ${clock(task.to - task.from)} s`].filter(Boolean).join(" · "));
   const entries = panel.recording.stories[index];
+  if (!entries && panel.recording.tell) {
+    add("p", "…");
+    panel.recording.tell(index).then(() => { if (active === panel && panel.chosen === index) story(panel, index); },
+      () => { /* said already */ });
+    return;
+  }
   if (!entries) {
     add("p", `Its story is not in this page: taskscope life ${task.label}`);
     return;
@@ -195,7 +201,16 @@ async function start(): Promise<void> {
   const packed = JSON.parse($("data").textContent!) as Packed[];
   if (!document.documentElement.dataset.theme)
     document.documentElement.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  const recordings = await Promise.all(packed.map(unpack));
+  const server = "served" in document.documentElement.dataset ? {
+    async get(path: string): Promise<Response> {
+      const found = await fetch(path).catch(() => null);
+      if (found?.ok) return found;
+      $("found").textContent = "the server of this page does not answer";
+      throw new Error(path);
+    },
+    arrived(): void { for (const panel of panels) panel.draw(); },
+  } : null;
+  const recordings = await Promise.all(packed.map((one, k) => unpack(one, k, server)));
   $("title").textContent = recordings.map((one) => one.title).join("  ·  ");
   document.title = `${$("title").textContent} – taskscope`;
   $("about").textContent = recordings.map((one) => [
@@ -227,7 +242,7 @@ async function start(): Promise<void> {
     if (some >= 0) active.choose(some);
   }
   // For tests, and for who is curious how long frames take.
-  Object.assign(window, { taskscope: { panels, find, next, event } });
+  Object.assign(window, { taskscope: { panels, find, next, event, visible } });
   document.documentElement.dataset.ready = "1";
 }
 

@@ -26,6 +26,9 @@ export class Panel {
   private readonly canvas: Record<"mini" | "ruler" | "lanes", HTMLCanvasElement>;
   private drawn: { x: number; y1: number; y2: number; k: number }[] = [];
   private waiting = false;
+  /** of which task and which times wakeups were asked for, and whether all came */
+  private fetched = { task: -1, from: 0, to: 0, all: true };
+  private timer = 0;
   private readonly forks: number[];
 
   constructor(readonly recording: Recording, parent: Element, private readonly tip: HTMLElement,
@@ -138,6 +141,7 @@ export class Panel {
         this.rows.scroll(row.y - height / 2, height);
     }
     this.draw();
+    this.fetch();
     this.picked(this, task);
   }
 
@@ -176,7 +180,8 @@ export class Panel {
       return one ? `${one.soft ? "softirq" : "interrupt"} ${one.name}, ${span(one.dur)}\n+${clock(one.at, 9)} s` : "";
     }
     const levels = row.kind === "cpu" ? this.recording.cpuLevels : this.recording.taskLevels;
-    const [level, first, last] = visible([levels[0]], row.index, t, t, Infinity);
+    const [level, first, last] = visible(levels, row.index, t, t, Infinity);
+    if (level !== levels[0]) return `+${clock(t, 9)} s\n(being fetched)${also}`;
     if (last <= first || first + 1 >= level.bounds[row.index + 1]) return `+${clock(t, 9)} s${also}`;
     const from = level.at[first], length = level.at[first + 1] - from, code = level.code[first];
     if (row.kind === "cpu") {
@@ -237,7 +242,7 @@ export class Panel {
         if (row?.kind === "task") this.choose(row.index, false);
         else if (row?.kind === "cpu") {
           const t = this.win.t(e.offsetX, box.clientWidth);
-          const [level, first] = visible([this.recording.cpuLevels[0]], row.index, t, t, Infinity);
+          const [level, first] = visible(this.recording.cpuLevels, row.index, t, t, Infinity);
           const who = level.code[first];
           if (who !== NOBODY && this.recording.tasks[who].kind !== "idle") this.choose(who);
         }
@@ -281,7 +286,27 @@ export class Panel {
   /** The window has moved. */
   move(): void {
     this.changed(this);
+    this.fetch();
     this.draw();
+  }
+
+  /** Fetch the wakeups of the chosen task in and around the window, if they are with the server. */
+  private fetch(): void {
+    const { recording, win, chosen } = this, { from, to, task, all } = this.fetched;
+    if (!recording.wakes || chosen < 0) return;
+    const here = task === chosen && win.from >= from && win.to <= to && (all || (win.from === from && win.to === to));
+    if (here) return;
+    window.clearTimeout(this.timer);
+    this.timer = window.setTimeout(async () => {
+      const begin = Math.max(win.from - win.span, 0), end = Math.min(win.to + win.span, win.length);
+      this.fetched = { task: chosen, from: begin, to: end, all: true };
+      const all = await recording.wakes!(chosen, begin, end).catch(() => false);
+      // Too many around it: then those in it.
+      if (!all && this.chosen === chosen) {
+        this.fetched = { task: chosen, from: win.from, to: win.to, all: false };
+        await recording.wakes!(chosen, win.from, win.to).catch(() => false);
+      }
+    }, 120);
   }
 
   private hover(e: PointerEvent, text = this.about(e.offsetX, e.offsetY)): void {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from taskscope.cli.input import open_recording
 from taskscope.cli.options import Common, verb
 from taskscope.cli.output import progress, say
 from taskscope.errors import TaskscopeError, UsageError
+
+if TYPE_CHECKING:
+    from taskscope.views.timeline.pack import Pages
 
 
 @verb(
@@ -25,7 +29,7 @@ from taskscope.errors import TaskscopeError, UsageError
 )
 @click.option("-o", "--output", metavar="FILE", default="lives.html", show_default=True, help="The page; - is stdout.")
 @click.option("--beside", metavar="FILE", help="Another recording, shown below with the same scale.")
-@click.option("--serve", is_flag=True, help="Serve it on the loopback device instead of writing it.")
+@click.option("--serve", is_flag=True, help="Serve it on the loopback device instead: of any size, and whole.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="For --serve; any free one by default.")
 def command(common: Common, output: str, beside: str | None, serve: bool, port: int) -> None:
     """Write the lives of a recording as a page for a browser: who ran, slept, was woken, signalled, killed and reaped.
@@ -34,7 +38,7 @@ def command(common: Common, output: str, beside: str | None, serve: bool, port: 
     wheel, drag or wasd; the story of the chosen task beside it, each line a link to its moment; ? shows the keys.
     """
     from taskscope.views.text import escape
-    from taskscope.views.timeline.pack import pack
+    from taskscope.views.timeline.pack import Pages
     from taskscope.views.timeline.page import page
 
     traces = [common.open()]
@@ -44,11 +48,12 @@ def command(common: Common, output: str, beside: str | None, serve: bool, port: 
     for trace in traces:
         lives = lives_of(trace, common)
         with progress("packing the timeline", common):
-            packed.append(pack(lives, escape(Path(trace.path).name or trace.path)))
-    text = page(packed).encode("utf-8")
+            packed.append(Pages(lives, escape(Path(trace.path).name or trace.path)))
     if serve:
-        _serve(text, port)
+        _serve(packed, port)
         return
+    with progress("telling stories", common):
+        text = page([one.whole() for one in packed]).encode("utf-8")
     if output == "-":
         sys.stdout.buffer.write(text)
         return
@@ -60,32 +65,17 @@ def command(common: Common, output: str, beside: str | None, serve: bool, port: 
         say(f"wrote {output} ({len(text):,} bytes); open it in a browser: file://{os.path.abspath(output)}")  # noqa: PTH100
 
 
-def _serve(text: bytes, port: int) -> None:
-    """Serve one page on the loopback device until interrupted.
+def _serve(recordings: list[Pages], port: int) -> None:
+    """Serve recordings on the loopback device until interrupted.
 
     :raises UsageError: the port is taken
     """
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path not in ("/", "/index.html"):
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(text)))
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+    from taskscope.views.timeline.server import TimelineServer
 
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = TimelineServer(recordings, port)
     except OSError as error:
         raise UsageError(f"port {port}: {error.strerror}; name another with --port") from None
-    say(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C ends it)")
+    say(f"http://127.0.0.1:{server.port}/  (Ctrl-C ends it)")
     with server:
         server.serve_forever()

@@ -1,7 +1,8 @@
 """The data of a timeline page: tasks in their creation tree, slices by CPU and by task, arrows, stories.
 
 Numbers that come by the million are columns of fixed width, compressed; a slice takes at most 12 bytes with all its
-levels before that.
+levels before that.  `pack` gives all that a page on disk holds; `Pages` gives the outline of a page that asks for the
+rest as it needs it, and that rest in pieces.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from taskscope.views.who import comm_at, end_text, pid_text
 if TYPE_CHECKING:
     import polars as pl
 
+#: slices of a level that the outline holds; of a larger one the page asks for pieces of this many
+PIECE: Final = 1 << 16
+#: wakeups that are given at a time: a page draws no more
+_MOST_WAKES: Final = 3000
 #: lives whose stories are in the page; of more, those that were longest on a CPU
 STORIES: Final = 1500
 #: wakeups that are in the page
@@ -44,25 +49,104 @@ def pack(lives: Lives, title: str, *, lab: Mapping[str, Any] | None = None) -> d
     :param title: what stands above the page
     :param lab: of a lab: its question, answer and checks
     """
-    trace = lives.trace
-    start, end = trace.start, max(trace.end, trace.start + 1)
-    ordered = _in_tree(list(lives))
-    tasks = [life for life, _ in ordered]
-    index = {life.ref: k for k, life in enumerate(tasks)}
-    frame = _numbered(lives.spans_frame(), index)
-    lanes = _task_lanes(frame, tasks, start)
-    cpus = sorted(set(trace.cpus))
-    return {
-        "title": title, "lab": lab, "start": start, "length": end - start, "cpus": cpus,
-        "kernel": " ".join(["Linux", trace.kernel.release, trace.kernel.machine or ""]).strip()
-        if trace.kernel.release else "", "events": len(trace),
-        "tasks": [_task(life, depth, index, start) for life, depth in ordered],
-        "lost": [[0 if g.start is None else g.start - start, end - start if g.end is None else g.end - start, g.cpu,
-                  g.count] for g in trace.lost],
-        "taskLevels": _levels(lanes, "u1"), "cpuLevels": _levels(_cpu_lanes(frame, cpus, start, end), "<u4"),
-        "irqs": _irqs(lives, cpus, start), "arrows": _arrows(frame, tasks, index, start),
-        "stories": _stories(lives, tasks, start), "notes": list(lives.notes),
-    }
+    return Pages(lives, title, lab=lab).whole()
+
+
+class Pages:
+    """The data of one recording, whole or in pieces.
+
+    :param title: what stands above the page
+    :param lab: of a lab: its question, answer and checks
+    """
+
+    def __init__(self, lives: Lives, title: str, *, lab: Mapping[str, Any] | None = None) -> None:
+        trace = lives.trace
+        self._lives, self._start, self._end = lives, trace.start, max(trace.end, trace.start + 1)
+        start, end = self._start, self._end
+        ordered = _in_tree(list(lives))
+        self._tasks = [life for life, _ in ordered]
+        index = {life.ref: k for k, life in enumerate(self._tasks)}
+        frame = _numbered(lives.spans_frame(), index)
+        cpus = sorted(set(trace.cpus))
+        self._few, self._woken = _deeds(frame, self._tasks, index, start)
+        self._head = {
+            "title": title, "lab": lab, "start": start, "length": end - start, "cpus": cpus,
+            "kernel": " ".join(["Linux", trace.kernel.release, trace.kernel.machine or ""]).strip()
+            if trace.kernel.release else "", "events": len(trace),
+            "tasks": [_task(life, depth, index, start) for life, depth in ordered],
+            "lost": [[0 if g.start is None else g.start - start, end - start if g.end is None else g.end - start,
+                      g.cpu, g.count] for g in trace.lost],
+            "irqs": _irqs(lives, cpus, start), "notes": list(lives.notes),
+        }
+        self.levels = {"task": Column(levels(_task_lanes(frame, self._tasks, start)), "u1"),
+                       "cpu": Column(levels(_cpu_lanes(frame, cpus, start, end)), "<u4")}
+
+    def whole(self) -> dict[str, Any]:
+        """Return all that a page on disk holds, as JSON-able objects."""
+        return self._head | {f"{name}Levels": column.whole() for name, column in self.levels.items()} | {
+            "arrows": _arrows(self._few, self._woken), "stories": _stories(self._lives, self._tasks, self._start)}
+
+    def outline(self) -> dict[str, Any]:
+        """Return what a page needs at once that may ask for more: no large level, no wakeup, no story."""
+        return self._head | {f"{name}Levels": column.outline() for name, column in self.levels.items()} | {
+            "arrows": _arrows(self._few, self._woken[:0]), "stories": {}}
+
+    def story(self, task: int) -> list[list[Any]]:
+        """Return the story of a task.
+
+        :raises IndexError: there is no such task
+        """
+        return _story(self._lives, self._tasks[task], self._start)
+
+    def wakes(self, task: int, after: int, before: int) -> list[list[int]]:
+        """Return wakeups by and of a task: when, by whom, whom; the first few thousand between two times."""
+        import polars as pl
+
+        mine = self._woken.filter(
+            ((pl.col("task") == task) | (pl.col("waker") == task)) & pl.col("woken_at").is_between(after, before)
+        ).head(_MOST_WAKES)
+        return [list(row) for row in mine.select("woken_at", "waker", "task").rows()]
+
+
+class Column:
+    """The slices of one kind of lanes, on all levels.
+
+    :param dtype: of what each slice is
+    """
+
+    def __init__(self, found: Sequence[Lanes], dtype: str) -> None:
+        self.levels = found
+        self._dtype = dtype
+
+    def whole(self) -> list[dict[str, Any]]:
+        """Return the levels as the page reads them: starts as 32 low and 16 high bits, what each is, and the bounds."""
+        return [self._level(level, inside=True) for level in self.levels]
+
+    def outline(self) -> list[dict[str, Any]]:
+        """Return the same without what is on large levels."""
+        return [self._level(level, inside=len(level.at) <= PIECE) for level in self.levels]
+
+    def _level(self, level: Lanes, *, inside: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {"n": len(level.at), "bounds": _blob(level.bounds.astype("<u4"))}
+        if inside:
+            found |= zip(("lo", "hi", "code"), map(_blob, self._columns(level)), strict=True)
+        return found
+
+    def _columns(self, level: Lanes) -> tuple[npt.NDArray[Any], ...]:
+        at = np.maximum(level.at, 0)
+        return (at & 0xFFFFFFFF).astype("<u4"), (at >> 32).astype("<u2"), level.code.astype(self._dtype)
+
+    def piece(self, level: int, number: int) -> bytes:
+        """Return a piece of a level: its starts' low bits, their high bits, what each slice is.
+
+        :raises IndexError: there is no such piece
+        """
+        lanes = self.levels[level]
+        first = number * PIECE
+        if level < 0 or not 0 <= first < max(len(lanes.at), 1):
+            raise IndexError(number)
+        part = Lanes(lanes.at[first : first + PIECE], lanes.code[first : first + PIECE], lanes.bounds)
+        return b"".join(column.tobytes() for column in self._columns(part))
 
 
 def _in_tree(lives: Sequence[Life]) -> list[tuple[Life, int]]:
@@ -97,13 +181,14 @@ def _in_tree(lives: Sequence[Life]) -> list[tuple[Life, int]]:
 
 def _task(life: Life, depth: int, index: Mapping[TaskRef, int], start: int) -> list[Any]:
     """Return what the page knows of a task: a list, in the order that web/src/data.ts has."""
+    first = life.born.at if life.born is not None else life.first
     end = life.reaped.at if life.reaped is not None and life.reaped.at is not None else life.last
     ended = end_text(life) if life.exit is not None or life.freed is not None else ""
     names = {c.comm for c in life.comms} - {life.comm}
     return [
         life.pid, pid_text(life.ref), life.kind or "", escape(comm_at(life)), depth,
         index.get(life.parent, -1) if life.parent is not None else -1,
-        (life.born.at if life.born is not None else life.first) - start, end - start, life.born is not None,
+        first - start, end - first, life.born is not None,
         life.exit is not None or life.freed is not None, ended, life.exit is not None and life.exit.signal is not None,
         [escape(name) for name in sorted(names)],
     ]
@@ -165,18 +250,6 @@ def _cpu_lanes(frame: pl.DataFrame, cpus: Sequence[int], start: int, end: int) -
                  np.concatenate(parts_code) if parts_code else np.zeros(0, np.uint32), bounds)
 
 
-def _levels(lanes: Lanes, dtype: str) -> list[dict[str, Any]]:
-    """Return the levels as the page reads them: starts as 32 low and 16 high bits, what each is, and the bounds."""
-    found = []
-    for level in levels(lanes):
-        at = np.maximum(level.at, 0)
-        found.append({
-            "n": len(at), "lo": _blob((at & 0xFFFFFFFF).astype("<u4")), "hi": _blob((at >> 32).astype("<u2")),
-            "code": _blob(level.code.astype(dtype)), "bounds": _blob(level.bounds.astype("<u4")),
-        })
-    return found
-
-
 def _blob(column: npt.NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(column.tobytes(), 6)).decode("ascii")
 
@@ -227,11 +300,17 @@ def _pairs(
     return rows
 
 
-def _arrows(frame: pl.DataFrame, tasks: Sequence[Life], index: Mapping[TaskRef, int], start: int) -> dict[str, Any]:
-    """Return who did something to whom and when: forks, wakeups, signals, reaps; with what hovering shows."""
+#: what is done to a task that is not by the million: kind, when, by whom, to whom, what hovering shows
+_Deed = tuple[int, int, int, int, str]
+
+
+def _deeds(
+    frame: pl.DataFrame, tasks: Sequence[Life], index: Mapping[TaskRef, int], start: int
+) -> tuple[list[_Deed], pl.DataFrame]:
+    """Return who did something to whom and when: forks, signals, reaps; and the wakeups."""
     import polars as pl
 
-    few: list[tuple[int, int, int, int, str]] = []
+    few: list[_Deed] = []
     for k, life in enumerate(tasks):
         if life.born is not None and life.born.by is not None and life.born.by in index:
             few.append((FORK, life.born.at, index[life.born.by], k, _fork_text(life)))
@@ -240,11 +319,16 @@ def _arrows(frame: pl.DataFrame, tasks: Sequence[Life], index: Mapping[TaskRef, 
         reaped = life.reaped
         if reaped is not None and reaped.at is not None and reaped.by is not None and reaped.by in index:
             few.append((REAP, reaped.at, k, index[reaped.by], "reaped"))
-    woken = frame.filter(pl.col("waker").is_not_null() & pl.col("woken_at").is_not_null())
+    woken = frame.filter(pl.col("waker").is_not_null() & pl.col("woken_at").is_not_null()).select(
+        pl.max_horizontal(pl.col("woken_at") - start, 0).alias("woken_at"), "waker", "task").sort("woken_at")
+    return [(kind, max(at - start, 0), by, to, text) for kind, at, by, to, text in few], woken
+
+
+def _arrows(few: Sequence[_Deed], woken: pl.DataFrame) -> dict[str, Any]:
+    """Return what was done, and as many wakeups as a page holds, in columns."""
     left = max(len(woken) - WAKEUPS, 0)
     woken = woken.head(WAKEUPS)
-    at = np.concatenate((np.array([row[1] for row in few], np.int64), woken["woken_at"].to_numpy())) - start
-    at = np.maximum(at, 0)
+    at = np.concatenate((np.array([row[1] for row in few], np.int64), woken["woken_at"].to_numpy()))
     kind = np.concatenate((np.array([row[0] for row in few], np.uint8), np.full(len(woken), WAKE, np.uint8)))
     by = np.concatenate((np.array([row[2] for row in few], np.int64), woken["waker"].to_numpy()))
     to = np.concatenate((np.array([row[3] for row in few], np.int64), woken["task"].to_numpy()))
@@ -275,8 +359,12 @@ def _stories(lives: Lives, tasks: Sequence[Life], start: int) -> dict[str, list[
     for k in chosen:
         if tasks[k].kind == "idle":
             continue
-        entries = chapters.tell(Teller(tasks[k], lives), bar_cells=32)
-        found[str(k)] = [
-            [None if e.at is None else e.at - start, e.cpu, e.word,
-             [[text.replace(NO_BREAK, " "), evidence] for text, evidence in e.lines]] for e in entries]
+        found[str(k)] = _story(lives, tasks[k], start)
     return found
+
+
+def _story(lives: Lives, task: Life, start: int) -> list[list[Any]]:
+    """Return the entries of a story: time, CPU, word, and its lines with their evidence."""
+    entries = chapters.tell(Teller(task, lives), bar_cells=32)
+    return [[None if e.at is None else e.at - start, e.cpu, e.word,
+             [[text.replace(NO_BREAK, " "), evidence] for text, evidence in e.lines]] for e in entries]

@@ -1,4 +1,4 @@
-"""The page of a timeline: one HTML file that loads nothing, with its data inside."""
+"""The page of a timeline: an HTML file that loads nothing and has its data inside, or one that asks its server."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import Any
 _MARK = "{{DATA}}"
 
 
-def page(recordings: Sequence[dict[str, Any]]) -> str:
+def page(recordings: Sequence[dict[str, Any]], *, served: bool = False) -> str:
     """Return the page.
 
-    :param recordings: what `taskscope.views.timeline.pack.pack` has made of each
+    :param recordings: what `taskscope.views.timeline.pack.pack` has made of each, or `Pages.outline` where it is served
+    :param served: whether it may ask the server that it comes from for more
     """
     template = resources.files("taskscope.views.timeline").joinpath("page.html").read_text("utf-8")
     # Pure ASCII, and nothing in it can end the element that it stands in: names were chosen by whoever was recorded.
     data = json.dumps(list(recordings), separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
     before, _, behind = template.partition(_MARK)
+    if served:
+        before = before.replace("connect-src 'none'", "connect-src 'self'", 1)
+        before = before.replace("<html ", "<html data-served ", 1)
     return before + data + behind
