@@ -9,6 +9,10 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from labpages import write_labs
+
 import taskscope
 from taskscope.cli.main import VERBS
 
@@ -73,6 +77,7 @@ def generate(_app: Sphinx) -> None:
         file = folder / name
         if not file.exists() or file.read_text() != text:
             file.write_text(text)
+    write_labs(folder)
 
 
 def setup(app: Sphinx) -> None:

@@ -64,11 +64,10 @@ SUITES = {
 NEW_SUITE = Budget(60)
 SAYS = {"lint": "ruff check", "types": "mypy --strict", "imports": "import contract", "docs": "sphinx -W"}
 EXAMPLES = """examples:
-  ./check             everything but the manual
-  ./check fast        the same without the slow tests
+  ./check             everything
+  ./check fast        the same without the slow tests and the manual
   ./check lives cli   only these suites
-  ./check docs        build the manual into docs/_build/html
-  ./check all         everything and the manual"""
+  ./check docs        build the manual into docs/_build/html"""
 
 
 @dataclass(slots=True)
@@ -202,20 +201,20 @@ def main(words: list[str]) -> int:
     tests = suites()
     parser = argparse.ArgumentParser(
         prog="./check", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
-        description="Run lint, types, import contract and all tests, each within its time budget.")
-    parser.add_argument("part", nargs="*", help=f"fast, all, {', '.join([*LINT, *DOCS, *tests])}")
+        description="Run lint, types, import contract, the manual and all tests, each within its time budget.")
+    parser.add_argument("part", nargs="*", help=f"fast, {', '.join([*LINT, *DOCS, *tests])}")
     parts: list[str] = parser.parse_args(words).part
-    known = {"fast", "all", *LINT, *DOCS, *tests}
+    known = {"fast", *LINT, *DOCS, *tests}
     if unknown := [p for p in parts if p not in known]:
         parser.error(f"there is no part {unknown[0]!r}; choose from: {', '.join(sorted(known))}")
     fast = "fast" in parts
-    named = [p for p in parts if p not in ("fast", "all")]
+    named = [p for p in parts if p != "fast"]
     env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", NO_COLOR="1")
     env.pop("PYTHONPATH", None)
     env["PATH"] = f"{BIN}{os.pathsep}{env.get('PATH', '')}"
 
     tally, failed = Tally(), list[str]()
-    tools = {**LINT, **(DOCS if "all" in parts or "docs" in parts else {})}
+    tools = {**LINT, **({} if fast else DOCS)}
     for name, (command, budget) in tools.items():
         if (not named or name in named) and not run_tool(name, command, budget, env):
             failed.append(name)

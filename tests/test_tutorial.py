@@ -1,0 +1,84 @@
+"""The manual's tutorial: every lab has its place in it, and what it shows was made by running them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from taskscope.labs.catalog import TITLES, get
+from taskscope.labs.lab import Check, Lab, Run
+
+FOLDER = ROOT / "docs/tutorial"
+
+
+def chapters() -> list[str]:
+    """Return the chapters in their order."""
+    toctree = (FOLDER / "index.md").read_text().partition("```{toctree}")[2].partition("```")[0]
+    return [line for line in toctree.split() if not line.startswith(":") and line != "1"]
+
+
+def test_each_lab_is_in_the_tutorial_once() -> None:
+    """Every lab of `lab list` is shown in one chapter, and no other is."""
+    texts = [(FOLDER / f"{chapter}.md").read_text() for chapter in chapters()]
+    shown = [name for text in texts for name in re.findall(r"generated/lab-([\w-]+)\.md", text)]
+    assert sorted(shown) == sorted(TITLES)
+    assert {path.stem for path in FOLDER.glob("*.md")} == {"index", *chapters()}
+
+
+def test_the_pictures_are_there_and_described() -> None:
+    """Each picture that a chapter shows exists, is small, and says in words what is on it."""
+    found = 0
+    for chapter in chapters():
+        for name, alt in re.findall(r"```\{image\} \.\./pictures/([\w.-]+)\n:alt: (.*)\n```",
+                                    (FOLDER / f"{chapter}.md").read_text()):
+            assert (ROOT / "docs/pictures" / name).stat().st_size < 150_000
+            assert len(alt) > 40
+            found += 1
+    assert found == sum((FOLDER / f"{chapter}.md").read_text().count("```{image}") for chapter in chapters()) > 5
+
+
+def test_commands_of_the_chapters_are_commands() -> None:
+    """Each `taskscope …` that a chapter names is a command with options that it has."""
+    from taskscope.cli.main import VERBS, cli
+
+    for chapter in ("index", *chapters()):
+        text = (FOLDER / f"{chapter}.md").read_text()
+        for line in re.findall(r"(?:\$ (?:sudo )?|`(?:sudo )?)taskscope ([a-z]+[^`\n#]*)", text):
+            verb, *words = line.split()
+            assert verb in VERBS, line
+            command = cli.get_command(None, verb)  # type: ignore[arg-type]
+            assert command is not None
+            known = {option for param in command.params for option in param.opts}
+            for word in words:
+                if word.startswith("--"):
+                    assert word in known, line
+
+
+def test_a_lab_that_fails_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The manual is not built with a lab that does not pass; of one that does, output, checks and answer are shown."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import labpages
+
+    lab = get("zombie")
+
+    def fails(one: Lab, flavour: str) -> Run:
+        run = Run(one, flavour)
+        run.checks.append(Check("it is seen", False, "nothing"))
+        return run
+
+    with monkeypatch.context() as patch:
+        patch.setattr(labpages, "run_lab", fails)
+        with pytest.raises(SystemExit, match="does not pass"):
+            labpages.write_labs(tmp_path)
+    run = labpages.run_lab(lab, "4.19-arm")
+    text = labpages._page(lab, run)
+    assert "late <defunct>" in text
+    assert lab.answer in text
+    plain = " ".join(text.split())
+    assert all(f"ok {' '.join(check.what.split())}" in plain for check in run.checks)
+    assert max(map(len, text.partition("```text")[2].partition("```")[0].splitlines())) <= 96
+    sys.modules.pop("labpages")
