@@ -104,7 +104,13 @@ def main(args: Sequence[str] | None = None) -> None:
 
     :param args: arguments without the program's name; those of the process by default
     """
-    sys.exit(run(sys.argv[1:] if args is None else args))
+    import gc
+
+    # What a command makes is nearly all still in use when it ends: to look for what is not is a tenth of its time.
+    gc.set_threshold(100_000, 20, 20)
+    status = run(sys.argv[1:] if args is None else args)
+    gc.freeze()
+    sys.exit(status)
 
 
 def run(args: Sequence[str]) -> int:

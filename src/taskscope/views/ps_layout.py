@@ -61,12 +61,39 @@ def lines(
         yield paint(line, "head") if paint else line
     shows: list[Callable[[TaskRow, Context], str]] = [p.column.show for p in places]
     states = [k for k, p in enumerate(places) if p.column.header in ("S", "STAT") and p.column.align == "<"]
+    plain = paint is None and limit is None and all(p.column.align != "s" for p in places)
+    pads = [(p.width, p.column.align) for p in places]
     for task in tasks:
         texts = [show(task, context) for show in shows]
+        if plain and (fits := _fitting(pads, texts)) is not None:
+            yield fits
+            continue
         styles = {}
         if paint and (style := state_style(task)):
             styles = dict.fromkeys(states, (paint, style))
         yield _line(places, texts, cells, wide, last, styles)
+
+
+def _fitting(pads: Sequence[tuple[int, str]], texts: Sequence[str]) -> str | None:
+    """Return the line if no cell pushes the next, as in nearly all; None if one does, or is wider than its letters.
+
+    :param pads: the width of each cell, and how it is aligned
+    """
+    parts = []
+    for (size, align), text in zip(pads, texts, strict=True):
+        if not text.isascii():
+            return None
+        if align == ">":
+            parts.append(text.rjust(size))
+        elif align == "n" and len(text) > size:
+            parts.append(_name(text, size))
+        else:
+            parts.append(text.ljust(size) if align == "<" else text[:size].ljust(size))
+        if len(parts[-1]) > size and len(parts) < len(pads):
+            return None
+    if pads[-1][1] != ">":
+        parts[-1] = texts[-1]
+    return " ".join(parts)
 
 
 def _screen(places: Sequence[Place], limit: int | None) -> tuple[int, bool]:
