@@ -59,6 +59,7 @@ COMMANDS = (
     "task --core vmcore/debian12-amd64.kdump sleeper -v",
     "task --core vmcore/debian12-amd64.kdump kthreadd --json",
     "stack --core vmcore/debian12-amd64.kdump vfork-parent",
+    "stack --core vmcore/debian12-amd64.kdump spinner --json",
     "report d05-zombie.dat",
     "report -i d05-zombie.dat -F signal -F 'sched_switch:prev_pid==159' --comm then",
     "report -i d06-threads.dat -p 168 -C 0 --from +0.02 --to +0.1 --json",

@@ -10,12 +10,14 @@ import pytest
 
 from conftest import DATA, run_cli
 from taskscope.errors import TraceError
+from taskscope.snapshot.detail import TaskDetail
 from taskscope.snapshot.lines import read_lines
 from taskscope.snapshot.snapshot import Snapshot, TaskRow
 from taskscope.snapshot.waits import kind_of_wait
 from taskscope.views.cpus import blocked_table, cpus_json, cpus_table
 from taskscope.views.descriptors import ps_json
 from taskscope.views.diff import diff, diff_lines
+from taskscope.views.text import Lines
 
 S = 1_000_000_000
 
@@ -135,3 +137,19 @@ def test_a_table_for_notebooks() -> None:
     assert "&lt;b&gt;\\x1b[31m\\u202e" in text
     assert "<td>do_wait</td>" in text
     assert "<td>–</td>" in text
+
+
+def test_what_notebooks_show_of_the_other_views() -> None:
+    """A descriptor, a difference and the lines of any view show themselves; hostile names are text there."""
+    evil = task(7, comm="<script>\x1b[2J", cpu=0, state="R", on_cpu=True)
+    detail = TaskDetail(row=evil, version=(6, 1), address=None, members={"comm": evil.comm, "flags": 4194304},
+                        thread_info={"cpu": 0}, thread_info_address=None, thread_size=0, children=(), threads=(7,),
+                        stack=())
+    changes = diff(moment(), moment(evil))
+    for shown in (detail, changes, Lines(cpus_table(moment(evil)))):
+        text = shown._repr_html_()
+        assert "&lt;script&gt;" in text
+        assert "<script>" not in text
+        assert "\x1b" not in text
+    assert "<td>thread_info.cpu</td><td>0</td>" in detail._repr_html_()
+    assert str(changes) == "\n".join(diff_lines(changes))

@@ -85,7 +85,7 @@ def command(common: Common, task: str) -> None:
 
 @verb(
     "stack",
-    takes=("kernel",),
+    takes=("kernel", "json"),
     file=False,
     default=False,
     examples=(
@@ -97,8 +97,12 @@ def command(common: Common, task: str) -> None:
 @click.argument("task", metavar="PID|NAME")
 def stack(common: Common, task: str) -> None:
     """Show the kernel call stack of a task: of this machine (root), a crash dump, or a machine's recording."""
-    from taskscope.views.task import stack_lines
+    from taskscope.views.task import stack_json, stack_lines
 
     found, _, wounds = described(common, task)
+    if common.json:
+        put_bytes((stack_json(detail) for detail in found), common)
+        end(common, wounds)
+        return
     put_lines((line for detail in found for line in stack_lines(detail)), common)
     end(common, wounds)

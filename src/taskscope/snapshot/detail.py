@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from taskscope.abi.era import Version
 from taskscope.snapshot.decode import CPU_CONTEXT, PIDTYPES, Memory, StackUse, full_row, one_of
-from taskscope.snapshot.snapshot import TaskRow
+from taskscope.snapshot.snapshot import TaskRow, plain
 
 _PF_EXITING: Final = 0x4
 #: no task has so many ancestors that more would be meant
@@ -45,6 +45,15 @@ class TaskDetail:
     cgroup: str | None = None
     namespaces: Mapping[str, int] = field(default_factory=dict)  # inode numbers
     every: Mapping[str, int | str] = field(default_factory=dict)  # all members, where they were asked for
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: the members as they are; `views.task.task_lines` says what they mean."""
+        from html import escape
+
+        rows = {**self.members, **{f"thread_info.{name}": value for name, value in self.thread_info.items()}}
+        cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(plain(str(value)))}</td></tr>"
+                        for name, value in rows.items())
+        return f"<table><caption>{escape(plain(f'{self.row.pid} {self.row.comm}'))}</caption>{cells}</table>"
 
 
 #: members of task_struct that are numbers, in the struct's order; alternatives are names of other kernels

@@ -111,13 +111,13 @@ class Snapshot:
 
         heads = ("S", "PID", "PPID", "PRIO", "NI", "CPU", "WCHAN", "TTY", "COMM")
         rows = "".join(
-            "<tr>" + "".join(f"<td>{'–' if cell is None else escape(_plain(str(cell)))}</td>" for cell in (
+            "<tr>" + "".join(f"<td>{'–' if cell is None else escape(plain(str(cell)))}</td>" for cell in (
                 t.state, t.pid, t.ppid, t.prio, t.nice, t.cpu, t.wchan, t.tty, t.comm)) + "</tr>"
             for t in self.tasks)
         head = "".join(f"<th>{name}</th>" for name in heads)
-        return f"<table><caption>{escape(_plain(self.source))}</caption><tr>{head}</tr>{rows}</table>"
+        return f"<table><caption>{escape(plain(self.source))}</caption><tr>{head}</tr>{rows}</table>"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Show what is not printable by its code: names are chosen by whoever was looked at."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in text)

@@ -14,7 +14,7 @@ from taskscope.abi.decode import decode
 from taskscope.errors import UsageError
 from taskscope.snapshot.snapshot import Snapshot, TaskRow
 from taskscope.views.json import dumps
-from taskscope.views.text import Paint, escape
+from taskscope.views.text import Lines, Paint, escape
 
 #: what is compared, in this order; a field that one of both does not know is left out
 _FIELDS: Final = ("comm", "state", "ppid", "parent", "tracer", "flags", "cpu", "prio", "nice", "policy", "uid", "pgid",
@@ -40,12 +40,22 @@ class Change:
     inferred: bool = False
 
 
-def diff(before: Snapshot, after: Snapshot) -> list[Change]:
+class Diff(list[Change]):
+    """What changed; shows itself, on a terminal and in a notebook."""
+
+    def __str__(self) -> str:
+        return str(Lines(diff_lines(self)))
+
+    def _repr_html_(self) -> str:
+        return Lines(diff_lines(self))._repr_html_()
+
+
+def diff(before: Snapshot, after: Snapshot) -> Diff:
     """Return the differences, by pid; tasks in which nothing changed are left out.
 
     :raises UsageError: the second moment is of the same clock, and earlier
     """
-    found: list[Change] = []
+    found = Diff()
     old = {t.pid: t for t in before.tasks if t.kind != "idle"}
     new = {t.pid: t for t in after.tasks if t.kind != "idle"}
     for pid in sorted(old.keys() | new.keys()):

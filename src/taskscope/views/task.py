@@ -272,6 +272,14 @@ def task_json(detail: TaskDetail) -> bytes:
     ).encode()
 
 
+def stack_json(detail: TaskDetail) -> bytes:
+    """Return whose stack it is and the stack, innermost first, as one JSON object; null where there is none."""
+    row = detail.row
+    why = row.unavailable.get("kernel_stack", "it runs: its stack is in use")
+    return (dumps({"pid": row.pid, "comm": row.comm, "state": row.state, "kernel_stack": list(detail.stack) or None,
+                   "unavailable": {} if detail.stack else {"kernel_stack": why}}) + "\n").encode()
+
+
 def stack_lines(detail: TaskDetail) -> Iterator[str]:
     """Yield the kernel call stack of one task, as /proc/PID/stack shows it, under a line that says whose it is."""
     yield f"{detail.row.pid} {escape(detail.row.comm)}, {detail.row.state}"

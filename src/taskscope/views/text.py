@@ -125,6 +125,25 @@ _SGR: Mapping[str, str] = {
 }
 
 
+class Lines(tuple[str, ...]):
+    """Lines of a view that show themselves, on a terminal and in a notebook: ``Lines(cpus_table(snapshot))``.
+
+    >>> print(Lines(["S   PID", "R     1"]))
+    S   PID
+    R     1
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(self)
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
 class Paint:
     r"""Colours text, or leaves it alone when colour is off.
 

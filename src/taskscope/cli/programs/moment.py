@@ -127,6 +127,11 @@ def task(p: Program, given: Given) -> None:
 def stack(p: Program, given: Given) -> None:
     """Show stacks."""
     _described(p, given)
+    if p.common.json:
+        p.use("sys")
+        p.use("taskscope.views.task", "stack_json")
+        p.add("sys.stdout.buffer.writelines(stack_json(one) for one in found)")
+        return
     p.use("taskscope.views.task", "stack_lines")
     p.add("for one in found:", "    print(*stack_lines(one), sep='\\n')")
 
