@@ -170,3 +170,11 @@ def test_commands_on_this_machine() -> None:
     assert b"no task" in run_cli("task", "4194999").err
     assert b"no column" in run_cli("ps", "-o", "pidd").err
     assert b"--at" in run_cli("ps", "--at", "1").err
+
+
+def test_a_copy_made_by_a_shell(tmp_path: Path) -> None:
+    """What a shell left in a copy where a process had gone (a file called *) is no thread."""
+    (tmp_path / "stat").write_text("btime 1\n")
+    (tmp_path / "7/task/*").mkdir(parents=True)
+    (tmp_path / "7/task/7").mkdir()
+    assert Proc(tmp_path).tids(7) == [7]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PF_WQ_WORKER, PF_KTHREAD = 0x20, 0x20_0000
 HARDIRQ_MASK = 0xF_0000
 #: the handlers of a serial line, which the guest's console is
-HANDLERS = ("serial8250_interrupt", "pl011_int")
+HANDLERS = ("serial8250_interrupt", "pl011_int", "pl031_interrupt")
 
 
 def scenario(run: Run) -> None:
@@ -99,7 +99,9 @@ def on_real(run: Run) -> None:
     with run.real.booted_with("threadirqs") as machine:
         program = machine.program("terminal")
         functions = machine.traceable(["flush_to_ldisc", *HANDLERS])
-        shot = machine.record(f"{program} 1 > /dev/null\necho hello > /dev/console\nsleep 0.5\n"
+        # A serial line that sends; and, as an emulated PL011 has sent before it could interrupt, an alarm clock.
+        shot = machine.record(f"{program} 1 > /dev/null\necho hello > /dev/console\n"
+                              "echo +1 > /sys/class/rtc/rtc0/wakealarm\nsleep 1.5\n"
                               "cat /proc/[0-9]*/stat\necho kthreadd at rest\ncat /proc/2/stack\n", functions=functions,
                               events=("sched", "task", "signal", "workqueue:workqueue_queue_work",
                                       "workqueue:workqueue_execute_start", "workqueue:workqueue_execute_end"))

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 #: where a function of 4.19 is in a real kernel of ARM: static, called from one place, and inlined there
 #: (arch/arm/kernel/signal.c)
 _ARM_BUILT: Final = {"do_signal": "do_work_pending", "exit_to_usermode_loop": "do_work_pending"}
+#: the same on arm64 (arch/arm64/kernel/signal.c).  do_group_exit() does not return: the address behind its call is that
+#: of the next function
+_ARM64_BUILT: Final = {"do_signal": "do_notify_resume", "exit_to_usermode_loop": "do_notify_resume",
+                       "sys_exit_group": "__wake_up_parent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +196,14 @@ class Run:
         class _At:
             flavour = _Build
 
-        if self.machine is not None and self.machine.machine.startswith("arm"):
+        machine = "" if self.machine is None else self.machine.machine
+        if machine == "aarch64" and old in _ARM64_BUILT:
+            return _ARM64_BUILT[old]
+        if machine.startswith("arm"):
             _Build.name, _Build.arch = "", "arm"
             old = _ARM_BUILT.get(old, old)
-        return symbol_name(old, _At())  # type: ignore[arg-type]
+        found: str = symbol_name(old, _At())  # type: ignore[arg-type]
+        return found.replace("__x64_sys_", "__arm64_sys_") if machine == "aarch64" else found
 
     # ---- evidence ------------------------------------------------------------------------------------
 

@@ -49,9 +49,11 @@ class Proc:
     def tids(self, pid: int) -> list[int]:
         """Return the ids of a process's threads; none if it is gone."""
         try:
-            return sorted(int(name) for name in os.listdir(f"{self.root}/{pid}/task"))  # noqa: PTH208
+            names = os.listdir(f"{self.root}/{pid}/task")  # noqa: PTH208
         except OSError:
             return []
+        # A copy that a shell has made may have a file called * where the process had gone.
+        return sorted(int(name) for name in names if name.isdigit())
 
     def read(self, name: str) -> bytes | None:
         """Read a file, such as ``103/stat``; None if this user may not, or there is no such file in this kernel.

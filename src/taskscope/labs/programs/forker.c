@@ -1,6 +1,7 @@
 /* fork() in the ways there are: glibc's, the system call itself, and one that RLIMIT_NPROC refuses. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -20,12 +21,15 @@ int main(void)
 	waitpid(pid, NULL, 0);
 	printf("parent got: %d\nparent is: %d\n", pid, getpid());
 	fflush(stdout);
+	/* where there is no such system call (arm64), fork(2) is clone(2) with SIGCHLD alone */
 #ifdef SYS_fork
 	pid = syscall(SYS_fork);
+#else
+	pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+#endif
 	if (pid == 0)
 		_exit(0);
 	waitpid(pid, NULL, 0);
-#endif
 	pid = fork();
 	if (pid == 0) {
 		struct rlimit none = { 0, 0 };
