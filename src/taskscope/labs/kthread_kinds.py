@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from taskscope.labs.evidence import calls, function_stack, ordered, plain, stat_rows
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.snapshot.decode import PF_KTHREAD, PF_WQ_WORKER
 
 if TYPE_CHECKING:
     from taskscope.system import System
 
-PF_WQ_WORKER, PF_KTHREAD = 0x20, 0x20_0000
 HARDIRQ_MASK = 0xF_0000
 #: the handlers of a serial line, which the guest's console is
 HANDLERS = ("serial8250_interrupt", "pl011_int", "pl031_interrupt")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from taskscope.labs.evidence import stat_rows
 from taskscope.labs.lab import Lab, Run
 from taskscope.labs.mutant import Mutant
+from taskscope.snapshot.decode import PF_KTHREAD
 
 if TYPE_CHECKING:
     from taskscope.labs.real import Real
     from taskscope.system import System
 
-PF_KTHREAD = 0x200000
 PAGE = 4096
 MEM = 64 << 20
 

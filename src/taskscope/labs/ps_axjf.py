@@ -7,8 +7,7 @@ from taskscope.labs.lab import Lab, Run
 from taskscope.labs.look import Look
 from taskscope.labs.mutant import Mutant
 from taskscope.model.include.linux.sched import Task
-
-PF_KTHREAD, PF_WQ_WORKER = 0x20_0000, 0x20
+from taskscope.snapshot.decode import PF_KTHREAD, PF_WQ_WORKER
 
 
 def scenario(run: Run) -> None:

@@ -37,20 +37,24 @@ _OF_SCHED: Final = {
 }
 
 
-def details(task: str, root: str | PathLike[str] = "/proc", *, names: bool = True) -> list[TaskDetail]:
+def details(task: str, root: str | PathLike[str] = "/proc") -> list[TaskDetail]:
     """Return the tasks that a pid or a name means; none if there is none.
 
-    :param task: a pid or tid; a name too, unless `names` is off
+    :param task: a pid, tid or name
     :raises TraceError: there is no proc file system
     """
     proc = Proc(root)
-    found = snapshot(root, fields=EVERYTHING | {"kernel_stack", "namespaces"})
-    rows = [row for row in found.tasks if task == str(row.pid) or (names and task == row.comm)]
+    meant = {row.pid for row in snapshot(root, fields=()).tasks if task in (str(row.pid), row.comm)}
+    if not meant:
+        return []
+    # Of their processes every thread is there.
+    found = snapshot(root, fields=EVERYTHING | {"kernel_stack", "namespaces"}, pids=meant)
     release = (proc.read("sys/kernel/osrelease") or b"").decode("ascii", "replace").strip()
     by_group: dict[int | None, list[int]] = {}
     for row in found.tasks:
         by_group.setdefault(row.tgid, []).append(row.pid)
-    return [_detail(proc, row, tuple(by_group[row.tgid]), _version(release)) for row in rows]
+    return [_detail(proc, row, tuple(by_group[row.tgid]), _version(release)) for row in found.tasks
+            if row.pid in meant]
 
 
 def _version(release: str) -> Version:

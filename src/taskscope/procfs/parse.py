@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-#: ns of a tick; USER_HZ is 100 on every architecture that is read here
-TICK: Final = 10_000_000
-
 
 class Stat(NamedTuple):
     """The line of /proc/PID/stat, as far as it is used."""

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from taskscope.abi.kthreads import kind_of_kthread
 from taskscope.procfs.files import GoneError, Proc
-from taskscope.procfs.parse import TICK, Stat, Status, parse_stat
+from taskscope.procfs.parse import Stat, Status, parse_stat
 from taskscope.procfs.split import split
 from taskscope.procfs.tty import Terminals
-from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.snapshot.snapshot import TICK, Snapshot, TaskRow
 
 _PF_FORKNOEXEC: Final = 0x40
 _PF_KTHREAD: Final = 0x20_0000

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+#: ns of a tick as /proc counts: USER_HZ is 100 on every architecture that is read here
+TICK: Final = 10_000_000
 
 
 # Not frozen: thousands are made at once, and a frozen one takes three times as long.

@@ -12,15 +12,13 @@ from typing import Any, Final
 
 from taskscope.abi.decode import decode
 from taskscope.errors import UsageError
-from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.snapshot.snapshot import TICK, Snapshot, TaskRow
 from taskscope.views.json import dumps
 from taskscope.views.text import Lines, Paint, escape
 
 #: what is compared, in this order; a field that one of both does not know is left out
 _FIELDS: Final = ("comm", "state", "ppid", "parent", "tracer", "flags", "cpu", "prio", "nice", "policy", "uid", "pgid",
                   "sid", "tty", "exit_code")
-#: start times in /proc are in ticks
-_TICK: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def _same(a: TaskRow | None, b: TaskRow | None) -> bool:
         return False
     if a.start_time is None or b.start_time is None:
         return True
-    return abs(a.start_time - b.start_time) <= _TICK
+    return abs(a.start_time - b.start_time) <= TICK  # start times in /proc are in ticks
 
 
 def diff_lines(changes: list[Change], *, paint: Paint | None = None) -> Iterator[str]:

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.snapshot.snapshot import TICK, Snapshot, TaskRow
 from taskscope.views.text import escape
 
 S: Final = 1_000_000_000
-#: ns of a tick as /proc counts: USER_HZ is 100 on every architecture that is read here
-TICK: Final = 10_000_000
 _POLICIES: Final = ("TS", "FF", "RR", "B", "ISO", "IDL", "DLN")
 _STYLES: Final = {"R": "running", "D": "blocked", "T": "stopped", "t": "traced", "Z": "zombie"}
 
