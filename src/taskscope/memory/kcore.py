@@ -6,9 +6,8 @@ from os import PathLike
 from typing import Final
 
 from taskscope.errors import TraceError
-from taskscope.memory.image import FaultError
 from taskscope.memory.live import RunningImage
-from taskscope.memory.program import new_program, why
+from taskscope.memory.program import new_program, read_memory, why
 
 KCORE: Final = "/proc/kcore"
 
@@ -36,12 +35,4 @@ class KcoreImage(RunningImage):
 
     def read(self, address: int, count: int) -> bytes:
         """See `Image.read`."""
-        import drgn
-
-        try:
-            found: bytes = self._program.read(address, count)
-            return found
-        except (drgn.FaultError, OverflowError, ValueError) as error:
-            raise FaultError(address, count, why(error)) from None
-        except OSError as error:
-            raise FaultError(address, count, error.strerror or str(error)) from None
+        return read_memory(self._program, address, count)

@@ -120,15 +120,7 @@ class ProgramImage(Image):
 
     def read(self, address: int, count: int) -> bytes:
         """See `Image.read`."""
-        import drgn
-
-        try:
-            found: bytes = self._program.read(address, count)
-            return found
-        except (drgn.FaultError, OverflowError, ValueError) as error:
-            raise FaultError(address, count, why(error)) from None
-        except OSError as error:
-            raise FaultError(address, count, error.strerror or str(error)) from None
+        return read_memory(self._program, address, count)
 
     def symbol(self, name: str) -> int | None:
         """See `Image.symbol`."""
@@ -140,6 +132,22 @@ class ProgramImage(Image):
     def symbol_at(self, address: int) -> Symbol | None:
         """See `Image.symbol_at`."""
         return self._symbols.symbol_at(address)
+
+
+def read_memory(program: drgn.Program, address: int, count: int) -> bytes:
+    """Read memory of a program of drgn.
+
+    :raises FaultError: some of it is not there
+    """
+    import drgn
+
+    try:
+        found: bytes = program.read(address, count)
+        return found
+    except (drgn.FaultError, OverflowError, ValueError) as error:
+        raise FaultError(address, count, why(error)) from None
+    except OSError as error:
+        raise FaultError(address, count, error.strerror or str(error)) from None
 
 
 def new_program() -> drgn.Program:

@@ -112,13 +112,17 @@ def _described(p: Program, given: Given) -> None:
     p.add(f"found, arch, wounds = {details}")
 
 
+def _each_as_json(p: Program, function: str) -> None:
+    p.use("sys")
+    p.use("taskscope.views.task", function)
+    p.add(f"sys.stdout.buffer.writelines({function}(one) for one in found)")
+
+
 def task(p: Program, given: Given) -> None:
     """Show descriptors."""
     _described(p, given)
     if p.common.json:
-        p.use("sys")
-        p.use("taskscope.views.task", "task_json")
-        p.add("sys.stdout.buffer.writelines(task_json(one) for one in found)")
+        _each_as_json(p, "task_json")
         return
     p.use("taskscope.views.task", "task_lines")
     p.add('print("\\n\\n".join("\\n".join(task_lines(one, arch)) for one in found))')
@@ -128,9 +132,7 @@ def stack(p: Program, given: Given) -> None:
     """Show stacks."""
     _described(p, given)
     if p.common.json:
-        p.use("sys")
-        p.use("taskscope.views.task", "stack_json")
-        p.add("sys.stdout.buffer.writelines(stack_json(one) for one in found)")
+        _each_as_json(p, "stack_json")
         return
     p.use("taskscope.views.task", "stack_lines")
     p.add("for one in found:", "    print(*stack_lines(one), sep='\\n')")
