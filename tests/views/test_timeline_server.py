@@ -6,6 +6,8 @@ import http.client
 import json
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -97,6 +99,17 @@ def test_what_is_answered(small: TimelineServer, path: str, status: int) -> None
     assert ask(small, quote(path))[0] == status
 
 
+def test_a_browser_that_goes_away_is_no_news(small: TimelineServer, capfd: pytest.CaptureFixture[str]) -> None:
+    """Who hangs up in the middle of an answer is not talked about, and the next one is answered."""
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", small.port)) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{small.port}\r\n\r\n".encode())
+            one.recv(10)
+    assert ask(small, "/")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "",
                                   "[::1]:{port}"])
 def test_only_its_own_name_is_answered(small: TimelineServer, host: str) -> None:
@@ -136,6 +149,8 @@ def test_stories_and_wakeups_are_those_of_the_page_on_disk(small: TimelineServer
     told = {tuple(row) for task in range(len(whole["tasks"]))
             for row in json.loads(ask(small, f"/wakes/0/{task}/{ends}")[1])}
     assert len(told) == whole["arrows"]["n"] - len(whole["arrows"]["texts"])
+    for task in range(len(whole["tasks"])):     # the idle ones too, which nobody can choose
+        assert ask(small, f"/story/0/{task}")[0] == 200
     (at, waker, _), *_ = sorted(told)
     assert json.loads(ask(small, f"/wakes/0/{waker}/{at}/{at}")[1])
     assert json.loads(ask(small, f"/wakes/0/{waker}/0/{at - 1}")[1]) == []

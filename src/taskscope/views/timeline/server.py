@@ -12,10 +12,12 @@ the same browser cannot (DNS rebinding).
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from taskscope.views.timeline.pack import Pages
 from taskscope.views.timeline.page import page
@@ -41,6 +43,11 @@ class TimelineServer(ThreadingHTTPServer):
         self.page = page([one.outline() for one in recordings], served=True).encode("utf-8")
         # What tells stories is not made for threads.
         self.lock = threading.Lock()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Be silent about a browser that goes away in the middle of an answer."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
     @property
     def port(self) -> int:
