@@ -23,7 +23,7 @@ from test_timeline_page import PANEL, lanes, many
 from browser import Browser, browser
 from conftest import DATA, ROOT
 from taskscope.recording import Recording
-from taskscope.views.timeline.pack import PIECE, Pages
+from taskscope.views.timeline.pack import PIECE, Pages, has
 from taskscope.views.timeline.server import TimelineServer
 
 RECORDING = ROOT / "examples/recordings/raspbian_proc.dat"
@@ -48,6 +48,10 @@ class Many(Pages):
         if self.gone:
             raise IndexError(task)
         return [[5, 0, "RAN", [[f"the story of {task}", None]]]]
+
+    def having(self, event: str, seconds: float = 3.0) -> tuple[list[int], bool]:  # noqa: ARG002
+        """See `Pages.having`."""
+        return [], True
 
     def wakes(self, task: int, after: int, before: int) -> list[list[int]]:
         """See `Pages.wakes`."""
@@ -210,6 +214,19 @@ def test_a_served_page_tells_what_one_on_disk_tells(chromium: Browser, small: Ti
     chromium.run(f"{PANEL}.step(1)")
     chromium.until(f"document.querySelector('#story h2').textContent !== {json.dumps(first[:20])} && "
                    "document.querySelectorAll('#story li').length > 2")
+
+
+def test_an_event_is_searched_by_the_server(chromium: Browser, small: TimelineServer) -> None:
+    """An event finds the tasks whose stories have it, whether these were fetched or not."""
+    whole = small.recordings[0].whole()
+    having = [int(task) for task, story in whole["stories"].items() if has(story, "sched_process_exec")]
+    assert len(having) >= 3
+    assert json.loads(ask(small, "/find/0/sched_process_exec")[1]) == [having, True]
+    assert small.recordings[0].having("sched_process_exec", -1.0) == ([], False)
+    visit(chromium, small)
+    chromium.run("document.getElementById('find').focus()")
+    chromium.call("Input.insertText", text="sched_process_exec")
+    chromium.until(f"document.getElementById('found').textContent === '{len(having)} found'")
 
 
 def test_a_large_recording_is_fetched_where_one_looks(chromium: Browser) -> None:

@@ -79,6 +79,8 @@ export interface Recording {
   touching: number[][];
   /** Fetch the story of a task, where it is not here. */
   tell: ((task: number) => Promise<void>) | null;
+  /** Ask which tasks' stories have an event, and whether all were looked at. */
+  having: ((event: string) => Promise<[number[], boolean]>) | null;
   /** Fetch wakeups by and of a task; says whether these are all between the two times. */
   wakes: ((task: number, from: number, to: number) => Promise<boolean>) | null;
 }
@@ -136,6 +138,7 @@ function remote(recording: Recording, number: number, server: Server): void {
   recording.tell = async (task) => {
     recording.stories[task] = await (await server.get(`/story/${number}/${task}`)).json();
   };
+  recording.having = async (event) => (await server.get(`/find/${number}/${encodeURIComponent(event)}`)).json();
   recording.wakes = async (task, from, to) => {
     const mine = ++latest;
     const found = await (await server.get(`/wakes/${number}/${task}/${Math.floor(from)}/${Math.ceil(to)}`)).json();
@@ -177,7 +180,7 @@ export async function unpack(packed: Packed, number = 0, server: Server | null =
     cpus: packed.cpus, tasks, lab: packed.lab, lost: packed.lost, irqs, longest: dur.reduce((a, b) => Math.max(a, b), 0), arrows, touching, notes: packed.notes,
     taskLevels: await Promise.all(packed.taskLevels.map((one, k) => level(one, false, ask("task", k)))),
     cpuLevels: await Promise.all(packed.cpuLevels.map((one, k) => level(one, true, ask("cpu", k)))),
-    stories: packed.stories, tell: null, wakes: null,
+    stories: packed.stories, tell: null, having: null, wakes: null,
   };
   if (server) remote(found, number, server);
   return found;

@@ -17,6 +17,7 @@ let panels: Panel[] = [];
 let active: Panel;
 let hits: number[] = [];
 let hit = -1;
+let asking = 0;
 
 function story(panel: Panel, index: number): void {
   const box = $("story");
@@ -76,6 +77,17 @@ function find(text: string): void {
   });
   hit = -1;
   $("found").textContent = wanted ? `${hits.length} found` : "";
+  window.clearTimeout(asking);
+  if (/^[a-z0-9_]{4,}$/.test(wanted) && active.recording.having) asking = window.setTimeout(() => void events(active, wanted), 300);
+}
+
+/** Find tasks by an event of their stories, which the server has; behind those that were found by name. */
+async function events(panel: Panel, wanted: string): Promise<void> {
+  const found = await panel.recording.having!(wanted).catch(() => null);
+  if (!found || panel !== active || ($("find") as HTMLInputElement).value.trim().toLowerCase() !== wanted) return;
+  hits = [...new Set([...hits, ...found[0]])].sort((a, b) => a - b);
+  hit = -1;
+  $("found").textContent = `${hits.length} found${found[1] ? "" : ", not all stories looked at"}`;
 }
 
 function next(by: number): void {

@@ -8,6 +8,7 @@ rest as it needs it, and that rest in pieces.
 from __future__ import annotations
 
 import base64
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -98,6 +99,20 @@ class Pages:
         """
         return _story(self._lives, self._tasks[task], self._start)
 
+    def having(self, event: str, seconds: float = 3.0) -> tuple[list[int], bool]:
+        """Return the tasks whose stories have an event or a word of that name, and whether all stories were told.
+
+        :param seconds: no longer
+        """
+        found: list[int] = []
+        end = time.monotonic() + seconds
+        for task, life in enumerate(self._tasks):
+            if time.monotonic() > end:
+                return found, False
+            if life.kind != "idle" and has(self.story(task), event):
+                found.append(task)
+        return found, True
+
     def wakes(self, task: int, after: int, before: int) -> list[list[int]]:
         """Return wakeups by and of a task: when, by whom, whom; the first few thousand between two times."""
         import polars as pl
@@ -106,6 +121,12 @@ class Pages:
             ((pl.col("task") == task) | (pl.col("waker") == task)) & pl.col("woken_at").is_between(after, before)
         ).head(_MOST_WAKES)
         return [list(row) for row in mine.select("woken_at", "waker", "task").rows()]
+
+
+def has(story: Sequence[Sequence[Any]], event: str) -> bool:
+    """Tell whether a story has an event among its evidence, or an entry of that word, in any case."""
+    return any(word.lower() == event.lower() or any(evidence == event for _, evidence in lines)
+               for _, _, word, lines in story)
 
 
 class Column:

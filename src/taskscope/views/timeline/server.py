@@ -4,6 +4,7 @@
     /level/R/KIND/L/N        piece N of level L of recording R; KIND is task or cpu
     /story/R/T               the story of task T, as JSON
     /wakes/R/T/FROM/TO       wakeups by and of task T between two times (ns), as JSON
+    /find/R/EVENT            the tasks whose stories have an event, and whether all were looked at, as JSON
 
 Nothing else is answered, no file is read, and only who names this very server gets an answer: a page from elsewhere in
 the same browser cannot (DNS rebinding).
@@ -18,11 +19,14 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 from taskscope.views.timeline.pack import Pages
 from taskscope.views.timeline.page import page
 
 _HOSTS = ("127.0.0.1", "localhost")
+#: what there is to ask for, and of how many parts it is
+_PARTS = {"level": 4, "story": 2, "wakes": 4, "find": 2}
 #: digits that a number in an address may have
 _DIGITS = 18
 
@@ -90,14 +94,14 @@ class _Handler(BaseHTTPRequestHandler):
         if words in ([""], ["index.html"]):
             return "text/html; charset=utf-8", self.server.page
         what, *rest = words
-        if what not in ("level", "story", "wakes") or len(rest) != {"level": 4, "story": 2, "wakes": 4}[what]:
+        if len(rest) != _PARTS[what]:
             raise KeyError(what)
         recording = self.server.recordings[_number(rest[0])]
         if what == "level":
             return "application/octet-stream", recording.levels[rest[1]].piece(_number(rest[2]), _number(rest[3]))
         with self.server.lock:
-            found = recording.story(_number(rest[1])) if what == "story" else \
-                recording.wakes(*map(_number, rest[1:]))
+            found: object = recording.having(unquote(rest[1])) if what == "find" else \
+                recording.story(_number(rest[1])) if what == "story" else recording.wakes(*map(_number, rest[1:]))
         return "application/json", json.dumps(found, separators=(",", ":")).encode()
 
     def log_message(self, format: str, *args: object) -> None:
