@@ -35,6 +35,7 @@ class Budget:
 
     seconds: int
     workers: int = 0
+    dist: str = "worksteal"
 
 
 LINT = {
@@ -51,7 +52,8 @@ SUITES = {
     "package": Budget(150),
     "abi": Budget(60),
     "trace": Budget(60),
-    "memory": Budget(180),
+    # A file's tests share a guest.
+    "memory": Budget(180, workers=2, dist="loadfile"),
     "procfs": Budget(90),
     "ftrace": Budget(200, workers=2),
     "lives": Budget(200, workers=2),
@@ -155,7 +157,7 @@ def run_suite(name: str, paths: list[str], tally: Tally, env: dict[str, str], *,
         pytest = [PYTHON, "-m", "pytest", "-q"]
         command = [*pytest, f"--junit-xml={report}", *paths]
         if budget.workers:
-            command += ["-n", str(budget.workers), "--dist", "worksteal"]
+            command += ["-n", str(budget.workers), "--dist", budget.dist]
         if fast:
             command += ["-m", "not slow"]
         start = time.monotonic()
