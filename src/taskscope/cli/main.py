@@ -26,7 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "timeline": ("taskscope.cli.timeline", "lives as a page in a browser: zoom, search, arrows, stories"),
     "ps": ("taskscope.cli.ps", "process table: of this machine, a recording, a dump, a guest"),
     "tree": ("taskscope.cli.tree", "who created whom, living and dead"),
-    "task": ("taskscope.cli.task", "one task descriptor, every bit named: of a crash dump or a machine"),
+    "task": ("taskscope.cli.task", "one task descriptor, every bit named, of the same sources"),
     "stack": ("taskscope.cli.stack", "the kernel call stack of one task"),
     "cpus": ("taskscope.cli.cpus", "what each CPU runs, and who waits for it"),
     "blocked": ("taskscope.cli.blocked", "who runs or is in D, and what they wait for"),
