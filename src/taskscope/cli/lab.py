@@ -40,6 +40,7 @@ EXAMPLES = (
               help="model, host, guest[:KERNEL], dump:FILE, or all that the lab is for, compared.")
 @click.option("--btf", metavar="FILE", help="With --on dump: its types (BTF), if its memory has none.")
 @click.option("--symbols", metavar="FILE", help="With --on dump: its symbols (System.map), if its memory has none.")
+@click.option("-s", "--vmlinux", metavar="FILE", help="With --on dump: types and symbols, its vmlinux with DWARF.")
 @click.option("--kernel", metavar="KERNEL", help="With --on guest: its kernel; as --on guest:KERNEL.")
 @click.option("--timeline", "page", metavar="FILE", help="Write its recordings as a page for a browser.")
 @click.option("--answer", is_flag=True, help="Say the answer, too.")
@@ -58,6 +59,7 @@ def command(
     on: str,
     btf: str | None,
     symbols: str | None,
+    vmlinux: str | None,
     kernel: str | None,
     page: str | None,
     answer: bool,
@@ -83,7 +85,8 @@ def command(
         return
     runs = []
     for run in play(get(name), machine_of(on, kernel), flavour=flavour, seed=seed, schedule=schedule, mutant=mutant,
-                    btf=btf, symbols=symbols, say=lambda text: click.echo(f"taskscope: {text}", err=True)):
+                    btf=btf, symbols=symbols, vmlinux=vmlinux,
+                    say=lambda text: click.echo(f"taskscope: {text}", err=True)):
         runs.append(run)
         put(run_lines(run, answer=answer, mutant=mutant, as_json=as_json, quiet=quiet))
     if page is not None:

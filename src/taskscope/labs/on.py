@@ -34,20 +34,21 @@ def places(lab: Lab, on: str) -> list[str]:
 
 
 def open_real(
-    place: str, say: Callable[[str], None] = lambda _: None, btf: str | None = None, symbols: str | None = None
+    place: str, say: Callable[[str], None] = lambda _: None, btf: str | None = None, symbols: str | None = None,
+    vmlinux: str | None = None,
 ) -> Real:
     """Return a real kernel to run labs on, or a dump of one to look at.
 
     :param btf: of a dump: its types, if its memory has none
     :param symbols: of a dump: its symbols, if its memory has none
-
+    :param vmlinux: of a dump: types and symbols out of its DWARF instead
     :raises PermissionRefusedError: this user may not record here
     :raises GuestError: a guest cannot be had here
     """
     if place.startswith("dump:"):
         from taskscope.labs.real.dump import Dumped
 
-        return Dumped(place.removeprefix("dump:"), btf, symbols)
+        return Dumped(place.removeprefix("dump:"), btf, symbols, vmlinux)
     kernel = parse_place(place)
     if kernel is None:
         from taskscope.labs.real.host import Host
@@ -68,6 +69,7 @@ def play(
     mutant: bool = False,
     btf: str | None = None,
     symbols: str | None = None,
+    vmlinux: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Run]:
     """Run a lab on each machine that is asked for, and yield what came of it.
@@ -79,6 +81,7 @@ def play(
     :param mutant: with one line of the model, or one expectation, changed
     :param btf: of a dump: its types, if its memory has none
     :param symbols: of a dump: its symbols, if its memory has none
+    :param vmlinux: of a dump: types and symbols out of its DWARF instead
     :param say: takes a sentence for people
     :raises UsageError: there is no such machine or flavour
     :raises PermissionRefusedError: this user may not record here
@@ -94,7 +97,7 @@ def play(
             for one in lab.flavours if flavour == "all" else (flavour,):
                 yield run_lab(lab, one, seed, mutant, schedule or "")
             continue
-        machine = open_real(place, say, btf, symbols)
+        machine = open_real(place, say, btf, symbols, vmlinux)
         try:
             run = run_real(lab, machine, mutant)
         finally:

@@ -8,7 +8,6 @@ It is only read.  While a task is looked at it may go; see `taskscope.memory.ker
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import struct
@@ -96,11 +95,19 @@ def open_live(*, vmlinux: str | PathLike[str] | None = None) -> RunningImage:
     from taskscope.memory.bpf.image import BpfImage
     from taskscope.memory.kcore import KCORE, KcoreImage
 
+    refused = ""
     if os.access(KCORE, os.R_OK):
         # What it cannot give, BPF may: a kernel that is locked down, a taskscope without drgn.
-        with contextlib.suppress(TraceError, UsageError):
+        try:
             return KcoreImage(vmlinux)
-    image = BpfImage(vmlinux)
+        except (TraceError, UsageError) as error:
+            refused = str(error)
+    try:
+        image = BpfImage(vmlinux)
+    except TraceError as error:
+        if not refused or refused == str(error):
+            raise
+        raise type(error)(f"{error}; and {refused}") from None
     try:
         if image.symbol("init_task") is None:
             raise TraceError("init_task is not found: the iterator shows no kthreadd (a PID namespace of its own?); "

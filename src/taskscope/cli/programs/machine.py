@@ -129,7 +129,7 @@ def lab(p: Program, given: Given) -> None:
     p.use("taskscope.labs.catalog", "get")
     p.use("taskscope.labs.on", "play")
     p.use("taskscope.labs.text", "run_lines")
-    named = {name: given[name] for name in ("flavour", "seed", "schedule", "mutant", "btf", "symbols")}
+    named = {name: given[name] for name in ("flavour", "seed", "schedule", "mutant", "btf", "symbols", "vmlinux")}
     if named["flavour"] == "4.19-arm":
         del named["flavour"]
     named["seed"] = named["seed"] or None

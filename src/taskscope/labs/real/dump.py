@@ -22,16 +22,20 @@ class Dumped:
     :param path: of the dump
     :param btf: its types, if its memory has none
     :param symbols: its symbols, if its memory has none
+    :param vmlinux: types and symbols out of its DWARF instead
     :raises TraceError: it cannot be read
     """
 
     place = "dump"
     shell = ""
 
-    def __init__(self, path: str | Path, btf: str | Path | None = None, symbols: str | Path | None = None) -> None:
+    def __init__(
+        self, path: str | Path, btf: str | Path | None = None, symbols: str | Path | None = None,
+        vmlinux: str | Path | None = None,
+    ) -> None:
         from taskscope.memory.core import open_core
 
-        self._image = open_core(path, btf=btf, symbols=symbols)
+        self._image = open_core(path, btf=btf, symbols=symbols, vmlinux=vmlinux)
         self.release, self.machine = self._image.release, self._image.arch
 
     @contextlib.contextmanager
