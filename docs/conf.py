@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -70,14 +71,19 @@ def generate(_app: Sphinx) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     runs = {"help.txt": ["--help"], **{f"help-{verb}.txt": [verb, "--help"] for verb in VERBS}, **OUTPUTS}
     env = dict(os.environ, COLUMNS="80", NO_COLOR="1")
-    for name, arguments in runs.items():
+
+    def printed(arguments: list[str]) -> str:
         command = [sys.executable, "-m", "taskscope.cli.main", *arguments]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=HERE.parent, env=env)
-        text = done.stdout.decode()
-        file = folder / name
-        if not file.exists() or file.read_text() != text:
-            file.write_text(text)
-    write_labs(folder)
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=HERE.parent, env=env).stdout.decode()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        texts = pool.map(printed, runs.values())
+        # Meanwhile, in this process.
+        write_labs(folder)
+        for name, text in zip(runs, texts, strict=True):
+            file = folder / name
+            if not file.exists() or file.read_text() != text:
+                file.write_text(text)
 
 
 def setup(app: Sphinx) -> None:

@@ -49,7 +49,7 @@ DOCS = {
 }
 #: a suite is a folder of tests/; "package" is the tests that lie in tests/ itself
 SUITES = {
-    "package": Budget(150),
+    "package": Budget(150, workers=2),
     "abi": Budget(60),
     "trace": Budget(60),
     # A file's tests share a guest.
