@@ -8,11 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, run_cli
 from taskscope.labs.catalog import TITLES, get
 from taskscope.labs.lab import Check, Lab, Run
 
 FOLDER = ROOT / "docs/tutorial"
+#: the way of the study notes: who is there, births, a log, kernel threads, ends, the descriptor, thread_info, contexts
+ORDER = """
+ps-ely ps-ejH ps-axjf terminals pid comm
+fork fork-both vfork clone-flags copy-process wake-up-new-task
+set-ftrace raspbian-proc raspbian-exit exec-whoami
+kthread-create kthread-kinds kthreadd-wakeup
+signals do-exit task-dead zombie parents
+task-struct times decode
+thread-info stack-alloc tif-flags cpu
+irq-context softirq-context preempt
+low-memory-killer kernel-fault
+"""
 
 
 def chapters() -> list[str]:
@@ -22,10 +34,11 @@ def chapters() -> list[str]:
 
 
 def test_each_lab_is_in_the_tutorial_once() -> None:
-    """Every lab of `lab list` is shown in one chapter, and no other is."""
+    """Every lab of `lab list` is shown in one chapter, in the order of the notes, and no other is."""
     texts = [(FOLDER / f"{chapter}.md").read_text() for chapter in chapters()]
     shown = [name for text in texts for name in re.findall(r"generated/lab-([\w-]+)\.md", text)]
-    assert sorted(shown) == sorted(TITLES)
+    assert sorted(ORDER.split()) == sorted(TITLES)
+    assert shown == ORDER.split()
     assert {path.stem for path in FOLDER.glob("*.md")} == {"index", *chapters()}
 
 
@@ -42,7 +55,8 @@ def test_the_pictures_are_there_and_described() -> None:
 
 
 def test_commands_of_the_chapters_are_commands() -> None:
-    """Each `taskscope …` that a chapter names is a command with options that it has."""
+    """Each `taskscope …` that a chapter names is a command with options that it has; labs exist, tables are shown."""
+    shown = 0
     from taskscope.cli.main import VERBS, cli
 
     for chapter in ("index", *chapters()):
@@ -56,6 +70,14 @@ def test_commands_of_the_chapters_are_commands() -> None:
             for word in words:
                 if word.startswith("--"):
                     assert word in known, line
+            if verb == "lab":
+                assert words[0] in {"list", *TITLES}, line
+            elif verb in ("ps", "tree"):
+                # Out of /proc, for anybody: the columns and letters are what is looked at.
+                done = run_cli(verb, *(word for word in words if word != "--live"))
+                assert done.code == 0, line
+                shown += 1
+    assert shown >= 3
 
 
 def test_a_lab_that_fails_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

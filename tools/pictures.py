@@ -25,10 +25,10 @@ from taskscope.views.timeline.page import page  # noqa: E402
 LABS = {
     "fork-both": ("raspbian_fork", 330, (0.0, 0.12)),
     "raspbian-proc": ("raspbian_proc", 520, (0.0, 1.0)),
-    "exec-whoami": ("whoami", 420, (0.0, 1.0)),
+    "exec-whoami": ("whoami", 420, (0.0, 0.12)),
     "zombie": ("late", 400, (0.0, 1.0)),
     "parents": ("to-init", 420, (0.0, 1.0)),
-    "times": ("one", 330, (0.0, 1.0)),
+    "times": ("worker", 330, (0.0, 1.0)),
     "cpu": ("", 420, (0.0, 1.0)),
 }
 PANEL = "taskscope.panels[0]"
@@ -50,6 +50,7 @@ def main() -> None:
             chromium.until("document.documentElement?.dataset.ready === '1'")
             chromium.run(f"""(panel => {{
                 const task = panel.recording.tasks.findLastIndex(t => [t.name, ...t.names].includes({task!r}));
+                if (task < 0 && {task!r}) throw new Error("there is no task {task}");
                 if (task >= 0) panel.choose(task);
                 panel.win.show(panel.recording.length * {first}, panel.recording.length * {last});
                 panel.move();
