@@ -16,7 +16,7 @@ class SystemMap:
     """
 
     def __init__(self, text: bytes, name: str) -> None:
-        found: list[tuple[int, str]] = []
+        found: list[tuple[int, bool, int, str]] = []
         self._address: dict[str, int] = {}
         for number, line in enumerate(text.splitlines(), 1):
             match = re.match(rb"([0-9a-fA-F]{4,16}) (\S) (\S+)", line)
@@ -26,11 +26,14 @@ class SystemMap:
             # Mapping symbols of ARM ($a, $d, $t) name nothing.
             if not label.startswith("$"):
                 address = int(match[1], 16)
-                found.append((address, label))
+                bare = label.lstrip("_")
+                found.append((address, match[2] in b"wW", len(label) - len(bare), label))
                 self._address.setdefault(label, address)
-        found.sort(key=lambda entry: entry[0])
-        self._starts = [address for address, _ in found]
-        self._names = [label for _, label in found]
+        # Of names of one address the kernel says the first: not a weak one, then that of the fewest underscores in
+        # front (compare_symbols() in scripts/kallsyms.c, v6.1).
+        found.sort(key=lambda entry: entry[:3])
+        self._starts = [entry[0] for entry in found]
+        self._names = [entry[3] for entry in found]
 
     def symbol(self, name: str) -> int | None:
         """See `Image.symbol`."""
