@@ -17,6 +17,7 @@ from conftest import DATA
 from taskscope.errors import TraceError
 from taskscope.snapshot.decode import snapshot
 from taskscope.snapshot.detail import detail_of
+from taskscope.views.descriptors import ps_json
 from taskscope.views.ps import ps_table
 
 pytest.importorskip("drgn", reason="drgn is not installed")
@@ -161,6 +162,20 @@ def test_the_time_of_a_dump(kernel: KernelMemory, arm: KernelMemory) -> None:
     now = arm.now
     assert now is not None
     assert max(arm.number(task, "start_time") or 0 for task in arm.processes()) < now < 60 * 10**9
+
+
+def test_a_dump_without_a_clock_says_why(tmp_path: Path) -> None:
+    """Where no symbol says where the timekeeper is, the time is unknown, with the reason and what would help."""
+    (tmp_path / "armhf.core").write_bytes(lzma.decompress((DUMPS / "debian12-armhf.core.xz").read_bytes()))
+    lines = lzma.decompress((DUMPS / "debian12-armhf.System.map.xz").read_bytes()).splitlines(keepends=True)
+    (tmp_path / "map").write_bytes(b"".join(line for line in lines if not line.endswith(b" tk_core\n")))
+    image = open_core(tmp_path / "armhf.core", btf=DUMPS / "debian12-armhf.btf.xz", symbols=tmp_path / "map")
+    found = KernelMemory(image).snapshot()
+    told = json.loads(next(ps_json(found)))
+    assert (found.at, told["at"]) == (None, None)
+    assert "tk_core" in told["unavailable"]["at"]
+    assert "-s" in told["unavailable"]["at"]
+    assert all(line.split()[4] == "-" for line in list(ps_table(found))[1:])
 
 
 def test_without_types_or_symbols_it_says_what_to_name(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The memory of one kernel: `Image`.
 
 Dumps, guests and the running kernel make them (core.py, guest.py, kcore.py, live.py).  What only some can say has a
-default here, which is that of a dump: it stands still, knows no time, and holds nothing open.
+default here, which is that of a dump: it stands still, tells no time of its own, and holds nothing open.
 """
 
 from __future__ import annotations

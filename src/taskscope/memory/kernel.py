@@ -208,7 +208,14 @@ class KernelMemory(Walks):
                 break
         self.wounds = before + [wound for wound in wounds if wound in (lasting or ())]
         clock = self._clock()
-        return replace(found, wounds=tuple(self.wounds), arch=self.image.arch, boot=clock.boot if clock else None)
+        return replace(found, wounds=tuple(self.wounds), arch=self.image.arch, boot=clock.boot if clock else None,
+                       unavailable={} if clock else {"at": self._no_clock()})
+
+    def _no_clock(self) -> str:
+        if self.image.symbol("tk_core") is None:
+            return ("the symbols know no tk_core (a kernel without CONFIG_KALLSYMS_ALL): name the vmlinux of its debug "
+                    "package with -s")
+        return "the types do not say where the timekeeper has it"
 
     def _found(self) -> list[Struct]:
         """Return every task, of both roads; wound what one of them does not know."""

@@ -49,8 +49,9 @@ def _fields(task: TaskRow, snapshot: Snapshot, stacks: bool) -> dict[str, Any]:
     if stacks:
         found["kernel_stack"] = task.kernel_stack and [entry.partition("+")[0] for entry in task.kernel_stack]
     found |= {name: getattr(task, name) for name in _REST}
+    found["at"] = snapshot.at
     why = {name: text for name, text in snapshot.unavailable.items() if found.get(name, 0) is None}
-    return {**found, "at": snapshot.at, "unavailable": why | dict(task.unavailable)}
+    return {**found, "unavailable": why | dict(task.unavailable)}
 
 
 def _hex(value: int | None) -> str | None:
