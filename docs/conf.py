@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from labpages import write_labs
+from labpages import write, write_labs
 
 import taskscope
 from taskscope.cli.main import VERBS
@@ -81,9 +81,7 @@ def generate(_app: Sphinx) -> None:
         # Meanwhile, in this process.
         write_labs(folder)
         for name, text in zip(runs, texts, strict=True):
-            file = folder / name
-            if not file.exists() or file.read_text() != text:
-                file.write_text(text)
+            write(folder / name, text)
 
 
 def setup(app: Sphinx) -> None:

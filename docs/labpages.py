@@ -20,7 +20,7 @@ _MACHINES: Final = {"host": "this host's kernel (`--on host`, as root)", "guest"
 def write_labs(folder: Path) -> None:
     """Run every lab on the executable kernel and write ``lab-NAME.md`` for each, and ``labs.md``, the list of all.
 
-    :param folder: where to; a file that would not change is left alone
+    :param folder: where to
     """
     rows = ["| lab | question | where |", "|---|---|---|"]
     for name in TITLES:
@@ -28,12 +28,13 @@ def write_labs(folder: Path) -> None:
         run = run_lab(lab, lab.flavours[0])
         if not run.passed:
             raise SystemExit(f"lab {name} does not pass: the manual cannot show it")
-        _write(folder / f"lab-{name}.md", _page(lab, run))
+        write(folder / f"lab-{name}.md", _page(lab, run))
         rows.append(f"| `{name}` | {lab.question} | {', '.join(lab.machines)} |")
-    _write(folder / "labs.md", "\n".join(rows) + "\n")
+    write(folder / "labs.md", "\n".join(rows) + "\n")
 
 
-def _write(file: Path, text: str) -> None:
+def write(file: Path, text: str) -> None:
+    """Write a file, unless that would not change it: what is built of it stays built."""
     if not file.exists() or file.read_text() != text:
         file.write_text(text)
 

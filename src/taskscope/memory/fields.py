@@ -85,9 +85,9 @@ class Fields(Structs):
             return self._nr(obj)
         if path == "mm.rss":
             return self._rss(obj)
-        inner = self._in_thread_info(obj, path)
-        if isinstance(inner, tuple):
-            return self.number(*inner)
+        if obj.name == "task_struct" and path.startswith("thread_info."):
+            # In task_struct, or at the lowest address of the stack.
+            return self.number(self.follow(obj, "thread_info"), path.removeprefix("thread_info."))
         found = self._reach(obj, path)
         if found is None and path in _ELSEWHERE:
             return self.number(obj, _ELSEWHERE[path])
@@ -98,12 +98,6 @@ class Fields(Structs):
             # Bits of CPUs that there cannot be are set too.
             return self._int(owner, member) & (1 << self._nr_cpu_ids) - 1
         return self._int(owner, member)
-
-    def _in_thread_info(self, obj: Struct, path: str) -> Struct | tuple[Struct | None, str]:
-        """Find thread_info: in task_struct, or at the lowest address of the stack."""
-        if obj.name == "task_struct" and path.startswith("thread_info."):
-            return self.follow(obj, "thread_info"), path.removeprefix("thread_info.")
-        return obj
 
     def text(self, obj: Any, path: str) -> str | None:
         """See `Memory.text`."""

@@ -74,7 +74,7 @@ class RunningImage(Image):
         if re.search(rb"^0*[1-9a-f]", text, re.MULTILINE) is None:
             raise PermissionRefusedError("its symbols are hidden (kernel.kptr_restrict): sysctl kernel.kptr_restrict=1",
                                          "/proc/kallsyms")
-        return SystemMap(text, "/proc/kallsyms")
+        return SystemMap(text, "/proc/kallsyms", ordered=True)
 
     def symbol(self, name: str) -> int | None:
         """See `Image.symbol`."""
