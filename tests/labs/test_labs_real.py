@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +41,17 @@ def host() -> Iterator[Real]:
         pytest.skip(str(error))
     yield machine
     machine.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+def test_signals_that_we_ignore_are_not_ignored_in_a_lab(host: Real, number: signal.Signals) -> None:
+    """A lab that is started in the background, or by nohup, looks at tasks that ignore nothing all the same."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        told = host.type("grep SigIgn /proc/self/status").output.split()
+    finally:
+        signal.signal(number, before)
+    assert not int(told[1], 16) & 1 << number - 1
 
 
 @pytest.fixture(scope="module")

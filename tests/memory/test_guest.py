@@ -263,8 +263,9 @@ def test_a_guest_that_was_stopped_by_others_stays_stopped(guest: Guest, place: P
 def test_a_paused_guest_goes_on_if_we_are_killed(guest: Guest, place: Path, how: signal.Signals) -> None:
     """However we end while the guest is paused, it goes on."""
     program = textwrap.dedent(f"""
-        import time
+        import signal, time
         from taskscope.memory.guest import open_guest
+        signal.signal(signal.SIGINT, signal.default_int_handler)    # a job in the background may ignore it
         with open_guest({str(place)!r}, pause=True) as image:
             print(image._monitor.execute("query-status")["status"], flush=True)
             time.sleep(60)

@@ -47,13 +47,16 @@ class Host:
         self._folder = tempfile.TemporaryDirectory(prefix="taskscope-lab-")
         self._count = 0
 
+    def _start(self, script: str, said: BinaryIO) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([self._shell, "-c", script], cwd=self._folder.name, stdin=subprocess.DEVNULL,
+                                stdout=said, stderr=subprocess.STDOUT, env=self._environment(), start_new_session=True,
+                                preexec_fn=_nothing_ignored)
+
     def type(self, script: str, seconds: float = 60.0) -> Typed:
         """See `Real.type`."""
         # Into a file: a pipe would not end before the last program that the script leaves behind.
         with (Path(self._folder.name) / "typed").open("w+b") as said:
-            process = subprocess.Popen([self._shell, "-c", script], cwd=self._folder.name, stdin=subprocess.DEVNULL,
-                                       stdout=said, stderr=subprocess.STDOUT, env=self._environment(),
-                                       start_new_session=True)
+            process = self._start(script, said)
             try:
                 status = process.wait(seconds)
             except subprocess.TimeoutExpired as e:
@@ -69,9 +72,7 @@ class Host:
     def hold(self, script: str, seconds: float = 30.0) -> Iterator[str]:
         """See `Real.hold`."""
         with (Path(self._folder.name) / "held").open("w+b") as said:
-            process = subprocess.Popen([self._shell, "-c", script], cwd=self._folder.name, stdin=subprocess.DEVNULL,
-                                       stdout=said, stderr=subprocess.STDOUT, env=self._environment(),
-                                       start_new_session=True)
+            process = self._start(script, said)
             try:
                 end = time.monotonic() + seconds
                 while b"ready\n" not in (text := _from_start(said)):
@@ -177,3 +178,10 @@ class Host:
 def _from_start(file: BinaryIO) -> bytes:
     """Read a file that others write, whole; they go on at its end."""
     return os.pread(file.fileno(), 1 << 20, 0)
+
+
+def _nothing_ignored() -> None:
+    """Take the default action for every signal: a job in the background and nohup(1) leave some ignored."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError):
+            signal.signal(number, signal.SIG_DFL)
