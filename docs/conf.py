@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from jsonpages import write_schemas
 from labpages import write, write_labs
 
 import taskscope
@@ -31,7 +32,7 @@ default_role = "code"
 
 html_theme = "furo"
 html_title = f"taskscope {release}"
-html_extra_path = ["lives.schema.json", "report.schema.json", "follow.schema.json"]
+html_extra_path = ["_build/schemas"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -39,6 +40,7 @@ autodoc_default_options = {"members": True, "undoc-members": False}
 autodoc_preserve_defaults = True
 
 HERE = Path(__file__).resolve().parent
+(HERE / "_build" / "schemas").mkdir(parents=True, exist_ok=True)    # Sphinx looks for it before `generate` fills it
 RECORDING = "examples/recordings/raspbian_proc.dat"
 
 DUMP = "tests/data/vmcore/debian12-amd64.kdump"
@@ -79,6 +81,7 @@ def generate(_app: Sphinx) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         texts = pool.map(printed, runs.values())
         # Meanwhile, in this process.
+        write_schemas(folder, HERE / "_build" / "schemas")
         write_labs(folder)
         for name, text in zip(runs, texts, strict=True):
             write(folder / name, text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import shlex
@@ -21,7 +20,6 @@ from taskscope.cli.main import VERBS
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXAMPLE = ROOT / "examples" / "recordings" / "raspbian_proc.dat"
 DUMP = ROOT / "tests/data/vmcore/debian12-amd64.kdump"
-SCHEMAS = {"lives": ROOT / "docs" / "lives.schema.json", "report": ROOT / "docs" / "report.schema.json"}
 SKIP = {".git", ".venv", "__pycache__", "_build", "dist", "build", ".mypy_cache", ".ruff_cache", ".pytest_cache",
         ".hypothesis", ".import_linter_cache"}
 HEAVY = ("numpy", "polars", "click", "rich", "zstandard")
@@ -144,46 +142,6 @@ def test_the_shell_scripts_parse() -> None:
     for path in scripts:
         subprocess.run(["bash", "-n", str(ROOT / path)], check=True)
         assert os.access(ROOT / path, os.X_OK), path
-
-
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_the_schemas_are_schemas(name: str) -> None:
-    """The schemas in docs/ are valid JSON Schema 2020-12."""
-    import jsonschema
-
-    schema = json.loads(SCHEMAS[name].read_text())
-    assert schema["$schema"].endswith("2020-12/schema")
-    jsonschema.Draft202012Validator.check_schema(schema)
-
-
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_the_schemas_describe_what_is_printed(name: str) -> None:
-    """Each line of `lives --json` and `report --json` of the example fits its schema, keys in the schema's order."""
-    import jsonschema
-
-    schema = json.loads(SCHEMAS[name].read_text())
-    validator = jsonschema.Draft202012Validator(schema)
-    code, out, err = run_inside(name, "--json", "-i", str(EXAMPLE))
-    assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines
-    for line in lines:
-        row = json.loads(line)
-        assert [e.message for e in validator.iter_errors(row)] == []
-        assert list(row) == list(schema["properties"])
-
-
-@pytest.mark.parametrize("key", ["pid", "born", "exit", "time", "signals"])
-def test_the_schema_misses_nothing(key: str) -> None:
-    """A line of `lives --json` without one of the contract's keys does not fit the schema."""
-    import jsonschema
-
-    validator = jsonschema.Draft202012Validator(json.loads(SCHEMAS["lives"].read_text()))
-    _, out, _ = run_inside("lives", "--json", "-i", str(EXAMPLE))
-    row = json.loads(out.splitlines()[0])
-    assert validator.is_valid(row)
-    del row[key]
-    assert not validator.is_valid(row)
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import DATA, ROOT, sweep_folder
+from conftest import DATA, sweep_folder
 from lives_json import Row, cached_lives, readable, recordings, run_inside
 
 _folder = sweep_folder()
@@ -290,12 +290,12 @@ def test_lines_are_compact_json_in_utf8(data: Path) -> None:
 
 @pytest.mark.parametrize("recording", ALL, ids=stem)
 def test_the_schema_describes_every_line(recording: Path) -> None:
-    """docs/lives.schema.json, which the manual shows, accepts each line."""
-    schema_file = ROOT / "docs" / "lives.schema.json"
-    if not schema_file.exists():
-        pytest.skip("docs/lives.schema.json is not there")
-    jsonschema = pytest.importorskip("jsonschema")
-    validator = jsonschema.Draft202012Validator(json.loads(schema_file.read_text()))
+    """The schema that the manual shows accepts each line."""
+    import jsonschema
+
+    from taskscope.cli.schemas import schema
+
+    validator = jsonschema.Draft202012Validator(schema("lives"))
     for name, row in each(recording):
         problems = [
             f"{name}: {'.'.join(map(str, e.absolute_path))}: {e.message}" for e in validator.iter_errors(row)

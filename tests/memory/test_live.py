@@ -58,7 +58,9 @@ signal.pause()
 #: what holds still of a task that does
 STABLE = ("pid", "tgid", "ppid", "kind", "comm", "state", "flags", "prio", "static_prio", "rt_priority", "policy",
           "pgid", "sid", "tty", "tpgid", "uid", "threads", "exit_state", "exit_code", "real_parent", "parent", "tracer",
-          "group_leader", "children", "pcount", "run_delay", "sum_exec_runtime", "size_kib", "forked")
+          "group_leader", "children", "pcount", "run_delay", "sum_exec_runtime", "size_kib", "forked",
+          "ruid", "suid", "fsuid", "gid", "rgid", "sgid", "fsgid", "locked_kib", "min_flt", "maj_flt", "nvcsw",
+          "nivcsw", "pending", "shared_pending", "blocked")
 
 
 def reason() -> str:

@@ -118,9 +118,9 @@ def validator() -> Any:
     """Return the validator of the schema that the manual shows."""
     import jsonschema
 
-    schema = json.loads((ROOT / "docs" / "follow.schema.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
+    from taskscope.cli.schemas import schema
+
+    return jsonschema.Draft202012Validator(schema("record"))
 
 
 @pytest.mark.parametrize("happening", [FORK, EXEC, KILL, EXIT, DEAD, LOST, replace(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from taskscope.cli.options import Verb, offers_program
@@ -31,6 +29,7 @@ def command(needed: tuple[str, ...], as_json: bool) -> None:
     """
     from taskscope.host.lines import answer_lines
     from taskscope.host.probes import PROBES, look
+    from taskscope.views.json import dumps
 
     for name in needed:
         if name not in PROBES:
@@ -40,7 +39,7 @@ def command(needed: tuple[str, ...], as_json: bool) -> None:
             hint = f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(PROBES)}"
             raise click.BadParameter(f"there is nothing called {name!r} to check; {hint}", param_hint="--need")
     answers = look(names=needed or None)
-    for line in (json.dumps(a.as_json(), ensure_ascii=False) for a in answers) if as_json else \
+    for line in (dumps(a.as_json()) for a in answers) if as_json else \
             answer_lines(answers, whole=not needed):
         click.echo(line)
     if needed and not all(a.works for a in answers):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from taskscope.cli.options import Verb, offers_program
@@ -32,6 +30,7 @@ def command(ctx: click.Context, a: str, b: str, lab_name: str | None, as_json: b
 
     Exits with 0 if they are equal or the difference is allowed, with 1 if they differ.
     """
+    from taskscope.views.json import dumps
     from taskscope.views.text import escape
 
     if lab_name is not None:
@@ -44,7 +43,7 @@ def command(ctx: click.Context, a: str, b: str, lab_name: str | None, as_json: b
 
         found = compare_recordings(Recording.open(a), Recording.open(b))
     if as_json:
-        click.echo(json.dumps({"a": a, "b": b, "lab": lab_name, **found.as_json()}, ensure_ascii=False))
+        click.echo(dumps({"a": a, "b": b, "lab": lab_name, **found.as_json()}))
     else:
         click.echo("\n".join(escape(line) for line in str(found).splitlines()))
     ctx.exit(1 if found.verdict == "differs" else 0)

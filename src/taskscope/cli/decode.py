@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from taskscope.cli.options import Verb, offers_program
@@ -43,7 +41,8 @@ def command(kind: str, words: tuple[str, ...], arch: str | None, kernel: str | N
     with | between them: CLONE_VM|CLONE_FS, vm|fs.
     """
     from taskscope.abi.decode import decode, lines
+    from taskscope.views.json import dumps
 
     records = decode(kind, words, arch=arch, kernel=kernel)
-    for line in (json.dumps(record.as_json(), ensure_ascii=False) for record in records) if as_json else lines(records):
+    for line in (dumps(record.as_json()) for record in records) if as_json else lines(records):
         click.echo(line)

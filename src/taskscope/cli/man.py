@@ -1,10 +1,11 @@
-"""``taskscope man``: manual pages and shell completions, made of the same text as ``--help``.
+"""``taskscope man``: manual pages and shell completions, made of the same text as ``--help``, and schemas.
 
-Pages are man(7); completions are those of click for bash, zsh and fish.
+Pages are man(7); completions are those of click for bash, zsh and fish; schemas are JSON Schema 2020-12.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -28,13 +29,17 @@ SHELLS: Final = ("bash", "zsh", "fish")
 @click.argument("name", required=False, metavar="[VERB]")
 @click.option("--folder", metavar="FOLDER", help="Write all pages there: taskscope.1, taskscope-ps.1, …")
 @click.option("--completion", type=click.Choice(SHELLS), help="Print the completion script of a shell instead.")
-def command(name: str | None, folder: str | None, completion: str | None) -> None:
-    """Print a manual page, or the completion script of a shell.
+@click.option("--schema", "schemas", is_flag=True, help="Print the JSON Schema of VERB's --json instead.")
+def command(name: str | None, folder: str | None, completion: str | None, schemas: bool) -> None:
+    """Print a manual page, the completion script of a shell, or the schema of a command's JSON.
 
-    Both are made of what --help shows.
+    Pages and completions are made of what --help shows.
     """
     from taskscope.cli.main import VERBS
 
+    if schemas:
+        sys.stdout.write(schema_text(name))
+        return
     if completion is not None:
         sys.stdout.write(script(completion))
         return
@@ -49,6 +54,19 @@ def command(name: str | None, folder: str | None, completion: str | None) -> Non
             (Path(folder) / (f"taskscope-{verb}.1" if verb else "taskscope.1")).write_text(manual(verb), "utf-8")
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror}; name another folder") from None
+
+
+def schema_text(name: str | None) -> str:
+    """Return the schema of one line that a command prints with --json, as text.
+
+    :raises UsageError: it has no such option
+    """
+    from taskscope.cli.schemas import SCHEMAS, schema
+
+    if name not in SCHEMAS:
+        which = "name a command" if name is None else f"{name} has no --json"
+        raise UsageError(f"man: {which}; --schema is for {', '.join(SCHEMAS)}")
+    return json.dumps(schema(name), indent=2) + "\n"
 
 
 def script(shell: str) -> str:

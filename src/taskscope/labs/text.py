@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,6 +9,7 @@ from taskscope.errors import UsageError
 from taskscope.labs.catalog import TITLES, get
 from taskscope.labs.lab import Run, run_lab
 from taskscope.labs.on import compare_runs
+from taskscope.views.json import dumps
 
 
 def run_lines(
@@ -47,7 +47,7 @@ def run_lines(
 
 def _json(run: Run, mutant: bool) -> str:
     lab = run.lab
-    return json.dumps(
+    return dumps(
         {
             "name": lab.name,
             "flavour": run.flavour,
@@ -60,8 +60,7 @@ def _json(run: Run, mutant: bool) -> str:
                 {"what": c.what, "passed": c.passed, "seen": None if c.passed else c.seen} for c in run.checks
             ],
             "output": run.output,
-        },
-        ensure_ascii=False,
+        }
     )
 
 
@@ -81,8 +80,8 @@ def compared(runs: Iterable[Run], *, as_json: bool = False) -> Iterator[tuple[st
             verdict, schedules, text = found.verdict, found.schedules, str(found)
         shown = f"A model {run.flavour}, B {run.place} ({run.real.release}): {text}"
         if as_json:
-            shown = json.dumps({"name": run.lab.name, "compared": [f"model {run.flavour}", run.place],
-                                "verdict": verdict, "schedules": schedules, "text": text}, ensure_ascii=False)
+            shown = dumps({"name": run.lab.name, "compared": [f"model {run.flavour}", run.place],
+                                "verdict": verdict, "schedules": schedules, "text": text})
         yield shown, verdict != "differs"
 
 
@@ -94,16 +93,18 @@ def listing(*, as_json: bool = False) -> Iterator[str]:
     for name, title in TITLES.items():
         lab = get(name)
         if as_json:
-            yield json.dumps(
+            yield dumps(
                 {
                     "name": name,
                     "title": title,
                     "machines": list(lab.machines),
                     "flavours": list(lab.flavours),
                     "question": lab.question,
+                    "look": lab.look,
+                    "answer": lab.answer,
                     "mutant": lab.mutant.name,
-                },
-                ensure_ascii=False,
+                    "mutant_of": lab.mutant.function,
+                }
             )
         else:
             letters = "".join(one[0].upper() if one in lab.machines else "-" for one in ("model", "host", "guest"))

@@ -14,18 +14,20 @@ from taskscope.abi.sched import prio_to_nice
 from taskscope.lives.life import STATE_LETTERS, Life, State, TaskRef
 from taskscope.lives.records import ints
 from taskscope.lives.rows import WAKE
-from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.snapshot.snapshot import Snapshot, TaskRow, why_missing
 
 if TYPE_CHECKING:
     from taskscope.lives.build import Built
 
 _NOT_RECORDED = "ftrace's process events do not carry it"
 UNAVAILABLE = {
-    "uid": _NOT_RECORDED, "pgid": _NOT_RECORDED, "sid": _NOT_RECORDED, "tty": _NOT_RECORDED, "tpgid": _NOT_RECORDED,
-    "rss_kib": _NOT_RECORDED, "size_kib": _NOT_RECORDED,
+    **dict.fromkeys(("tty", "tracer", "thread_fn", "role", "about", "waits", "waits_for"), _NOT_RECORDED),
     "wchan": "only a call stack at the switch-out tells it",
     "start_time": "tasks that were there before the recording began have no birth in it",
     "ppid": "the parent of a task that was there before the recording began is not recorded",
+    "forked": "whether a task that was there before the recording began has exec'ed is not recorded",
+    "cputime": "what a task had used before the recording began is not recorded",
+    "kernel_stack": "only a call stack at the switch-out tells it",
     "prio": "only a switch of the task shows its priority, and it had none yet",
 }
 
@@ -36,7 +38,8 @@ def snapshot_at(built: Built, time: int) -> Snapshot:
     rows = [row for life in built.lives for row in [_row(built, life, time, prios)] if row is not None]
     rows.sort(key=lambda r: (r.pid, r.generation or 0))
     name = Path(built.trace.path).name or built.trace.path
-    return Snapshot(tuple(rows), time, f"{name} at {time / 1e9:.6f}", UNAVAILABLE)
+    return Snapshot(tuple(rows), time, f"{name} at {time / 1e9:.6f}",
+                    why_missing(rows, UNAVAILABLE, _NOT_RECORDED))
 
 
 def _prios(built: Built, time: int) -> dict[int, int]:

@@ -209,7 +209,7 @@ class KernelMemory(Walks):
         self.wounds = before + [wound for wound in wounds if wound in (lasting or ())]
         clock = self._clock()
         return replace(found, wounds=tuple(self.wounds), arch=self.image.arch, boot=clock.boot if clock else None,
-                       unavailable={} if clock else {"at": self._no_clock()})
+                       unavailable={**found.unavailable, **({} if clock else {"at": self._no_clock()})})
 
     def _no_clock(self) -> str:
         if self.image.symbol("tk_core") is None:

@@ -6,6 +6,7 @@ kernel has it, gives some of those.  Follows proc(5), fs/proc/array.c and kernel
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Final
 
@@ -53,7 +54,8 @@ def details(task: str, root: str | PathLike[str] = "/proc") -> list[TaskDetail]:
     by_group: dict[int | None, list[int]] = {}
     for row in found.tasks:
         by_group.setdefault(row.tgid, []).append(row.pid)
-    return [_detail(proc, row, tuple(by_group[row.tgid]), _version(release)) for row in found.tasks
+    why = {name: text for name, text in found.unavailable.items() if name != "kernel_stack"}
+    return [_detail(proc, row, tuple(by_group[row.tgid]), _version(release), why) for row in found.tasks
             if row.pid in meant]
 
 
@@ -64,7 +66,8 @@ def _version(release: str) -> Version:
         return DEFAULT
 
 
-def _detail(proc: Proc, row: TaskRow, threads: tuple[int, ...], version: Version) -> TaskDetail:
+def _detail(proc: Proc, row: TaskRow, threads: tuple[int, ...], version: Version, why: Mapping[str, str]) -> TaskDetail:
+    row.unavailable = {**why, **row.unavailable}
     members: dict[str, Any] = {"state": row.state}
     for member, name in _OF_ROW:
         value = getattr(row, name)
@@ -76,7 +79,16 @@ def _detail(proc: Proc, row: TaskRow, threads: tuple[int, ...], version: Version
         members["ptrace.by"] = row.tracer
     return TaskDetail(
         row=row, version=version, address=None, members=members, thread_info={}, thread_info_address=None,
-        thread_size=0, children=row.children or (), threads=threads, stack=row.kernel_stack or ())
+        thread_size=0, children=row.children or (), threads=threads, stack=row.kernel_stack or (),
+        cgroup=_path(row.cgroup), namespaces=row.namespaces or {})
+
+
+def _path(cgroup: str | None) -> str | None:
+    """Return the path in the unified hierarchy, of which ``0::`` stands in front; the root is not listed."""
+    if cgroup is None:
+        return None
+    paths = f",{cgroup}".split(",0::")[1:]
+    return paths[0] if paths else None if cgroup else "/"
 
 
 def _of_files(proc: Proc, folder: str) -> dict[str, Any]:

@@ -48,9 +48,11 @@ _FILES: Final[Mapping[str, frozenset[str]]] = {
 #: what is read where nothing is said
 EVERYTHING: Final = frozenset().union(*_FILES.values()) - _FILES["stack"] - _FILES["ns"]
 _UNAVAILABLE: Final = dict.fromkeys((
-    "last_arrival", "on_cpu", "on_rq", "address", "stack", "thread_info", "waits_for", "about"), _MEMORY) | {
+    "last_arrival", "on_cpu", "on_rq", "address", "stack", "thread_info", "waits_for", "about",
+    "thread_fn"), _MEMORY) | {
     "generation": "a pid is counted only in recordings",
     "kernel_stack": "not asked for",
+    "namespaces": "read of one task, by 'taskscope task'",
 }
 
 

@@ -14,7 +14,7 @@ from taskscope.abi.era import Version
 from taskscope.abi.kthreads import kind_of_kthread
 from taskscope.abi.sched import prio_to_nice
 from taskscope.abi.state import state_letter
-from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.snapshot.snapshot import Snapshot, TaskRow, why_missing
 from taskscope.snapshot.waits import Kthread, kind_of_wait
 
 PF_IDLE: Final = 0x2
@@ -113,6 +113,17 @@ class Memory(Protocol):
         """Return the function that a sleeping task waits in; None if it does not sleep."""
 
 
+_IDS: Final = (("ruid", "uid"), ("suid", "suid"), ("fsuid", "fsuid"), ("gid", "egid"), ("rgid", "gid"),
+               ("sgid", "sgid"), ("fsgid", "fsgid"))
+#: a field of `TaskRow`, and under which names the kernel's credentials may have it
+_CREDENTIALS: Final = tuple((field, (f"cred.{name}", f"cred.{name}.val")) for field, name in _IDS)
+#: what a table of tasks leaves in the kernel's memory, and why
+UNREAD: Final = {
+    "generation": "a pid is counted only in recordings",
+    "args": "they stand in the task's own memory, which is not read",
+    "ignored": "the table of its handlers is not read", "caught": "the table of its handlers is not read",
+    "cgroup": "read of one task, by 'taskscope task'", "namespaces": "read of one task, by 'taskscope task'",
+}
 CPU_CONTEXT: Final = ("r4", "r5", "r6", "r7", "r8", "r9", "sl", "fp", "sp", "pc")
 
 
@@ -144,7 +155,8 @@ def snapshot(
 
     rows = [row(task) for task in (listed(memory) if tasks is None else tasks)]
     rows.sort(key=lambda row: (row.pid, row.cpu or 0))
-    return Snapshot(tuple(rows), memory.now, memory.source, {})
+    why = why_missing(rows, UNREAD, "this kernel does not keep it" if full or stacks else "not asked for")
+    return Snapshot(tuple(rows), memory.now, memory.source, why)
 
 
 def listed(memory: Memory) -> Iterator[Any]:
@@ -174,9 +186,15 @@ def more_of(memory: Memory, task: Any, row: dict[str, Any], *, stacks: bool = Fa
             ("stime", "stime"), ("last_arrival", "sched_info.last_arrival"), ("run_delay", "sched_info.run_delay"),
             ("pcount", "sched_info.pcount"), ("static_prio", "static_prio"), ("rt_priority", "rt_priority"),
             ("policy", "policy"), ("real_parent", "real_parent.pid"), ("parent", "parent.pid"),
-            ("group_leader", "group_leader.pid"), ("threads", "signal.nr_threads"),
+            ("group_leader", "group_leader.pid"), ("threads", "signal.nr_threads"), ("nvcsw", "nvcsw"),
+            ("nivcsw", "nivcsw"), ("pending", "pending.signal"), ("shared_pending", "signal.shared_pending.signal"),
+            ("blocked", "blocked"),
         )
     }
+    found |= {name: one_of(memory, task, paths)[1] for name, paths in _CREDENTIALS}
+    leads = row["kind"] != "thread"
+    found |= {name: _of_process(memory, task, leads, name, f"signal.{name}") for name in ("min_flt", "maj_flt")}
+    found["locked_kib"] = (number(task, "mm.locked_vm") or 0) * 4
     why: dict[str, str] = {}
     on_rq = number(task, "on_rq")
     found["on_rq"] = None if on_rq is None else bool(on_rq)
@@ -240,15 +258,20 @@ def letter_of(memory: Memory, task: Any) -> str:
     return state_letter(state or 0, memory.number(task, "exit_state") or 0, memory.version)
 
 
-def _cputime(memory: Memory, task: Any, leads: bool) -> int | None:
-    """Return the ns on a CPU of a task; of one that leads a process of all its threads, as thread_group_cputime()."""
-    own = memory.number(task, "se.sum_exec_runtime")
-    dead = memory.number(task, "signal.sum_sched_runtime")
-    if own is None or not leads or dead is None:
-        return own
+def _of_process(memory: Memory, task: Any, leads: bool, own: str, dead: str) -> int | None:
+    """Return what a task has counted; of one that leads a process, with its threads, those that have ended too.
+
+    As thread_group_cputime() and do_task_stat() add it up.
+
+    :param own: the member in which each thread counts
+    :param dead: where its process keeps what threads that have ended had counted
+    """
+    count, ended = memory.number(task, own), memory.number(task, dead) if leads else None
+    if count is None or ended is None:
+        return count
     if memory.number(task, "signal.nr_threads") == 1:
-        return dead + own
-    return dead + sum(memory.number(thread, "se.sum_exec_runtime") or 0 for thread in memory.threads(task))
+        return ended + count
+    return ended + sum(memory.number(thread, own) or 0 for thread in memory.threads(task))
 
 
 def fields_of(memory: Memory, task: Any, *, wchan: bool = True) -> dict[str, Any]:
@@ -283,6 +306,6 @@ def fields_of(memory: Memory, task: Any, *, wchan: bool = True) -> dict[str, Any
         "wchan": memory.waits_in(task) if wchan else None,
         "start_time": number(task, "start_time"),
         "sum_exec_runtime": number(task, "se.sum_exec_runtime"),
-        "cputime": _cputime(memory, task, pid == tgid),
+        "cputime": _of_process(memory, task, pid == tgid, "se.sum_exec_runtime", "signal.sum_sched_runtime"),
         "forked": bool(flags & PF_FORKNOEXEC),
     }

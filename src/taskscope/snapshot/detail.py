@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from taskscope.abi.era import Version
-from taskscope.snapshot.decode import CPU_CONTEXT, PIDTYPES, Memory, StackUse, full_row, one_of
-from taskscope.snapshot.snapshot import TaskRow, plain
+from taskscope.snapshot.decode import CPU_CONTEXT, PIDTYPES, UNREAD, Memory, StackUse, full_row, one_of
+from taskscope.snapshot.snapshot import TaskRow, plain, why_missing
 
 _PF_EXITING: Final = 0x4
 #: no task has so many ancestors that more would be meant
@@ -181,8 +181,10 @@ def detail_of(memory: Memory, task: Any, *, every: bool = False) -> TaskDetail:
         if value is not None:
             thread_info[f"cpu_context.{name}"] = value
     leader = memory.follow(task, "group_leader")
+    row = full_row(memory, task, stacks=True)
+    row.unavailable = {**why_missing((row,), UNREAD, "this kernel does not keep it"), **row.unavailable}
     return TaskDetail(
-        row=full_row(memory, task, stacks=True),
+        row=row,
         version=memory.version,
         address=memory.address(task),
         members=members,

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from taskscope.errors import TraceError
-from taskscope.snapshot.decode import StackUse
+from taskscope.snapshot.decode import UNREAD, StackUse
 from taskscope.snapshot.detail import Reaper, TaskDetail
-from taskscope.snapshot.snapshot import Snapshot, TaskRow
+from taskscope.snapshot.snapshot import Snapshot, TaskRow, why_missing
 
 _MAGIC: Final = b"TSTASKS1"
 _TAIL: Final = struct.Struct("<Q8s")
@@ -36,7 +36,9 @@ class Saved(NamedTuple):
 
     def snapshot(self) -> Snapshot:
         """Return their rows as a table of tasks."""
-        return Snapshot(tuple(detail.row for detail in self.tasks), self.at, self.source, {}, arch=self.arch)
+        rows = tuple(detail.row for detail in self.tasks)
+        return Snapshot(rows, self.at, self.source, why_missing(rows, UNREAD, "the machine does not keep it"),
+                        arch=self.arch)
 
 
 def append_tasks(path: str | PathLike[str], saved: Saved) -> None:

@@ -6,8 +6,8 @@ is None and its reason stands in `Snapshot.unavailable` under the field's name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 #: ns of a tick as /proc counts: USER_HZ is 100 on every architecture that is read here
@@ -119,6 +119,21 @@ class Snapshot:
             for t in self.tasks)
         head = "".join(f"<th>{name}</th>" for name in heads)
         return f"<table><caption>{escape(plain(self.source))}</caption><tr>{head}</tr>{rows}</table>"
+
+
+#: fields of `TaskRow` of which None says that there is none: no terminal, no tracer
+_NONE: Final = frozenset({"tty", "tracer", "thread_fn", "role", "about", "waits", "waits_for", "unavailable"})
+_MAYBE: Final = tuple(one.name for one in fields(TaskRow) if one.name not in _NONE)
+
+
+def why_missing(rows: Sequence[TaskRow], known: Mapping[str, str], otherwise: str) -> dict[str, str]:
+    """Return why each field is missing that no row has.
+
+    :param known: reasons, by field; also of fields that only some rows have
+    :param otherwise: the reason of all others
+    """
+    missing = (name for name in _MAYBE if all(getattr(row, name) is None for row in rows))
+    return {**dict.fromkeys(missing, otherwise), **known}
 
 
 def plain(text: str) -> str:

@@ -33,10 +33,16 @@ def ps_json(snapshot: Snapshot, *, threads: bool = True, stacks: bool = False) -
     """
     for task in snapshot.tasks:
         if threads or task.kind != "thread":
-            yield (dumps(_fields(task, snapshot, stacks)) + "\n").encode()
+            found = row_fields(task, stacks=stacks) | {"at": snapshot.at}
+            why = {name: text for name, text in snapshot.unavailable.items() if found.get(name, 0) is None}
+            yield (dumps({**found, "unavailable": why | dict(task.unavailable)}) + "\n").encode()
 
 
-def _fields(task: TaskRow, snapshot: Snapshot, stacks: bool) -> dict[str, Any]:
+def row_fields(task: TaskRow, *, stacks: bool = False) -> dict[str, Any]:
+    """Return what is known of a task under the names that it has in JSON, whatever command prints it.
+
+    :param stacks: with ``kernel_stack``, function names, innermost first
+    """
     found: dict[str, Any] = {"pid": task.pid, "tgid": task.tgid, "comm": task.comm,
                              "state": None if task.state == "?" else task.state}
     found |= {name: getattr(task, name) for name in _FIRST}
@@ -48,10 +54,7 @@ def _fields(task: TaskRow, snapshot: Snapshot, stacks: bool) -> dict[str, Any]:
         found["thread_info"] = info
     if stacks:
         found["kernel_stack"] = task.kernel_stack and [entry.partition("+")[0] for entry in task.kernel_stack]
-    found |= {name: getattr(task, name) for name in _REST}
-    found["at"] = snapshot.at
-    why = {name: text for name, text in snapshot.unavailable.items() if found.get(name, 0) is None}
-    return {**found, "unavailable": why | dict(task.unavailable)}
+    return found | {name: getattr(task, name) for name in _REST}
 
 
 def _hex(value: int | None) -> str | None:

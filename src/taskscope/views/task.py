@@ -7,12 +7,12 @@ decode` says of it; times are ns as in the kernel, with seconds beside.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Final
 
 from taskscope.abi.decode import decode
 from taskscope.errors import UsageError
 from taskscope.snapshot.detail import TaskDetail
+from taskscope.views.descriptors import row_fields
 from taskscope.views.json import dumps
 from taskscope.views.text import escape
 
@@ -237,46 +237,50 @@ def _line(name: str, value: object, meaning: str) -> str:
 
 
 def task_json(detail: TaskDetail) -> bytes:
-    """Return a task descriptor as one JSON object; addresses are hex strings."""
-    members = {
-        name: f"{value:#x}" if name in _ADDRESSES and isinstance(value, int) else value
-        for name, value in detail.members.items()
-    }
-    info = {
-        name: f"{value:#x}" if name == "task" or name.startswith("cpu_context.") else value
-        for name, value in detail.thread_info.items()
-    }
-    return (
-        dumps(
-            {
-                **asdict(detail.row),
-                "address": None if detail.address is None else f"{detail.address:#x}",
-                "members": members,
-                "thread_info": info,
-                "thread_info_address": (
-                    None if detail.thread_info_address is None else f"{detail.thread_info_address:#x}"
-                ),
-                "children": list(detail.children),
-                "threads": list(detail.threads),
-                "stack": list(detail.stack),
-                "stack_use": None if detail.stack_use is None else {
-                    **detail.stack_use._asdict(), "low": f"{detail.stack_use.low:#x}"
-                },
-                "reaper": None if detail.reaper is None else detail.reaper._asdict(),
-                "cgroup": detail.cgroup,
-                "namespaces": dict(detail.namespaces) or None,
-                "every": dict(detail.every) or None,
-            }
-        )
-        + "\n"
-    ).encode()
+    """Return a task descriptor as one JSON object: what ``ps --json`` says of the task, then the struct's members.
+
+    Addresses are hex strings.
+    """
+    row = detail.row
+    members = {name: f"{value:#x}" if name in _ADDRESSES and isinstance(value, int) else value
+               for name, value in detail.members.items()}
+    info = {name: f"{value:#x}" if name == "task" or name.startswith("cpu_context.") else value
+            for name, value in detail.thread_info.items()}
+    found = {**row_fields(row, stacks=True), "children": list(detail.children), "cgroup": _cgroup(detail),
+             "namespaces": dict(detail.namespaces) or None, **_frames(detail)}
+    return (dumps({
+        **found,
+        "unavailable": {name: why for name, why in row.unavailable.items() if found.get(name) is None},
+        "members": members,
+        "thread_info_address": None if detail.thread_info_address is None else f"{detail.thread_info_address:#x}",
+        "thread_info_members": info or None,
+        "thread_pids": list(detail.threads),
+        "stack_use": None if detail.stack_use is None else {
+            **detail.stack_use._asdict(), "low": f"{detail.stack_use.low:#x}"
+        },
+        "reaper": None if detail.reaper is None else detail.reaper._asdict(),
+        "every": dict(detail.every) or None,
+    }) + "\n").encode()
+
+
+def _cgroup(detail: TaskDetail) -> str | None:
+    """Return the control group as /proc/PID/cgroup and ``ps --json`` have it, "" at the root."""
+    if detail.row.cgroup is not None or detail.cgroup is None:
+        return detail.row.cgroup
+    return "" if detail.cgroup == "/" else f"0::{detail.cgroup}"
+
+
+def _frames(detail: TaskDetail) -> dict[str, list[str] | None]:
+    """Return the kernel stack as functions, and as function+offset/size; None where there is none."""
+    return {"kernel_stack": [entry.partition("+")[0] for entry in detail.stack] or None,
+            "frames": list(detail.stack) or None}
 
 
 def stack_json(detail: TaskDetail) -> bytes:
     """Return whose stack it is and the stack, innermost first, as one JSON object; null where there is none."""
     row = detail.row
     why = row.unavailable.get("kernel_stack", "it runs: its stack is in use")
-    return (dumps({"pid": row.pid, "comm": row.comm, "state": row.state, "kernel_stack": list(detail.stack) or None,
+    return (dumps({"pid": row.pid, "comm": row.comm, "state": row.state, **_frames(detail),
                    "unavailable": {} if detail.stack else {"kernel_stack": why}}) + "\n").encode()
 
 

@@ -154,8 +154,8 @@ def check(p: Program, given: Given) -> None:
     needed = given["needed"]
     p.add(f"answers = {call('look', names=needed)}")
     if given["as_json"]:
-        p.use("json")
-        p.add("for answer in answers:", "    print(json.dumps(answer.as_json(), ensure_ascii=False))")
+        p.use("taskscope.views.json", "dumps")
+        p.add("for answer in answers:", "    print(dumps(answer.as_json()))")
     else:
         p.table("taskscope.host.lines", "answer_lines", Code("answers"), **({"whole": Code("False")} if needed else {}))
     if needed:
@@ -169,7 +169,7 @@ def decode(p: Program, given: Given) -> None:
     p.use(module, "decode")
     records = call("decode", given["kind"], list(given["words"]), arch=given["arch"], kernel=given["kernel"])
     if given["as_json"]:
-        p.use("json")
-        p.add(f"for record in {records}:", "    print(json.dumps(record.as_json(), ensure_ascii=False))")
+        p.use("taskscope.views.json", "dumps")
+        p.add(f"for record in {records}:", "    print(dumps(record.as_json()))")
     else:
         p.table(module, "lines", records)

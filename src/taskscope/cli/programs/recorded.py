@@ -153,9 +153,9 @@ def compare(p: Program, given: Given) -> None:
         p.use("taskscope.labs.compare", "compare_recordings")
         p.add(f"found = {call('compare_recordings', call('taskscope.open', a), call('taskscope.open', b))}")
     if given["as_json"]:
-        p.use("json")
+        p.use("taskscope.views.json", "dumps")
         named = {"a": a, "b": b, "lab": given["lab_name"]}
-        p.add(f"print(json.dumps({{**{named!r}, **found.as_json()}}, ensure_ascii=False))")
+        p.add(f"print(dumps({{**{named!r}, **found.as_json()}}))")
     else:
         p.use("taskscope.views.text", "escape")
         p.add(r'print("\n".join(escape(line) for line in str(found).splitlines()))')
