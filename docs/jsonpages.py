@@ -31,8 +31,7 @@ def _page(verb: str, found: dict[str, Any]) -> Iterator[str]:
     for kind in found.get("oneOf", [found]):
         if "oneOf" in found:
             yield from (f"**{kind['title']}**: {kind['description']}", "")
-        yield from ("```{list-table}", ":header-rows: 1", ":widths: 24 16 60", ":class: keys", "", "* - key", "  - type",
-                    "  - meaning")
+        yield from ("```{list-table}", ":header-rows: 1", ":widths: 24 16 60", "", "* - key", "  - type", "  - meaning")
         for key, of, about in _rows(kind["properties"], found.get("$defs", {}), ""):
             yield from (f"* - `{key}`", f"  - {of}", f"  - {about}")
         yield from ("```", "")

@@ -170,7 +170,8 @@ class System:
         m = self.machine
         if s is None and ns is None and until is None:
             raise UsageError("run() needs to know when to stop: s=, ns= or until=")
-        limit = m.now + (round((LONGEST if s is None else s) * 1e9) if ns is None else ns)
+        began = m.now
+        limit = began + (round((LONGEST if s is None else s) * 1e9) if ns is None else ns)
         if until is None:
             m.run_until(limit)
             return
@@ -183,7 +184,7 @@ class System:
                 if isinstance(until, Process):
                     return
                 raise UsageError(
-                    f"what run() waits for did not come within {(limit - m.now) / 1e9:g} s of the machine's time"
+                    f"what run() waits for did not come within {(limit - began) / 1e9:g} s of the machine's time"
                 )
             m.run_until(min(m.now + every, limit))
 
@@ -204,7 +205,7 @@ class System:
         with self.probe(name, stop):
             self.machine.run_until(limit)
         if not found:
-            raise UsageError(f"{name} was not reached by {limit / 1e9:.6f}")
+            raise UsageError(f"{name}() was not reached by {limit / 1e9:.6f} of the machine's time")
 
     def check_schedule(self) -> None:
         """Check, where the machine repeats a run, that it has come to its end.

@@ -74,11 +74,28 @@ def test_lab_passes(name: str, flavour: str):
     assert run.output, "a lab shows what to look at"
 
 
+@pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("name", ROWS)
-def test_mutant_fails(name: str):
-    """With one line of the kernel changed the lab sees that something is wrong."""
-    run = run_lab(get(name), DEFAULT, mutant=True)
+def test_mutant_fails(name: str, flavour: str):
+    """With one line of the kernel changed the lab sees that something is wrong, on every flavour."""
+    run = run_lab(get(name), flavour, mutant=True)
     assert not run.passed
+    assert run.crash is None or run.crash.startswith(("the kernel fell over: ", "the lab cannot go on: "))
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("irq-context", "the kernel fell over: irq_exit() without irq_enter()"),
+    ("vfork", "the lab cannot go on: wait_for_vfork_done() was not reached"),
+    ("zombie", None),
+])
+def test_whose_fault_it_is(name: str, said: str | None):
+    """A kernel that stumbles over itself is told apart from a lab that does not find what it looks at."""
+    run = run_lab(get(name), DEFAULT, mutant=True)
+    if said is None:
+        assert run.crash is None
+        assert [check.what for check in run.checks if not check.passed] == ["there is a task in state Z"]
+    else:
+        assert (run.crash or "").startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -96,4 +96,5 @@ LAB = Lab(
         "    if signr:\n        exit_.do_exit(signr)\n",
         "    pass\n",
     ),
+    later=Mutant("die() returns", "arch.x86.kernel.traps:oops_end", "    exit_.make_task_dead(signr)\n", "    pass\n"),
 )

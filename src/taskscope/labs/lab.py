@@ -7,12 +7,14 @@ can show, too, has a second function for them (``real``), which asks the same an
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from taskscope.errors import UsageError
+from taskscope.errors import TaskscopeError, UsageError
 from taskscope.labs.mutant import Mutant
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from taskscope.recording import Recording
     from taskscope.system import System
 
+_LABS: Final = str(Path(__file__).parent)
 #: where a function of 4.19 is in a real kernel of ARM: static, called from one place, and inlined there
 #: (arch/arm/kernel/signal.c)
 _ARM_BUILT: Final = {"do_signal": "do_work_pending", "exit_to_usermode_loop": "do_work_pending"}
@@ -48,6 +51,11 @@ class Lab:
     memory: Callable[[Run, Look], None] | None = None  # what a real kernel's memory, or a dump's, must show
     places: tuple[str, ...] = ("host", "guest")  # where `real` can run, if there is one
     refused: str = ""  # why it cannot run on the host, where it cannot
+    later: Mutant | None = None  # for the flavours after 4.19, where they have not the mutant's line
+
+    def mutant_of(self, flavour: str) -> Mutant:
+        """Return the mutant of a flavour's kernel."""
+        return self.mutant if self.later is None or flavour == "4.19-arm" else self.later
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -94,7 +102,7 @@ class Run:
     kept: list[Kept] = field(default_factory=list)
     output: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
-    crash: str | None = None
+    crash: str | None = None  # a sentence, where it could not be played to its end
     _stack: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -254,7 +262,7 @@ def run_lab(
     run = Run(lab, flavour, seed, schedule)
     with ExitStack() as stack:
         if mutant:
-            stack.enter_context(lab.mutant.applied())
+            stack.enter_context(lab.mutant_of(flavour).applied())
         stack.enter_context(run._stack)
         try:
             lab.scenario(run)
@@ -262,8 +270,17 @@ def run_lab(
             if not mutant:
                 raise
             # A kernel that is wrong may well fall over: that is noticed, too.
-            run.crash = f"{type(error).__name__}: {error}"
+            run.crash = _why_it_ended(error)
     return run
+
+
+def _why_it_ended(error: Exception) -> str:
+    """Return whose fault it is that a lab was not played to its end: the kernel's, or that something was not there."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    told = str(error) or last.line or type(error).__name__
+    if isinstance(error, TaskscopeError) or last.filename.startswith(_LABS):
+        return f"the lab cannot go on: {told}"
+    return f"the kernel fell over: {told}"
 
 
 def run_real(lab: Lab, machine: Real, wrong: bool = False) -> Run:
@@ -280,7 +297,12 @@ def run_real(lab: Lab, machine: Real, wrong: bool = False) -> Run:
         raise UsageError(f"lab {lab.name} is not for {machine.place}{why}; it runs on {', '.join(lab.machines)}")
     run = Run(lab, flavour_of(machine.release, machine.machine), place=machine.place, machine=machine, wrong=wrong)
     if lab.real is not None and kind != "dump":
-        lab.real(run)
+        try:
+            lab.real(run)
+        except AssertionError as error:
+            # Something that later checks look at was not seen at all.
+            run.crash = _why_it_ended(error)
+            return run
     if lab.memory is not None:
         look_at_memory(run)
     return run

@@ -230,4 +230,10 @@ LAB = Lab(
         "tasksize <= selected_tasksize",
         "tasksize >= selected_tasksize",
     ),
+    later=Mutant(
+        "oom_score_adj does not count",
+        "mm.oom_kill:oom_badness",
+        "    adj = t.signal.oom_score_adj\n",
+        "    adj = 0\n",
+    ),
 )

@@ -68,6 +68,8 @@ def scenario(run: Run) -> None:
             0 < after["cached stacks"] <= 2,
             after["cached stacks"],
         )
+        run.equal("all others are unmapped", after["vmalloc areas"] - after["cached stacks"],
+                  before["vmalloc areas"] - before["cached stacks"])
     else:
         run.check(
             "nothing is cached: the pages go back to the allocator",
@@ -153,6 +155,12 @@ LAB = Lab(
         "stacks are not given back",
         "kernel.fork:free_thread_stack",
         "        page_alloc.free_pages(tsk.stack, (m.flavour.thread_size // page_alloc.PAGE_SIZE).bit_length() - 1)\n",
+        "        pass\n",
+    ),
+    later=Mutant(
+        "stacks are not given back",
+        "kernel.fork.task:thread_stack_free_rcu",
+        "        vmalloc.vfree(area, machine.cur.flavour.thread_size)\n",
         "        pass\n",
     ),
 )

@@ -31,7 +31,8 @@ def run_lines(
     if not quiet:
         yield f"\nQuestion: {_wrapped(lab.question)}\nLook at:  {_wrapped(lab.look)}\n"
         if mutant and run.machine is None:
-            yield f"Mutant:   {lab.mutant.name} ({lab.mutant.function.replace(':', ': ')}())\n"
+            changed = lab.mutant_of(run.flavour)
+            yield f"Mutant:   {changed.name} ({changed.function.replace(':', ': ')}())\n"
         elif mutant:
             yield "Mutant:   one expectation is a wrong one\n"
         yield from run.output
@@ -40,7 +41,7 @@ def run_lines(
         if not check.passed and check.seen:
             yield f"     seen: {check.seen[:400]}"
     if run.crash is not None:
-        yield f"FAIL the kernel fell over: {run.crash}"
+        yield f"FAIL {_wrapped(run.crash, 5)}"
     if answer:
         yield f"\nAnswer: {_wrapped(lab.answer)}"
 
@@ -53,7 +54,7 @@ def _json(run: Run, mutant: bool) -> str:
             "flavour": run.flavour,
             "machine": run.place,
             "release": None if run.machine is None else run.machine.release,
-            "mutant": lab.mutant.name if mutant else None,
+            "mutant": lab.mutant_of(run.flavour).name if mutant else None,
             "passed": run.passed,
             "crash": run.crash,
             "checks": [
