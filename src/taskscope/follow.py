@@ -6,20 +6,24 @@ meaning of the records (lives).  `taskscope.views.follow` shows what comes out.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from taskscope.ftrace.follow import Record, Stream
+from taskscope.ftrace.follow_running import running
 from taskscope.ftrace.kallsyms import Symbols
-from taskscope.ftrace.saved import parse_cmdlines
+from taskscope.ftrace.saved import parse_cmdlines, parse_tgids
 from taskscope.lives.follow import FIELDS, Follow
 from taskscope.lives.functions import syscall_number
 from taskscope.lives.records import Rec
 from taskscope.trace.stacks import fold
 
 if TYPE_CHECKING:
+    from taskscope.ftrace.record_order import FollowSetup
     from taskscope.lives.happenings import Happening
 
 #: fields of a probe on do_exit() that hold its argument
@@ -114,8 +118,88 @@ class Follower:
             address &= self._end
             if address in (0, self._end):
                 break
-            names.append(self._symbols.name(address) or f"0x{address:x}")
+            names.append(self._symbols.function(address) or f"0x{address:x}")
         return fold(tuple(names))
+
+
+#: what is told -> the events of which one must be recorded for it
+_NEEDS: Final = {
+    "births": {"task_newtask", "sched_process_fork"},
+    "execs": {"sched_process_exec"},
+    "deaths": {"sched_process_exit"},
+    "exit codes": {"sys_enter_exit_group", "sys_enter"},
+    "signals": {"signal_generate"},
+}
+
+
+class Following:
+    """Follows what `taskscope.ftrace.record.Recorder` records on this machine; `start` is what `Order.follow` takes.
+
+    :param tell: gets what has become known, a few times a second, in the order in which it happened where that is known
+    :param everything: all tasks are recorded
+    :param pids: processes that are recorded, where not all are
+    :param threads: tell births and deaths of threads too
+    """
+
+    def __init__(self, tell: Callable[[list[Happening]], None], *, everything: bool = False, pids: Collection[int] = (),
+                 threads: bool = False) -> None:
+        self._tell, self._everything, self._pids, self._threads = tell, everything, frozenset(pids), threads
+        self._follower: Follower | None = None
+
+    def start(self, setup: FollowSetup) -> Following:
+        """Begin, with what the recorder knows of the kernel.
+
+        :raises TraceError: this kernel's formats cannot be understood
+        """
+        there = running()
+        tgids, _ = parse_tgids(setup.tgids)
+        tgids |= there.tgids
+        chosen = {tid for tid, tgid in tgids.items() if tgid in self._pids} | self._pids
+        if setup.command is not None:
+            chosen.add(setup.command)
+        self._follower = Follower(
+            setup.header_page, setup.formats, setup.kallsyms, setup.cmdlines + there.cmdlines, tgids=tgids,
+            # Of some tasks alone, nothing would tell that their parents died.
+            parents=there.parents if self._everything else None, only=None if self._everything else chosen,
+            threads=self._threads, long_size=setup.long_size, big_endian=sys.byteorder == "big",
+            page_size=setup.page_size, machine=os.uname().machine)
+        return self
+
+    @property
+    def missing(self) -> list[str]:
+        """What cannot be told, as the events for it are not recorded."""
+        events = frozenset() if self._follower is None else self._follower.events
+        return [what for what, needed in _NEEDS.items() if not needed & events]
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether nobody listens any more."""
+        return False
+
+    def feed(self, cpu: int, pages: bytes) -> None:
+        """Take whole pages of one cpu, in its order, each once."""
+        if self._follower is not None and not self.closed:
+            self._follower.feed(cpu, pages)
+
+    def feed_outside(self, cpu: int, pages: bytes) -> None:
+        """Take pages of the instance that records what others do to the recorded tasks."""
+        if self._follower is not None and not self.closed:
+            self._follower.feed(cpu, pages, buffer=1)
+
+    def tick(self) -> None:
+        """Know that all cpus have been read just now."""
+        if self._follower is not None and not self.closed:
+            self._follower.tick()
+            self._told(self._follower.take())
+
+    def end(self) -> None:
+        """Know that nothing more comes."""
+        if self._follower is not None and not self.closed:
+            self._told(self._follower.end())
+
+    def _told(self, happenings: list[Happening]) -> None:
+        if happenings:
+            self._tell(happenings)
 
 
 def _probes_of_do_exit(formats: Sequence[tuple[str, bytes]]) -> frozenset[str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,10 @@ COMMANDS = (
     "decode syscall arm 120 --json",
     "decode state 0x402 --kernel 4.19",
     "decode errno -11",
+    "man",
+    "man ps",
+    "man lives --schema",
+    "man --completion zsh",
     "run -q -o '' -c 'echo a; exit 3'",
     "run -q -o '' --cpus 1 --flavour 6.1-x86_64 --preempt full --for 1 raspbian_fork --then 'ps -ejH' --dmesg",
     "run -q -o '' --seed 7 --color always -c 'sleep 9 & kill -9 $!' --then 'task 2' --then 'stack 2' --then ps",
@@ -138,7 +145,8 @@ def test_the_program_gives_the_answer(line: str, data: Path, monkeypatch: pytest
     assert expected or line.startswith("diff")
     program = printed(line)
     assert run(program, code) == expected
-    assert "taskscope.cli" not in program
+    # man is about the command line.
+    assert "taskscope.cli" not in program or line.startswith("man")
     assert max(map(len, program.splitlines())) <= 200
 
 
@@ -162,8 +170,7 @@ def test_of_a_machine(line: str, tmp_path: Path) -> None:
 def test_every_command_has_its_program_tried() -> None:
     """Each command that has a program is among those that are run here."""
     assert {line.split()[0] for line in COMMANDS} | set(RECORDED) == set(PROGRAMS)
-    # man prints pages of the commands themselves.
-    assert set(PROGRAMS) == set(VERBS) - {"man"}
+    assert set(PROGRAMS) == set(VERBS)
 
 
 def test_a_program_stands_alone(data: Path, tmp_path: Path) -> None:
@@ -196,12 +203,61 @@ def test_a_program_records_as_the_command_does(
         assert [life.exit.code for life in recording.lives if life.comm == "sh" and life.exit is not None] == [7]
 
 
-def test_no_program_of_what_is_for_eyes() -> None:
-    """What is shown while it happens, or served to a browser, has no program: this is said."""
-    for line in ("record --follow -a", "timeline --serve", "run"):
-        code, out, err = run_inside(*line.split(), "--py")
-        assert (code, out) == (2, b"")
-        assert err
+def test_no_program_of_what_cannot_run() -> None:
+    """A command line that is wrong has no program: this is said."""
+    code, out, err = run_inside("run", "--py")
+    assert (code, out) == (2, b"")
+    assert err
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
+def test_a_program_follows_as_the_command_does(as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program of record --follow tells what happens while it records, in the command's words."""
+    from taskscope.host.probes import look
+
+    if not all(answer.works for answer in look(names=["tracefs", "events", "root"])):
+        pytest.skip("this user may not record here")
+    monkeypatch.chdir(tmp_path)
+    option = "--json" if as_json else ""
+    program = printed(f"record -q {option} --follow-to told sh -c 'exit 7'")
+    assert run(program, 7) == b""
+    told = Path("told").read_text().splitlines()
+    assert run_inside(*shlex.split(f"record -q {option} --follow-to other sh -c 'exit 7'"))[0] == 7
+    other = Path("other").read_text().splitlines()
+    if as_json:
+        rows, others = ([json.loads(line) for line in lines] for lines in (told, other))
+        assert [list(row) for row in rows] == [list(row) for row in others]
+        assert [(row["event"], row["exit"]["code"]) for row in rows if row["event"] == "exit"] == [("exit", 7)]
+    else:
+        assert told[0] == other[0]
+        assert len(told) == len(other)
+        assert "exit 7" in told[-1]
+
+
+def test_a_program_serves_the_timeline(data: Path, tmp_path: Path) -> None:
+    """The program of timeline --serve serves the recording until it is interrupted."""
+    file = tmp_path / "program.py"
+    file.write_text(printed("timeline -i d05-zombie.dat --serve"))
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    with subprocess.Popen([sys.executable, file], cwd=data, env=env, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            found = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
+            assert found is not None
+            with urllib.request.urlopen(found[0], timeout=20) as answer:
+                assert b"d05-zombie.dat" in answer.read()
+        finally:
+            process.kill()
+
+
+def test_a_program_writes_the_manual(tmp_path: Path) -> None:
+    """The program of man --folder writes the pages that the command writes."""
+    assert run(printed(f"man --folder {tmp_path / 'one'}")) == b""
+    assert run_inside("man", "--folder", str(tmp_path / "two"))[0] == 0
+    pages = sorted((tmp_path / "two").iterdir())
+    assert len(pages) == len(VERBS) + 1
+    assert all((tmp_path / "one" / page.name).read_text() == page.read_text() for page in pages)
 
 
 @pytest.mark.parametrize("form", ["trace.dat", "parquet"])

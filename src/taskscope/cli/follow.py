@@ -18,26 +18,19 @@ from typing import TYPE_CHECKING
 
 from taskscope.cli.output import say
 from taskscope.errors import UsageError
+from taskscope.follow import Following
+from taskscope.ftrace.ring import COUNTERS
+from taskscope.trace.source import Clock
+from taskscope.views.follow import header, json_line, line
 from taskscope.views.text import Paint
+from taskscope.views.times import Times
 
 if TYPE_CHECKING:
-    from taskscope.follow import Follower
     from taskscope.ftrace.record_order import FollowSetup
     from taskscope.lives.happenings import Happening
-    from taskscope.views.times import Times
 
 #: bytes that wait for a slow reader at most; what comes then is counted and left out
 _WAITING = 64 << 20
-
-
-#: what is told -> the events of which one must be recorded for it
-_NEEDS = {
-    "births": {"task_newtask", "sched_process_fork"},
-    "execs": {"sched_process_exec"},
-    "deaths": {"sched_process_exit"},
-    "exit codes": {"sys_enter_exit_group", "sys_enter"},
-    "signals": {"signal_generate"},
-}
 
 
 class Lines:
@@ -102,8 +95,8 @@ def _write(fd: int, data: bytes) -> None:
             select.select([], [fd], [])
 
 
-class Printer:
-    """Follows a recording and prints, see `taskscope.ftrace.record_order.Follow`.
+class Printer(Following):
+    """Follows a recording and prints.
 
     :param path: file that gets the lines, ``-`` for stdout; None for stdout, or for stderr where a command is recorded,
         whose stdout is its own
@@ -116,12 +109,13 @@ class Printer:
 
     def __init__(self, path: str | None, *, command: bool, everything: bool, json: bool, threads: bool, clock: str,
                  pids: Collection[int] = (), owner: tuple[int, int] | None = None) -> None:
-        self.everything, self.json, self.threads, self.clock = everything, json, threads, clock
+        super().__init__(self._print, everything=everything, pids=pids, threads=threads)
+        self.json = json
+        self._times = Times(Clock(clock, "cycles" if clock in COUNTERS else "ns"))
         self._path = path if path not in (None, "-") else None
-        self._owner, self._pids = owner, frozenset(pids)
+        self._owner = owner
         self._fd = 2 if path is None and command else 1
         self._lines: Lines | None = None
-        self._follower: Follower | None = None
 
     def start(self, setup: FollowSetup) -> Printer:
         """Begin to follow.
@@ -129,36 +123,14 @@ class Printer:
         :raises UsageError: the file cannot be written
         :raises TraceError: this kernel's formats cannot be understood
         """
-        from taskscope.follow import Follower
-        from taskscope.ftrace.follow_running import running
-        from taskscope.ftrace.ring import COUNTERS
-        from taskscope.ftrace.saved import parse_tgids
-        from taskscope.trace.source import Clock
-        from taskscope.views.follow import header
-        from taskscope.views.times import Times
-
         if self._path is not None:
             self._fd = open_for_lines(self._path, self._owner)
         else:
             sys.stdout.flush()
-        there = running()
-        tgids, _ = parse_tgids(setup.tgids)
-        tgids |= there.tgids
-        chosen = {tid for tid, tgid in tgids.items() if tgid in self._pids} | self._pids
-        if setup.command is not None:
-            chosen.add(setup.command)
-        self._follower = Follower(
-            setup.header_page, setup.formats, setup.kallsyms, setup.cmdlines + there.cmdlines, tgids=tgids,
-            # Of some tasks alone, nothing would tell that their parents died.
-            parents=there.parents if self.everything else None, only=None if self.everything else chosen,
-            threads=self.threads,
-            long_size=setup.long_size, big_endian=sys.byteorder == "big", page_size=setup.page_size,
-            machine=os.uname().machine)
-        missing = [what for what, events in _NEEDS.items() if not events & self._follower.events]
-        if missing:
-            say(f"--follow does not tell {', '.join(missing)}: their events are not recorded (-e default records what "
-                "this kernel has of them)")
-        self._times: Times = Times(Clock(self.clock, "cycles" if self.clock in COUNTERS else "ns"))
+        super().start(setup)
+        if self.missing:
+            say(f"--follow does not tell {', '.join(self.missing)}: their events are not recorded (-e default records "
+                "what this kernel has of them)")
         self._paint = Paint(_colored(self._fd))
         self._lines = Lines(self._fd)
         if not self.json:
@@ -169,27 +141,6 @@ class Printer:
     def closed(self) -> bool:
         """Tell whether nobody reads the lines any more."""
         return self._lines is not None and self._lines.closed
-
-    def feed(self, cpu: int, pages: bytes) -> None:
-        """Take whole pages of one cpu, in its order, each once."""
-        if self._follower is not None and not self.closed:
-            self._follower.feed(cpu, pages)
-
-    def feed_outside(self, cpu: int, pages: bytes) -> None:
-        """Take pages of the instance that records what others do to the recorded tasks."""
-        if self._follower is not None and not self.closed:
-            self._follower.feed(cpu, pages, buffer=1)
-
-    def tick(self) -> None:
-        """Know that all cpus have been read just now."""
-        if self._follower is not None and not self.closed:
-            self._follower.tick()
-            self._print(self._follower.take())
-
-    def end(self) -> None:
-        """Know that nothing more comes."""
-        if self._follower is not None and not self.closed:
-            self._print(self._follower.end())
 
     def close(self) -> None:
         """Wait for the reader, then say what it did not get."""
@@ -206,9 +157,7 @@ class Printer:
                 os.close(self._fd)
 
     def _print(self, happenings: list[Happening]) -> None:
-        from taskscope.views.follow import json_line, line
-
-        if happenings and self._lines is not None:
+        if self._lines is not None:
             self._lines.put([_encoded(json_line(h) if self.json else line(h, self._times, self._paint))
                              for h in happenings])
 

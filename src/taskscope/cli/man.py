@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from taskscope.cli.options import Verb
+from taskscope.cli.options import Verb, offers_program
 from taskscope.errors import UsageError
 
 EXAMPLES = (
@@ -30,6 +30,7 @@ SHELLS: Final = ("bash", "zsh", "fish")
 @click.option("--folder", metavar="FOLDER", help="Write all pages there: taskscope.1, taskscope-ps.1, …")
 @click.option("--completion", type=click.Choice(SHELLS), help="Print the completion script of a shell instead.")
 @click.option("--schema", "schemas", is_flag=True, help="Print the JSON Schema of VERB's --json instead.")
+@offers_program("man")
 def command(name: str | None, folder: str | None, completion: str | None, schemas: bool) -> None:
     """Print a manual page, the completion script of a shell, or the schema of a command's JSON.
 
@@ -48,6 +49,16 @@ def command(name: str | None, folder: str | None, completion: str | None, schema
     if folder is None:
         sys.stdout.write(manual(name))
         return
+    write_all(folder)
+
+
+def write_all(folder: str) -> None:
+    """Write all pages into a folder: taskscope.1, taskscope-ps.1 and so on.
+
+    :raises UsageError: that cannot be written
+    """
+    from taskscope.cli.main import VERBS
+
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for verb in (None, *VERBS):
@@ -94,7 +105,10 @@ def manual(verb: str | None) -> str:
 
     title = "taskscope" if verb is None else f"taskscope-{verb}"
     found: click.Command = cli if verb is None else importlib.import_module(VERBS[verb][0]).command
-    context = click.Context(found, info_name=title.replace("-", " ", 1), max_content_width=80)
+    # Its own settings: -h, which the page and, afterwards, the command's --help are to name.
+    above = None if verb is None else click.Context(cli, info_name="taskscope", **cli.context_settings)
+    context = click.Context(found, above, info_name=title.replace("-", " ", 1) if above is None else verb,
+                            **(cli.context_settings if above is None else {}))
     lines = [f'.TH {title.upper()} 1 "" "taskscope {__version__}" "taskscope"', ".SH NAME",
              f"{title} \\- " + _text("tell the life of every Linux task" if verb is None else VERBS[verb][1]),
              ".SH SYNOPSIS", f".B {title.replace('-', ' ', 1)}",

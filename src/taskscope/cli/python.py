@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from taskscope.cli.options import Common
 
-#: command -> module of `taskscope.cli.programs` with the function of its name; man is of the command line itself
+#: command -> module of `taskscope.cli.programs` with the function of its name
 PROGRAMS: Final = {
     **dict.fromkeys(("lives", "life", "timeline", "sched", "kills", "forks", "report", "export", "compare"),
                     "recorded"),
     **dict.fromkeys(("tree", "ps", "task", "stack", "cpus", "blocked", "diff"), "moment"),
-    **dict.fromkeys(("run", "record", "lab", "check", "decode"), "machine"),
+    **dict.fromkeys(("run", "record", "lab", "check", "decode", "man"), "machine"),
 }
 
 

@@ -179,7 +179,6 @@ def command(
     follow = follow or follow_to is not None
     if (threads or as_json) and not follow:
         raise click.UsageError("-t and --json go with --follow", click.get_current_context())
-    from taskscope.cli.follow import Printer
     if file_version == "6" and compression == "zstd":
         raise click.UsageError(
             "version 6 of trace.dat has no compression; take --file-version 7", click.get_current_context()
@@ -196,6 +195,8 @@ def command(
     owner = (caller.uid, caller.gid) if caller is not None else None
     printer = None
     if follow:
+        from taskscope.cli.follow import Printer
+
         printer = Printer(
             follow_to,
             command=bool(command),

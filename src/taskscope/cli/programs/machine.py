@@ -89,9 +89,35 @@ def record(p: Program, given: Given) -> None:
           "sys.exit(0 if result.signal is None else 128 + result.signal)")
 
 
+def _following(p: Program, given: Given, everything: bool) -> Code:
+    """Add what prints each happening, and return what an order takes for it."""
+    p.use("taskscope.follow", "Following")
+    path = given["follow_to"]
+    out = Code("sys.stdout")
+    if path not in (None, "-"):
+        p.add(f"out = open({path!r}, 'w')")
+        out = Code("out")
+    elif path is None and given["command"]:
+        out = Code("sys.stderr")
+    if given["as_json"]:
+        p.use("taskscope.views.follow", "json_line")
+        shown = "json_line(one)"
+    else:
+        p.use("taskscope.ftrace.ring", "COUNTERS")
+        p.use("taskscope.trace.source", "Clock")
+        p.use("taskscope.views.follow", "header", "line")
+        p.use("taskscope.views.times", "Times")
+        clock = given["clock"]
+        p.add(f"times = Times(Clock({clock!r}, 'cycles' if {clock!r} in COUNTERS else 'ns'))",
+              f"print(header(), file={out}, flush=True)")
+        shown = "line(one, times)"
+    p.add("", "", "def tell(happenings):", "    for one in happenings:",
+          f"        print({shown}, file={out}, flush=True)", "", "")
+    following = call("Following", Code("tell"), everything=everything, pids=given["pids"], threads=given["threads"])
+    return Code(f"{following}.start")
+
+
 def _ordered(p: Program, given: Given, output: Code, say: Code) -> None:
-    if given["follow"] or given["follow_to"] is not None:
-        raise UsageError("--py: --follow prints while it records; a program follows with taskscope.follow.Follower")
     p.use("os")
     p.use("taskscope.ftrace.record", "Recorder")
     p.use("taskscope.ftrace.record_child", "calling_user")
@@ -109,6 +135,8 @@ def _ordered(p: Program, given: Given, output: Code, say: Code) -> None:
               "file_version": int(given["file_version"])}
     if not (given["command"] or given["pids"]):
         named["everything"] = True
+    if given["follow"] or given["follow_to"] is not None:
+        named["follow"] = _following(p, given, bool(named["everything"]))
     named = {name: value for name, value in named.items() if value != usual.get(name)}
     p.add("caller = calling_user(os.environ)",
           "owner = (caller.uid, caller.gid) if caller else None",
@@ -173,3 +201,21 @@ def decode(p: Program, given: Given) -> None:
         p.add(f"for record in {records}:", "    print(dumps(record.as_json()))")
     else:
         p.table(module, "lines", records)
+
+
+def man(p: Program, given: Given) -> None:
+    """Print a page, a completion script or a schema, which are about the command line."""
+    module, name = "taskscope.cli.man", given["name"]
+    if given["schemas"]:
+        function, argument = "schema_text", name
+    elif given["completion"] is not None:
+        function, argument = "script", given["completion"]
+    elif given["folder"] is not None:
+        p.use(module, "write_all")
+        p.add(str(call("write_all", given["folder"])))
+        return
+    else:
+        function, argument = "manual", name
+    p.use("sys")
+    p.use(module, function)
+    p.add(f"sys.stdout.write({call(function, argument)})")

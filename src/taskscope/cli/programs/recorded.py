@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from taskscope.cli.programs.program import Code, Given, Program, call, literal
-from taskscope.errors import UsageError
 
 
 def lives(p: Program, given: Given) -> None:
@@ -125,16 +124,23 @@ def export(p: Program, given: Given) -> None:
 
 def timeline(p: Program, given: Given) -> None:
     """Pack one recording, or two, into a page."""
-    if given["serve"]:
-        raise UsageError("--py: --serve is for a browser that looks at it now; a program writes the page")
     p.open()
     p.use("pathlib", "Path")
     p.use("taskscope.views.text", "escape")
-    p.use("taskscope.views.timeline.pack", "pack")
-    p.use("taskscope.views.timeline.page", "page")
     p.add("recordings = [t]")
     if given["beside"] is not None:
         p.add(f"recordings.append({call('taskscope.open', given['beside'], buffer=p.common.buffer)})")
+    if given["serve"]:
+        p.use("sys")
+        p.use("taskscope.views.timeline.pack", "Pages")
+        p.use("taskscope.views.timeline.server", "TimelineServer")
+        p.add("pages = [Pages(one.lives, escape(Path(one.path).name or one.path)) for one in recordings]",
+              f"with {call('TimelineServer', Code('pages'), given['port'])} as server:",
+              '    print(f"http://127.0.0.1:{server.port}/  (Ctrl-C ends it)", file=sys.stderr)',
+              "    server.serve_forever()")
+        return
+    p.use("taskscope.views.timeline.pack", "pack")
+    p.use("taskscope.views.timeline.page", "page")
     p.add("text = page([pack(one.lives, escape(Path(one.path).name or one.path)) for one in recordings])")
     if given["output"] == "-":
         p.use("sys")
