@@ -191,7 +191,7 @@ def test_everything_for_a_while(tmp_path: Path) -> None:
     told = finish(recorder)
     assert told.code == 0
     assert told.err.splitlines()[-1].endswith("(taskscope lives)")
-    assert any(row["exit"] and row["exit"]["code"] == 9 for row in lives(tmp_path / "trace.dat"))
+    assert any(row["exit"] and row["exit"]["code"] == 9 for row in lives(tmp_path / "trace.dat")), told.err
 
 
 def test_without_an_order_everything_is_recorded(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from taskscope.ftrace.dat import read_dat
 from taskscope.ftrace.kallsyms import REACH, Symbols
+from taskscope.ftrace.record_setup import modules_of, symbols_of, with_later_modules
 
 TABLE = b"""\
 ffffffff81000000 T srso_alias_untrain_ret
@@ -166,3 +167,31 @@ def test_this_kernels_table() -> None:
     at = s.address_of("do_exit") or s.address_of("schedule")
     assert at is not None
     assert s.name(at, exact=True) is not None
+
+
+def test_a_call_stack_names_code_only() -> None:
+    """Behind a module's data lies perhaps code of a module that the table does not know: it has no name then."""
+    symbols = Symbols(b"ffffffffc0000000 t probe\t[virtio]\nffffffffc0001000 d __this_module\t[virtio]\n"
+                      b"ffffffffc0002000 D marker\nffffffffc0002000 T worker\t[vhost]\nffffffffc0003000 W weak\n")
+    assert symbols.function(0xFFFFFFFFC0000010) == "probe"
+    assert symbols.function(0xFFFFFFFFC0001010) is None
+    assert symbols.name(0xFFFFFFFFC0001010) == "__this_module"
+    assert symbols.function(0xFFFFFFFFC0002004) == "worker"
+    assert symbols.function(0xFFFFFFFFC0003004) == "weak"
+    assert symbols.function(0x10) is None
+    assert symbols.function(-1) is None
+
+
+def test_symbols_of_later_modules_are_added() -> None:
+    """Of the modules that were loaded since a table was read, and of them alone, the lines are taken."""
+    before = b"ffffffff81000010 T do_exit\nffffffffc0000000 t probe\t[virtio]\n"
+    after = (b"ffffffff81000010 T do_exit\nffffffffc0000000 t probe\t[virtio]\nffffffffc0005000 t "
+             b"vhost_worker\t[vhost]\n"
+             b"ffffffffc0006000 t other\t[vhost_vsock]\n")
+    assert modules_of(before) == {b"virtio"}
+    assert modules_of(after) == {b"virtio", b"vhost", b"vhost_vsock"}
+    whole = before + symbols_of(after, {b"vhost"})
+    assert modules_of(whole) == {b"virtio", b"vhost"}
+    assert Symbols(whole).function(0xFFFFFFFFC0005008) == "vhost_worker"
+    assert symbols_of(after, set()) == b""
+    assert with_later_modules(before) == before or Path("/proc/modules").read_bytes()

@@ -26,6 +26,9 @@ _NIBBLES[np.frombuffer(b"0123456789", np.uint8)] = np.arange(10)
 _NIBBLES[np.frombuffer(b"abcdef", np.uint8)] = np.arange(10, 16)
 _NIBBLES[np.frombuffer(b"ABCDEF", np.uint8)] = np.arange(10, 16)
 
+#: types of symbols that stand for code, as nm(1) names them: local, global, weak, of an indirect function
+_CODE = np.frombuffer(b"tTwWi", np.uint8)
+
 _LINE = re.compile(rb"\s*([0-9a-fA-F]{1,16}) (\S) (\S+)(?:\s+\[(\S+)\])?\s*\Z")
 
 
@@ -61,6 +64,7 @@ class Symbols:
         mapping = np.zeros(len(starts), bool)
         mapping[good] = data[name[good]] == ord("$")
         self._known: dict[tuple[int, bool, bool], str | None] = {}
+        self._functions: dict[int, str | None] = {}
         self.bad = 0
         odd = np.flatnonzero(~good & (ends > starts))
         self._odd: dict[int, tuple[str, str | None]] = {}      # lines of another shape, by line number
@@ -80,6 +84,7 @@ class Symbols:
         order = keep[np.argsort(address[keep], kind="stable")]
         self.addresses: Addresses = address[order]
         self._line = order
+        self._code = np.isin(kind[order], _CODE)
         self._name, self._name_end, self._module_end = name, name_end, module_end
         # The number of the first alias of each symbol.
         fresh = np.ones(len(order), bool)
@@ -129,6 +134,17 @@ class Symbols:
             inside = 0 <= address < 1 << 64
             self._known[key] = self._shown(int(self.find(address, exact=exact)), module) if inside else None
         return self._known[key]
+
+    def function(self, address: int) -> str | None:
+        """Name the function that an address of a call stack lies in; None if what is there is no code.
+
+        An address in a module that the table does not know falls behind the data of another.
+        """
+        if address not in self._functions:
+            first = int(self.find(address)) if 0 <= address < 1 << 64 else -1
+            aliases = np.flatnonzero(self._first[first:first + 64] == first) + first if first >= 0 else ()
+            self._functions[address] = next((self._shown(int(n), False) for n in aliases if self._code[n]), None)
+        return self._functions[address]
 
     def names(self, addresses: Any, *, exact: bool = False, module: bool = False) -> list[str | None]:
         """Name addresses; None where no symbol holds one.

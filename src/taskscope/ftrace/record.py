@@ -32,6 +32,7 @@ from taskscope.ftrace.record_setup import (
     refuse_foreign_pids,
     set_buffer,
     set_clock,
+    with_later_modules,
 )
 from taskscope.ftrace.record_signals import Signals
 from taskscope.ftrace.saved import parse_clock
@@ -395,6 +396,8 @@ class Recorder:
             for one in self._instances(instance):
                 for cpu in one.cpus():
                     spool.put(f"cpu{cpu}.stats", one.read(f"per_cpu/cpu{cpu}/stats"), outside=one is not instance)
+            if symbols := self._follow_setup.kallsyms:
+                spool.put("kallsyms", with_later_modules(symbols))
             spool.info.state = "writing"
             spool.save()
         except OSError as e:

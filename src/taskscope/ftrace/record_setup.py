@@ -102,3 +102,27 @@ def kallsyms(say: Callable[[str], None]) -> bytes:
             "names; sysctl kernel.kptr_restrict=1 shows them to root")
         return b""
     return text
+
+
+def with_later_modules(before: bytes) -> bytes:
+    """Return a table of symbols with those of modules that have been loaded since it was read.
+
+    :param before: /proc/kallsyms as it was
+    """
+    try:
+        loaded = {line.split(b" ")[0] for line in Path("/proc/modules").read_bytes().splitlines()}
+    except OSError:
+        return before
+    known = modules_of(before)
+    return before + symbols_of(Path("/proc/kallsyms").read_bytes(), loaded - known) if loaded - known else before
+
+
+def modules_of(symbols: bytes) -> set[bytes]:
+    """Return the modules that a table of symbols has."""
+    return set(re.findall(rb"\t\[(\S+)\]$", symbols, re.MULTILINE))
+
+
+def symbols_of(symbols: bytes, modules: set[bytes]) -> bytes:
+    """Return the lines of a table of symbols that belong to some modules."""
+    return b"".join(line for line in symbols.splitlines(keepends=True)
+                    if line.rstrip().endswith(b"]") and line.rpartition(b"[")[2].rstrip()[:-1] in modules)

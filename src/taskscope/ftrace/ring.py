@@ -336,7 +336,7 @@ class RingSource(Source):
             address &= end
             if address in (0, end):
                 break
-            names.append(self.symbols.name(address) or f"0x{address:x}")
+            names.append(self.symbols.function(address) or f"0x{address:x}")
         return tuple(names)
 
 

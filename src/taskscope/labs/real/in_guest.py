@@ -251,6 +251,14 @@ class InGuest:
             self._texts[path] = self.guest.get(path)
         return self._texts[path]
 
+    def _symbols(self) -> bytes:
+        """Return /proc/kallsyms, read again when a module has come or gone."""
+        modules = self.guest.get("/proc/modules")
+        if modules != self._texts.get("/proc/modules"):
+            self._texts.pop("/proc/kallsyms", None)
+            self._texts["/proc/modules"] = modules
+        return self._text("/proc/kallsyms")
+
     def _recording(self, raw: dict[str, bytes], chosen: Chosen) -> Recording:
         from taskscope.ftrace.datwrite import write_dat
         from taskscope.ftrace.datwriteparts import DatBuffer, DatFile
@@ -271,7 +279,7 @@ class InGuest:
         dat = DatFile(
             header_page=header, header_event=self._text(f"{_TRACING}/events/header_event"),
             formats=[(name.split("/")[0], self._texts[name]) for name in dict.fromkeys(wanted)],
-            kallsyms=self._text("/proc/kallsyms"), printk_formats=raw["printk_formats"],
+            kallsyms=self._symbols(), printk_formats=raw["printk_formats"],
             cmdlines=raw["saved_cmdlines"], tgids=raw["saved_tgids"],
             buffers=[DatBuffer("", raw["trace_clock"].decode(), 4096, cpus, stats)], cpu_count=max(cpus) + 1,
             long_size=int(long_size[1]) if long_size else 8,
