@@ -32,6 +32,8 @@ default_role = "code"
 
 html_theme = "furo"
 html_title = f"taskscope {release}"
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
 html_extra_path = ["_build/schemas"]
 
 autodoc_member_order = "bysource"

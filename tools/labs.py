@@ -3,6 +3,7 @@
     tools/labs.py --on host --on guest:6.1 --on guest:6.12
     tools/labs.py --on guest:6.1 raspbian-proc fork
     tools/labs.py --on host --on guest:6.1 --write docs/labs-real.md
+    tools/labs.py --on guest:6.1 --outputs docs/labs-guest.jsonl      # what the manual shows of a real kernel
 
 The exit code is 1 if a check failed or what a machine showed is neither equal to the model nor allowed.
 """
@@ -19,6 +20,7 @@ from taskscope.labs.catalog import TITLES, get
 from taskscope.labs.lab import Run, run_lab, run_real
 from taskscope.labs.on import compare_runs, open_real
 from taskscope.labs.real import Real
+from taskscope.labs.text import run_lines
 
 
 def say(text: str) -> None:
@@ -26,14 +28,19 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def result(name: str, machine: Real) -> tuple[str, list[str]]:
-    """Run one lab on a machine; return its cell of the table, and what was wrong."""
+def result(name: str, machine: Real, outputs: list[str]) -> tuple[str, list[str]]:
+    """Run one lab on a machine; return its cell of the table, and what was wrong.
+
+    :param outputs: gets what it showed, as `taskscope lab --json` prints it
+    """
     lab = get(name)
     try:
         run: Run = run_real(lab, machine)
     except (TaskscopeError, AssertionError, LookupError, ValueError, StopIteration) as error:
         return "FAILS", [f"{type(error).__name__}: {error}"]
+    outputs += run_lines(run, as_json=True)
     wrong = [f"{check.what}: {check.seen}" for check in run.checks if not check.passed]
+    wrong += [run.crash] if run.crash is not None else []
     compared = ""
     if run.kept and (model := run_lab(lab, run.flavour)).kept:
         found = compare_runs(model, run)
@@ -48,11 +55,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--on", action="append", required=True, metavar="MACHINE", help="host, guest:KERNEL")
     parser.add_argument("--write", type=Path, help="also write the table there, as Markdown")
+    parser.add_argument("--outputs", type=Path, help="write what each lab showed there, as JSON Lines")
     parser.add_argument("labs", nargs="*", metavar="LAB", help="which (all)")
     options = parser.parse_args()
     names = [name for name in options.labs or TITLES if len(get(name).machines) > 1]
     cells: dict[str, dict[str, str]] = {name: {} for name in names}
     heads, bad = [], False
+    outputs: list[str] = []
     for place in options.on:
         machine = open_real(place, say)
         heads.append(f"{place} ({machine.release})")
@@ -62,7 +71,7 @@ def main() -> int:
                     cells[name][place] = "–"
                     continue
                 began = time.monotonic()
-                cells[name][place], wrong = result(name, machine)
+                cells[name][place], wrong = result(name, machine, outputs)
                 bad = bad or bool(wrong)
                 say(f"{place:<12} {name:<18} {cells[name][place]:<16} {time.monotonic() - began:5.1f} s")
                 for line in wrong:
@@ -74,6 +83,8 @@ def main() -> int:
     print("\n".join(lines))
     if options.write:
         options.write.write_text("\n".join([*lines, ""]))
+    if options.outputs:
+        options.outputs.write_text("\n".join([*outputs, ""]))
     return int(bad)
 
 

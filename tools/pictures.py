@@ -1,6 +1,6 @@
-"""Make the pictures of the tutorial: the timelines of labs, as a headless Chromium shows them.
+"""Make the pictures of the tutorial: labs' timelines, as a headless Chromium shows them, and who created whom in them.
 
-    .venv/bin/python tools/pictures.py        # into docs/pictures/lab-NAME.png
+    .venv/bin/python tools/pictures.py        # into docs/pictures: lab-NAME.png, tree-NAME.svg (by Graphviz' dot)
 
 Each lab runs on the executable kernel, always in the same way: a picture changes only if the page or the lab does.
 """
@@ -8,6 +8,7 @@ Each lab runs on the executable kernel, always in the same way: a picture change
 from __future__ import annotations
 
 import base64
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 from browser import browser  # type: ignore[import-not-found]  # noqa: E402
 from taskscope.labs.catalog import get  # noqa: E402
 from taskscope.labs.lab import run_lab  # noqa: E402
+from taskscope.views.dot import tree_dot  # noqa: E402
 from taskscope.views.timeline.pack import pack  # noqa: E402
 from taskscope.views.timeline.page import page  # noqa: E402
 
@@ -31,11 +33,29 @@ LABS = {
     "times": ("worker", 330, (0.0, 1.0)),
     "cpu": ("", 420, (0.0, 1.0)),
 }
+#: labs whose creations are drawn, and which of the recordings that they keep
+TREES = {"exec-whoami": 0, "kthread-create": 0, "parents": 1}
 PANEL = "taskscope.panels[0]"
+
+
+def tree(name: str, which: int) -> None:
+    """Draw who created and adopted whom among the tasks that a lab is about."""
+    kept = run_lab(get(name), "4.19-arm").kept
+    named = {pid for one in kept if one.recording is kept[which].recording
+             for pid in (*one.roles.values(), *one.others.values())}
+    lives = kept[which].recording.lives
+    text = "\n".join(line for line in tree_dot(lives, [life for life in lives if life.pid in named])
+                     if not line.startswith("  label="))
+    file = ROOT / f"docs/pictures/tree-{name}.svg"
+    subprocess.run(["dot", "-Tsvg", "-o", file], input=text.encode(), check=True)
+    print(f"{file.relative_to(ROOT)}: {file.stat().st_size:,} bytes")
 
 
 def main() -> None:
     """Make them all, or those that are named."""
+    for name, which in TREES.items():
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            tree(name, which)
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
         for name, (task, height, (first, last)) in LABS.items():
             if sys.argv[1:] and name not in sys.argv[1:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import pytest
@@ -81,6 +82,19 @@ def test_mutant_fails(name: str, flavour: str):
     run = run_lab(get(name), flavour, mutant=True)
     assert not run.passed
     assert run.crash is None or run.crash.startswith(("the kernel fell over: ", "the lab cannot go on: "))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_lab_says_what_it_needs(name: str):
+    """What a lab looks with on real kernels is what its functions use; and it says what is different there."""
+    lab = get(name)
+    source = inspect.getsource(lab.real) if lab.real is not None else ""
+    needs = {word for word, used in (
+        ("events", ".record(" in source), ("functions", "traceable(" in source or "set_ftrace.sh" in source),
+        ("memory", lab.memory is not None)) if used}
+    assert needs == set(lab.needs) - {"/proc"}
+    assert "/proc" not in lab.needs or "/proc" in source or "program(" in source
+    assert bool(lab.real_note) == (len(lab.machines) > 1)
 
 
 @pytest.mark.parametrize(("name", "said"), [

@@ -173,6 +173,7 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note="Whether two tasks share something is asked with kcmp(2), which compares the kernel's pointers.",
     mutant=Mutant(
         "CLONE_FILES does not count", "kernel.fork:copy_files", "        oldf.count += 1\n", "        pass\n"
     ),

@@ -97,5 +97,7 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note="The name of a program's file is cut at exec as prctl(PR_SET_NAME) cuts a name: both to 15 bytes.",
+    needs=("events",),
     mutant=Mutant("names are cut a byte earlier", "fs.exec:__set_task_comm", "TASK_COMM_LEN - 1", "TASK_COMM_LEN - 2"),
 )

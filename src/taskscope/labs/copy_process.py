@@ -152,6 +152,11 @@ LAB = Lab(
     real=on_real,
     places=("guest",),
     refused="its steps are functions, no events, and the function tracer is locked here; use --on guest",
+    real_note=(
+        "Compilers inline: copy_files() is seen as dup_fd(), copy_fs() as copy_fs_struct(), copy_mm() as "
+        "dup_mmap().  No step is made to fail there; what refuses is RLIMIT_NPROC, early."
+    ),
+    needs=("events", "functions"),
     mutant=Mutant(
         "the unwinding forgets the signal actions",
         "kernel.fork:bad_fork_cleanup",

@@ -106,6 +106,8 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note="A task that runs cannot be moved: sched_setaffinity() has migration/N of its CPU do it.",
+    needs=("events",),
     mutant=Mutant(
         "set_task_cpu() tells no one",
         "kernel.sched.core:set_task_cpu",

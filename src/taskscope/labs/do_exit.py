@@ -142,6 +142,11 @@ LAB = Lab(
     real=on_real,
     places=("guest",),
     refused="its steps are functions, no events, and the function tracer is locked here; use --on guest",
+    real_note=(
+        "exit_mm() and exit_notify() are inlined: exit_mm_release() and do_notify_parent(), which they call, "
+        "stand for them.  The recursion is for the model only."
+    ),
+    needs=("events", "functions"),
     mutant=Mutant(
         "files are closed after the parent has been told",
         "kernel.exit:do_exit",

@@ -101,5 +101,10 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "Between the end and sched_process_free lie some milliseconds: the last reference goes when an RCU "
+        "grace period is over."
+    ),
+    needs=("events",),
     mutant=Mutant("exec does not rename the task", "fs.exec:__set_task_comm", "trace_task_rename(tsk, buf)", "pass"),
 )

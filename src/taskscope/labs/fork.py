@@ -129,6 +129,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "The system call is reached through __do_sys_clone(), and _do_fork() is kernel_clone() since 5.10. "
+        " What refuses the fork at the limit is RLIMIT_NPROC."
+    ),
+    needs=("events",),
     mutant=Mutant(
         "the result is not the child's pid", "kernel.fork:_do_fork", "    nr = pid_.pid_vnr(pid)\n",
         "    nr = pid_.pid_vnr(pid) + 1\n"

@@ -102,6 +102,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "Who prints first is up to the scheduler.  If it is the other way round than on the model, the "
+        "comparison says allowed: a race."
+    ),
+    needs=("events",),
     mutant=Mutant(
         "a sleep lasts twice as long", "kernel.time.hrtimer:hrtimer_nanosleep", "rqtp + (m.now", "2 * rqtp + (m.now"
     ),

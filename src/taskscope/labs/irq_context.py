@@ -194,6 +194,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "The interrupts are those of the serial line or of a disk, and of whatever else happens meanwhile; "
+        "most find the idle task."
+    ),
+    needs=("events",),
     mutant=Mutant(
         "irq_enter() does not count the interrupt",
         "kernel.softirq:irq_enter",

@@ -177,6 +177,11 @@ LAB = Lab(
     real=on_real,
     places=("guest",),
     refused="it takes a driver that asks for a kernel thread (vhost); use --on guest",
+    real_note=(
+        "The driver is the notes' own, vhost, up to 6.3.  Since 6.4 it makes its worker by "
+        "vhost_task_create(), as a thread of the process that asked; the lab then says so."
+    ),
+    needs=("events", "functions"),
     mutant=Mutant(
         "a kernel thread does not share fs with kthreadd",
         "kernel.kthread:create_kthread",

@@ -226,6 +226,11 @@ LAB = Lab(
     real=on_real,
     places=("guest",),
     refused="it takes the function tracer, and a boot with threadirqs; use --on guest",
+    real_note=(
+        "None of the guest's devices asks for an interrupt thread: it is booted with threadirqs, which gives "
+        "one to each handler that does not refuse."
+    ),
+    needs=("events", "functions", "/proc"),
     mutant=Mutant(
         "the interrupt does the work itself",
         "drivers.tty.tty_buffer:tty_flip_buffer_push",

@@ -140,6 +140,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "A driver (nbd) or a file system (ext4's journal) asks for the thread.  Whether another CPU finishes "
+        "the wakeup depends on which caches the CPUs share."
+    ),
+    needs=("events",),
     mutant=Mutant(
         "a wakeup is never handed to the other CPU",
         "kernel.sched.core:ttwu_queue",

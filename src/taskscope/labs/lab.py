@@ -51,6 +51,8 @@ class Lab:
     memory: Callable[[Run, Look], None] | None = None  # what a real kernel's memory, or a dump's, must show
     places: tuple[str, ...] = ("host", "guest")  # where `real` can run, if there is one
     refused: str = ""  # why it cannot run on the host, where it cannot
+    needs: tuple[str, ...] = ()  # what `real` and `memory` look with: events, functions (the tracer), /proc, memory
+    real_note: str = ""  # what a real kernel shows otherwise than the model
     later: Mutant | None = None  # for the flavours after 4.19, where they have not the mutant's line
 
     def mutant_of(self, flavour: str) -> Mutant:

@@ -329,6 +329,8 @@ LAB = Lab(
     scenario=scenario,
     memory=in_memory,
     real=on_real,
+    real_note="The same three adopters.  Under ptrace, seen in memory, parent is the tracer and real_parent stays.",
+    needs=("events", "memory"),
     mutant=Mutant(
         "only real_parent is changed",
         "kernel.exit:forget_original_parent",

@@ -124,6 +124,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "32,768 forks would take long: the lab makes a PID namespace of its own, in which init is 1 again, "
+        "and sets ns_last_pid just below pid_max."
+    ),
+    needs=("/proc",),
     mutant=Mutant(
         "numbers wrap to 1", "kernel.pid:alloc_pid", "RESERVED_PIDS if tmp.idr_next > RESERVED_PIDS else 1", "1"
     ),

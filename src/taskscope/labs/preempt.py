@@ -234,6 +234,8 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note="The guest is booted with preempt=full; a host does what it was built or booted for.",
+    needs=("events",),
     mutant=Mutant(
         "preempt_schedule_irq() calls __schedule() as schedule() does",
         "kernel.sched.core.switch:preempt_schedule_irq",

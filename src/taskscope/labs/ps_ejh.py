@@ -116,6 +116,11 @@ LAB = Lab(
     scenario=scenario,
     memory=in_memory,
     real=on_real,
+    real_note=(
+        "Who types for the lab stands where a login would: init itself in the guest, your shell on the host. "
+        " Each CPU has its own set of kernel threads."
+    ),
+    needs=("/proc", "memory"),
     mutant=Mutant(
         "a kernel thread is made by whoever asks, not by kthreadd",
         "kernel.fork:copy_process",

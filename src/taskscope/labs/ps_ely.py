@@ -188,6 +188,11 @@ LAB = Lab(
     scenario=scenario,
     memory=in_memory,
     real=on_real,
+    real_note=(
+        "There are many more kernel threads, and ps has them all; since 5.10 rcu_tasks_… are among them.  C "
+        "and TIME are not 0 for what has run.  On later kernels a rescuer is called kworker/R-rcu_gp."
+    ),
+    needs=("/proc", "memory"),
     mutant=Mutant(
         "a new process is put at the front of the list",
         "kernel.fork:copy_process",

@@ -75,6 +75,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "sched_process_exit does not carry the status: it is known from the argument of exit_group, which is "
+        "recorded as well."
+    ),
+    needs=("events",),
     mutant=Mutant(
         "exit_group() ends as by a signal",
         "kernel.exit:sys_exit_group",

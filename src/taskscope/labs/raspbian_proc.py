@@ -128,6 +128,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "Times are not round: woken, it waits a little for its CPU.  Whose shell it is says the name before "
+        "the exec: bash on the host, busybox's sh in the guest."
+    ),
+    needs=("events",),
     mutant=Mutant(
         "a fatal signal ends the process with exit code 0",
         "kernel.signal.send:complete_signal",

@@ -221,6 +221,11 @@ LAB = Lab(
     real=on_real,
     places=("guest",),
     refused="its steps are functions, no events, and the function tracer is locked here; use --on guest",
+    real_note=(
+        "The notes' two scripts run as they are, with the names of the kernel at hand.  A host may have "
+        "locked the function tracer."
+    ),
+    needs=("functions",),
     mutant=Mutant(
         "the filter's globs match nothing but themselves",
         "kernel.trace.trace_events_filter:glob_match",

@@ -280,6 +280,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "A C program tries all 64.  kill -9 of kthreadd does nothing: a kernel thread takes no signal that it "
+        "has not asked for."
+    ),
+    needs=("events", "/proc"),
     mutant=Mutant(
         "a real-time signal is pending once, too",
         "kernel.signal.send:legacy_queue",

@@ -283,6 +283,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "Which vectors are raised is up to the machine: mostly SCHED, TIMER, RCU, and NET_RX or BLOCK where "
+        "there is traffic."
+    ),
+    needs=("events",),
     mutant=Mutant(
         "irq_exit() does not look whether softirqs are disabled",
         "kernel.softirq:irq_exit",

@@ -159,6 +159,11 @@ LAB = Lab(
     real=on_real,
     places=("guest",),
     refused="its steps are functions, no events, and the function tracer is locked here; use --on guest",
+    real_note=(
+        "The next task is often the idle one: put_task_stack() by pid 0, from finish_task_switch().  The "
+        "parent releases the rest, wherever it runs."
+    ),
+    needs=("events", "functions"),
     mutant=Mutant(
         "the stack of a dead task is kept",
         "kernel.sched.core:finish_task_switch",

@@ -148,6 +148,12 @@ LAB = Lab(
     ),
     scenario=scenario,
     memory=in_memory,
+    real_note=(
+        "The member is called __state since 5.14, and since 6.1 a sleeper that may be frozen has "
+        "TASK_FREEZABLE in it.  Memory tells what /proc does not: every member has its type from the kernel "
+        "itself."
+    ),
+    needs=("memory",),
     mutant=Mutant(
         "a sleep is not interruptible",
         "kernel.time.hrtimer:do_nanosleep",

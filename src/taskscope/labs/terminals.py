@@ -85,6 +85,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note=(
+        "The terminals are pseudo-terminals, each with a session leader on it.  The last column is the "
+        "terminal's device number: 34816 is 136:0, pts/0."
+    ),
+    needs=("/proc",),
     mutant=Mutant(
         "a child does not inherit the terminal",
         "kernel.fork:copy_process",

@@ -44,6 +44,8 @@ def run_lines(
         yield f"FAIL {_wrapped(run.crash, 5)}"
     if answer:
         yield f"\nAnswer: {_wrapped(lab.answer)}"
+    if answer and lab.real_note:
+        yield f"\nOn a real kernel:\n          {_wrapped(lab.real_note)}"
 
 
 def _json(run: Run, mutant: bool) -> str:
@@ -103,6 +105,8 @@ def listing(*, as_json: bool = False) -> Iterator[str]:
                     "question": lab.question,
                     "look": lab.look,
                     "answer": lab.answer,
+                    "needs": list(lab.needs),
+                    "real_note": lab.real_note or None,
                     "mutant": lab.mutant.name,
                     "mutant_of": lab.mutant.function,
                 }

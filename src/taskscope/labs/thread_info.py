@@ -180,6 +180,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     memory=in_memory,
+    real_note=(
+        "On x86-64 and arm64 thread_info is the first member of task_struct.  The stack then holds nothing "
+        "but STACK_END_MAGIC at its lowest address, and current comes from a register or a per-cpu variable."
+    ),
+    needs=("memory",),
     mutant=Mutant(
         "a new task's thread_info points to its parent",
         "kernel.fork:setup_thread_stack",

@@ -321,6 +321,11 @@ LAB = Lab(
     ),
     scenario=scenario,
     memory=in_memory,
+    real_note=(
+        "The numbers are each architecture's own: TIF_SIGPENDING is 0 on ARM and 2 on x86-64.  The bits of "
+        "most tasks are 0; look at who has one."
+    ),
+    needs=("memory",),
     mutant=Mutant(
         "a signal does not mark the task",
         "kernel.signal.send:signal_wake_up_state",

@@ -193,6 +193,11 @@ LAB = Lab(
     scenario=scenario,
     memory=in_memory,
     real=on_real,
+    real_note=(
+        "run_delay and pcount stand in /proc/PID/schedstat.  The recording knows a little more than /proc "
+        "said, which was read a moment before the end."
+    ),
+    needs=("events", "/proc", "memory"),
     mutant=Mutant(
         "the wait for the CPU is not counted",
         "kernel.sched.stats:sched_info_arrive",

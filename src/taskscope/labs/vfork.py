@@ -140,6 +140,8 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note="The parent leaves its CPU in state D twice: for the child that execs and for the one that exits.",
+    needs=("events",),
     mutant=Mutant(
         "the parent does not wait",
         "kernel.fork:_do_fork",

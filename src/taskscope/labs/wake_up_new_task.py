@@ -139,6 +139,8 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note="sched_wakeup_new names the CPU whose runqueue got the child; the runqueue itself is not looked into.",
+    needs=("events",),
     mutant=Mutant(
         "the new task stays in TASK_NEW while its CPU is chosen",
         "kernel.sched.core:wake_up_new_task",

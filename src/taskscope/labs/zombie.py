@@ -125,6 +125,8 @@ LAB = Lab(
     ),
     scenario=scenario,
     real=on_real,
+    real_note="/proc has the zombie's stat, in state Z; its fd and maps are empty.",
+    needs=("events", "/proc"),
     mutant=Mutant(
         "every child is reaped by itself",
         "kernel.exit:exit_notify",

@@ -21,7 +21,10 @@ def lab() -> Schema:
     listed = record({
         "name": text(), "title": text(), "machines": array(word("model", "host", "guest"), "where it runs"),
         "flavours": array(text(), "of the model"), "question": text(), "look": text("what to look at"),
-        "answer": text(), "mutant": text("the line that --mutant changes"),
+        "answer": text(),
+        "needs": array(word("events", "functions", "/proc", "memory"), "what it looks with on real kernels"),
+        "real_note": maybe(text("what a real kernel shows otherwise")),
+        "mutant": text("the line that --mutant changes"),
         "mutant_of": text("where that is in the model: file:function"),
     }, "With `list`: a lab.")
     compared = record({
