@@ -72,8 +72,9 @@ def _real(lab: Lab, row: dict[str, Any] | None) -> list[str]:
                 else "Numbers are the same everywhere: this one needs no kernel.", ""]
     if row is None or not row["passed"]:
         raise SystemExit(f"{REAL.name} has no run of lab {lab.name} that passed: make it again with tools/labs.py")
+    why = lab.refused.partition("; use")[0]
     text = [f"On a real kernel: `taskscope lab {lab.name} --on guest`" +
-            (", or as root `--on host`." if "host" in lab.machines else f". Not on the host: {lab.refused.partition('; use')[0]}.")]
+            (", or as root `--on host`." if "host" in lab.machines else f". Not on the host: {why}.")]
     if lab.real_note:
         text[0] += f" {lab.real_note}"
     return [*text, "", '<details class="real">', f"<summary>What it showed on Linux {row['release']} in QEMU</summary>",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from taskscope.recording import Recording
     from taskscope.snapshot.snapshot import Snapshot
 
+#: where the labs' programs are, and scripts run
+_HOME: Final = "/lab"
 _TRACING: Final = "/sys/kernel/tracing"
 _INSTANCE: Final = f"{_TRACING}/instances/lab"
 #: KiB of ring buffer a cpu
@@ -122,6 +124,7 @@ class InGuest:
         except BaseException:
             self._folder.cleanup()
             raise
+        self.guest.sh(f"mkdir -p {_HOME}")
         self.release = self.guest.release
         self.machine = self.guest.kernel.machine
         self._texts: dict[str, bytes] = {}
@@ -131,7 +134,7 @@ class InGuest:
 
     def type(self, script: str, seconds: float = 60.0) -> Typed:
         """See `Real.type`."""
-        done = self.guest.run(f"cd /root\n{script}", seconds=seconds)
+        done = self.guest.run(f"cd {_HOME}\n{script}", seconds=seconds)
         return Typed(done.status, done.text)
 
     @contextlib.contextmanager
@@ -140,7 +143,7 @@ class InGuest:
         self.guest.put("/tmp/held.sh", script.encode())
         done = self.guest.run(
             # What an earlier script said must not be taken for this one's.
-            "cd /root; rm -f /tmp/held; : > /tmp/held\n"
+            f"cd {_HOME}; rm -f /tmp/held; : > /tmp/held\n"
             "setsid sh /tmp/held.sh > /tmp/held 2>&1 </dev/null & echo $! > /tmp/held.pid\n"
             f"n=0; while ! grep -q '^ready$' /tmp/held && [ $n -lt {int(seconds * 10)} ]; do\n"
             "n=$((n + 1)); sleep 0.1; done\n"
@@ -189,7 +192,7 @@ class InGuest:
 
     def program(self, name: str) -> str:
         """See `Real.program`."""
-        path = f"/root/{name}"
+        path = f"{_HOME}/{name}"
         if name not in self._programs:
             self.guest.put(path, build(name, self.machine), 0o755)
             self._programs.add(name)
@@ -221,7 +224,7 @@ class InGuest:
         try:
             self._set_up(chosen, functions)
             guest.put("/tmp/lab.sh", script.encode())
-            done = guest.run(f"cd /root; echo 1 > {_INSTANCE}/tracing_on\nsh /tmp/lab.sh\nstatus=$?\nsleep 0.3\n"
+            done = guest.run(f"cd {_HOME}; echo 1 > {_INSTANCE}/tracing_on\nsh /tmp/lab.sh\nstatus=$?\nsleep 0.3\n"
                              f"echo 0 > {_INSTANCE}/tracing_on\nexit $status", seconds=seconds)
             guest.sh(_COLLECT, seconds=120)
             raw = guest.get_folder("/tmp/raw")
