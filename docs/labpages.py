@@ -67,9 +67,11 @@ def _page(lab: Lab, run: Run, real: dict[str, Any] | None) -> str:
 
 def _real(lab: Lab, row: dict[str, Any] | None) -> list[str]:
     """Return what a real kernel shows."""
-    if "guest" not in lab.machines:
+    if lab.machines == ("model",):
         return ["This one is for the executable kernel alone: nobody would do it to a real one." if lab.name != "decode"
                 else "Numbers are the same everywhere: this one needs no kernel.", ""]
+    if "guest" not in lab.machines:
+        return [f"On a real kernel: `taskscope lab {lab.name} --on host`. {lab.real_note}", ""]
     if row is None or not row["passed"]:
         raise SystemExit(f"{REAL.name} has no run of lab {lab.name} that passed: make it again with tools/labs.py")
     why = lab.refused.partition("; use")[0]

@@ -17,7 +17,7 @@ FOLDER = ROOT / "docs/tutorial"
 #: the way of the study notes: who is there, births, a log, kernel threads, ends, the descriptor, thread_info, contexts
 ORDER = """
 ps-ely ps-ejH ps-axjf terminals pid comm
-fork fork-both vfork clone-flags copy-process wake-up-new-task
+fork fork-both fork-gdb vfork clone-flags copy-process wake-up-new-task
 set-ftrace raspbian-proc raspbian-exit exec-whoami
 kthread-create kthread-kinds kthreadd-wakeup
 signals do-exit task-dead zombie parents

@@ -49,6 +49,7 @@ ROWS = [
     "preempt",
     "cpu",
     "stack-alloc",
+    "fork-gdb",
     "set-ftrace",
     "low-memory-killer",
     "kernel-fault",

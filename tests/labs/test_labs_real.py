@@ -18,7 +18,9 @@ from taskscope.labs.lab import Run, run_lab, run_real
 from taskscope.labs.on import compare_runs, places
 from taskscope.labs.real import Real
 
-ON_HOST = [name for name in TITLES if "host" in get(name).machines]
+ON_HOST = [name if name != "fork-gdb" else
+           pytest.param(name, marks=pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed"))
+           for name in TITLES if "host" in get(name).machines]
 #: of the guest's labs, those that run here each time; tools/labs.py runs all, on each kernel
 GUEST_CHECKED = ["raspbian-proc", "fork", "vfork", "clone-flags", "exec-whoami", "do-exit", "task-dead", "signals",
                  "parents", "task-struct", "tif-flags"]

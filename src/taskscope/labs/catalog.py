@@ -41,6 +41,7 @@ TITLES: dict[str, str] = {
     "preempt": "when a task loses its CPU, and what forbids it",
     "cpu": "which CPU a task is on, and who changes it",
     "stack-alloc": "slab, pages and cached stacks over forks and exits",
+    "fork-gdb": "fork() in a debugger, up to the instruction that enters the kernel",
     "set-ftrace": "the notes' set_ftrace.sh, line by line",
     "low-memory-killer": "who is killed when memory runs short",
     "kernel-fault": "a bad pointer in the kernel: oops, and the task dies",

@@ -68,6 +68,8 @@ def vector_swi(scno: int, args: tuple[Any, ...]) -> int:
         if info.flags & m.tif_syscall_work:
             # __sys_trace_return
             ret = ptrace.syscall_trace_exit(scno, args, ret)
+        elif info.regs is not None:
+            info.regs = None            # a tracer looked at the entry only
         # ret_fast_syscall
         cpu = m.cpu
         events = m._events
@@ -188,6 +190,7 @@ def ret_from_fork() -> None:
         arg, fn = start
         fn(arg)
     ret_to_user()
+    machine.cur.cpu.curr.thread_info.regs = None
     python.user_mode()
 
 

@@ -20,6 +20,7 @@ import taskscope.model.user.python as python
 from taskscope.model import machine
 from taskscope.model.arch.arm.kernel.ptrace import AUDIT_ARCH as AUDIT_ARCH
 from taskscope.model.arch.arm.kernel.ptrace import arch_ptrace as arch_ptrace
+from taskscope.model.include.linux.ptrace import task_pt_regs
 from taskscope.model.include.linux.sched import PF_KTHREAD, Task
 from taskscope.model.include.uapi.linux.sched import CLONE_SETTLS
 
@@ -93,6 +94,8 @@ def copy_thread(clone_flags: int, stack_start: Any, stk_sz: Any, p: Task, tls: A
         p.journal = None
     else:
         python.copy_user(p, stack_start)
+        regs = task_pt_regs(m.cpu.curr)
+        p.thread_info.regs = None if regs is None else regs.of_child()
     if clone_flags & CLONE_SETTLS:
         p.thread_info.tp_value = (tls, 0)
     p.stack_greenlet = m.new_stack(entry_common.ret_from_fork)

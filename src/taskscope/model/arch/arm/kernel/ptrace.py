@@ -44,6 +44,12 @@ class PtRegs:
         """The result."""
         return int(self.r0)
 
+    def of_child(self) -> PtRegs:
+        """Return what a child that this call makes begins with: the same, and 0 as result."""
+        child = PtRegs(self.nr, tuple(self.args))
+        child.r0, child.exit = 0, True
+        return child
+
     def words(self) -> tuple[int, ...]:
         """Return the arguments as numbers."""
         return trace_events.syscall_get_arguments(machine.cur, self.args)
@@ -63,7 +69,6 @@ def syscall_trace_enter(scno: int, args: tuple[Any, ...]) -> tuple[int, tuple[An
         info.regs = regs
         if ptrace.tracehook_report_syscall_entry():
             regs.nr = -1
-        info.regs = None
         # Tracer may have changed syscall.
         info.syscall = scno = regs.nr
         args = tuple(regs.args)
@@ -84,8 +89,8 @@ def syscall_trace_exit(scno: int, args: tuple[Any, ...], ret: int) -> int:
         regs.exit = True
         info.regs = regs
         ptrace.tracehook_report_syscall_exit()
-        info.regs = None
         ret = regs.ret
+    info.regs = None
     return ret
 
 

@@ -63,6 +63,8 @@ def do_syscall_64(nr: int, args: tuple[Any, ...]) -> int:
             ret = -ENOSYS if nr != -1 else trace_regs.ret
         if info.syscall_work:
             ret = ptrace.syscall_exit_work(nr, args, ret)
+        elif info.regs is not None:
+            info.regs = None            # a tracer looked at the entry only
         m.catch_up()
         m.cpu.irqs_off = True
         if info.flags & m.work_mask:
@@ -166,6 +168,7 @@ def ret_from_fork() -> None:
         arg, fn = start
         fn(arg)
     prepare_exit_to_usermode()
+    machine.cur.cpu.curr.thread_info.regs = None
     python.user_mode()
 
 

@@ -18,6 +18,7 @@ import taskscope.model.user.python as python
 from taskscope.model import machine
 from taskscope.model.arch.x86.kernel.ptrace import AUDIT_ARCH as AUDIT_ARCH
 from taskscope.model.arch.x86.kernel.ptrace import arch_ptrace as arch_ptrace
+from taskscope.model.include.linux.ptrace import task_pt_regs
 from taskscope.model.include.linux.sched import PF_KTHREAD, Task
 from taskscope.model.include.uapi.linux.sched import CLONE_SETTLS
 
@@ -80,6 +81,8 @@ def copy_thread(clone_flags: int, sp: Any, arg: Any, p: Task, tls: Any) -> int:
         p.journal = None
     else:
         python.copy_user(p, sp)
+        regs = task_pt_regs(m.cpu.curr)
+        p.thread_info.regs = None if regs is None else regs.of_child()
     if clone_flags & CLONE_SETTLS:      # do_arch_prctl_64(ARCH_SET_FS)
         p.thread_info.tp_value = (tls, 0)
     p.stack_greenlet = m.new_stack(common.ret_from_fork)

@@ -37,6 +37,10 @@ class PtRegs:
         self.args = list(args)          # what the program gave, rdi and following
         self.ret = ret                  # rax
 
+    def of_child(self) -> PtRegs:
+        """Return what a child that this call makes begins with: the same, and 0 as result."""
+        return PtRegs(self.nr, tuple(self.args), 0)
+
     def words(self) -> tuple[int, ...]:
         """Return the arguments as numbers."""
         return trace_events.syscall_get_arguments(machine.cur, self.args)
@@ -56,7 +60,6 @@ def syscall_trace_enter(nr: int, args: tuple[Any, ...]) -> tuple[int, tuple[Any,
     if work & (bits.SYSCALL_TRACE | bits.SYSCALL_EMU):
         info.regs = regs
         stop = ptrace.tracehook_report_syscall_entry()
-        info.regs = None
         if stop or work & bits.SYSCALL_EMU:
             return -1, args, regs
         # The tracer might have changed the syscall number
@@ -77,8 +80,8 @@ def syscall_exit_work(nr: int, args: tuple[Any, ...], ret: int) -> int:
     if work & m.syscall_work_bits.SYSCALL_TRACE:
         info.regs = regs = PtRegs(nr, args, ret)
         ptrace.tracehook_report_syscall_exit()
-        info.regs = None
         ret = regs.ret
+    info.regs = None
     return ret
 
 
