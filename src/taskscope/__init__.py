@@ -104,7 +104,7 @@ def boot(
     :raises UsageError: no such flavour or schedule, or a number out of range
     :raises ScheduleError: the file has no choice log
     """
-    from taskscope.system import boot as boot_
+    from taskscope.machine_boot import boot as boot_
 
     return boot_(cpus, flavour, hz, seed, mem, bare, preempt, threadirqs, schedule)
 

@@ -247,7 +247,7 @@ def on_host(name: str) -> None:
     import ctypes
     import time
 
-    from taskscope.labs.truth.worker import HostSys, libc
+    from taskscope.labs.truth.hostsys import HostSys, libc
 
     class ThreadSys(HostSys):
         """The C library with threads."""
