@@ -46,14 +46,21 @@ def host() -> Iterator[Real]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
-def test_signals_that_we_ignore_are_not_ignored_in_a_lab(host: Real, number: signal.Signals) -> None:
+def test_signals_that_we_ignore_are_not_ignored_in_a_lab(
+    host: Real, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lab that is started in the background, or by nohup, looks at tasks that ignore nothing all the same."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
         told = host.type("grep SigIgn /proc/self/status").output.split()
+        with monkeypatch.context() as patch:
+            # As it is if they were ignored from the beginning.
+            patch.setattr("taskscope.ftrace.record_child._ignored", frozenset({number}))
+            recorded = host.record("grep SigIgn /proc/self/status").typed.output.split()
     finally:
         signal.signal(number, before)
     assert not int(told[1], 16) & 1 << number - 1
+    assert not int(recorded[1], 16) & 1 << number - 1
 
 
 @pytest.fixture(scope="module")

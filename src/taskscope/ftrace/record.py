@@ -105,7 +105,7 @@ class Recorder:
                 refuse_foreign_pids()
             command = None
             if order.command:
-                command = Command(order.command, order.user)
+                command = Command(order.command, order.user, ignores=order.ignores)
                 stack.callback(command.drop)
             remove_probes(tracefs)
             probes = Probes(tracefs, self.say)

@@ -103,10 +103,12 @@ class Command:
 
     :param argv: program and arguments; no shell is involved
     :param user: whom to become, None to stay
+    :param ignores: it ignores the signals that were ignored when this process began
     """
 
-    def __init__(self, argv: Sequence[str], user: User | None = None) -> None:
+    def __init__(self, argv: Sequence[str], user: User | None = None, *, ignores: bool = True) -> None:
         self.argv = list(argv)
+        self._ignored = _ignored if ignores else frozenset()
         self.status: int | None = None            # wait status, None while it lives
         self._env = environment(user, os.environ)
         go_read, self._go = os.pipe2(os.O_CLOEXEC)
@@ -130,7 +132,7 @@ class Command:
             # What Python set for itself, and the recorder for its own end, is not the command's.
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE,
                            signal.SIGXFSZ, signal.SIGCHLD):
-                if number not in _ignored:
+                if number not in self._ignored:
                     signal.signal(number, signal.SIG_DFL)
             if os.read(go, 1) != b"x":
                 os._exit(127)

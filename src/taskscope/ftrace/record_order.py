@@ -53,6 +53,7 @@ class Order:
     :param seconds: end after so long, None for never
     :param stacks: ``rare`` (triggers), ``all`` or ``none``
     :param owner: uid and gid that get the files
+    :param ignores: whether the command ignores the signals that were ignored when this process began, as after nohup(1)
     """
 
     output: Path = Path("trace.dat")
@@ -75,3 +76,4 @@ class Order:
     compression: str | None = None
     follow: Callable[[FollowSetup], Follow] | None = None
     arguments: Sequence[str] = ()
+    ignores: bool = True

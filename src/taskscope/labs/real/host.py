@@ -127,7 +127,7 @@ class Host:
         (folder / f"{self._count}.sh").write_text(script)
         command = (self._shell, "-c", f"cd {folder} && exec >{said} 2>&1 </dev/null && . ./{self._count}.sh")
         result = Recorder(Order(output=output, command=command, events=events, irq=irq, triggers=triggers,
-                                functions=functions, everything=everything, seconds=seconds)).run()
+                                functions=functions, everything=everything, seconds=seconds, ignores=False)).run()
         if result.failed:
             raise GuestError(result.failed)
         recording = Recording.open(output)
