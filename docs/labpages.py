@@ -13,7 +13,7 @@ from taskscope.labs.lab import Lab, Run, run_lab
 #: columns of what was checked, which a page shows without a scroll bar
 _CHECK: Final = 84
 #: what each lab showed on a real kernel, written by tools/labs.py --outputs
-REAL: Final = Path(__file__).resolve().parent / "labs-guest.jsonl"
+REAL: Final = Path(__file__).resolve().parent / "labs-real.jsonl"
 _MACHINES: Final = {"model": "M", "host": "H", "guest": "G"}
 
 
@@ -70,16 +70,18 @@ def _real(lab: Lab, row: dict[str, Any] | None) -> list[str]:
     if lab.machines == ("model",):
         return ["This one is for the executable kernel alone: nobody would do it to a real one." if lab.name != "decode"
                 else "Numbers are the same everywhere: this one needs no kernel.", ""]
-    if "guest" not in lab.machines:
-        return [f"On a real kernel: `taskscope lab {lab.name} --on host`. {lab.real_note}", ""]
     if row is None or not row["passed"]:
         raise SystemExit(f"{REAL.name} has no run of lab {lab.name} that passed: make it again with tools/labs.py")
     why = lab.refused.partition("; use")[0]
-    text = [f"On a real kernel: `taskscope lab {lab.name} --on guest`" +
-            (", or as root `--on host`." if "host" in lab.machines else f". Not on the host: {why}.")]
+    guest = f"`taskscope lab {lab.name} --on guest`"
+    host = "`--on host`" if "guest" in lab.machines else f"`taskscope lab {lab.name} --on host`"
+    ways = [guest] * ("guest" in lab.machines) + [f"as root {host}"] * ("host" in lab.machines)
+    not_here = "" if "host" in lab.machines else f" Not on the host: {why}."
+    text = [f"On a real kernel: {', or '.join(ways)}.{not_here}"]
+    where = " in QEMU" if row["machine"] != "host" else ""
     if lab.real_note:
         text[0] += f" {lab.real_note}"
-    return [*text, "", '<details class="real">', f"<summary>What it showed on Linux {row['release']} in QEMU</summary>",
+    return [*text, "", '<details class="real">', f"<summary>What it showed on Linux {row['release']}{where}</summary>",
             "", *_shown([line for part in row["output"] for line in part.split("\n")]),
             *_checks([check["what"] for check in row["checks"]]), "</details>", ""]
 

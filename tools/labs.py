@@ -3,7 +3,7 @@
     tools/labs.py --on host --on guest:6.1 --on guest:6.12
     tools/labs.py --on guest:6.1 raspbian-proc fork
     tools/labs.py --on host --on guest:6.1 --write docs/labs-real.md
-    tools/labs.py --on guest:6.1 --outputs docs/labs-guest.jsonl      # what the manual shows of a real kernel
+    tools/labs.py --on host --on guest:6.1 --outputs docs/labs-real.jsonl    # what the manual shows of real kernels
 
 The exit code is 1 if a check failed or what a machine showed is neither equal to the model nor allowed.
 """
@@ -28,7 +28,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def result(name: str, machine: Real, outputs: list[str]) -> tuple[str, list[str]]:
+def result(name: str, machine: Real, outputs: dict[str, str]) -> tuple[str, list[str]]:
     """Run one lab on a machine; return its cell of the table, and what was wrong.
 
     :param outputs: gets what it showed, as `taskscope lab --json` prints it
@@ -38,7 +38,7 @@ def result(name: str, machine: Real, outputs: list[str]) -> tuple[str, list[str]
         run: Run = run_real(lab, machine)
     except (TaskscopeError, AssertionError, LookupError, ValueError, StopIteration) as error:
         return "FAILS", [f"{type(error).__name__}: {error}"]
-    outputs += run_lines(run, as_json=True)
+    outputs[name] = "\n".join(run_lines(run, as_json=True))
     wrong = [f"{check.what}: {check.seen}" for check in run.checks if not check.passed]
     wrong += [run.crash] if run.crash is not None else []
     compared = ""
@@ -55,13 +55,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--on", action="append", required=True, metavar="MACHINE", help="host, guest:KERNEL")
     parser.add_argument("--write", type=Path, help="also write the table there, as Markdown")
-    parser.add_argument("--outputs", type=Path, help="write what each lab showed there, as JSON Lines")
+    parser.add_argument("--outputs", type=Path,
+                        help="write what each lab showed on the last of its machines, as JSON Lines")
     parser.add_argument("labs", nargs="*", metavar="LAB", help="which (all)")
     options = parser.parse_args()
     names = [name for name in options.labs or TITLES if len(get(name).machines) > 1]
     cells: dict[str, dict[str, str]] = {name: {} for name in names}
     heads, bad = [], False
-    outputs: list[str] = []
+    outputs: dict[str, str] = {}
     for place in options.on:
         machine = open_real(place, say)
         heads.append(f"{place} ({machine.release})")
@@ -84,7 +85,7 @@ def main() -> int:
     if options.write:
         options.write.write_text("\n".join([*lines, ""]))
     if options.outputs:
-        options.outputs.write_text("\n".join([*outputs, ""]))
+        options.outputs.write_text("\n".join([*(outputs[name] for name in names if name in outputs), ""]))
     return int(bad)
 
 
