@@ -55,8 +55,8 @@ def lines(verb: str, *args: str | os.PathLike[str], status: int = 0) -> list[dic
 
 
 def held(verb: str, out: list[str]) -> list[dict[str, Any]]:
-    """Hold each line to its schema, keys in the schema's order; return the rows."""
-    rows = [json.loads(line) for line in out]
+    """Hold each line, of very many the first, to its schema, keys in the schema's order; return the rows."""
+    rows = [json.loads(line) for line in out[:3000]]
     for row in rows:
         problems = [f"{'.'.join(map(str, e.absolute_path))}: {e.message}" for e in validator(verb).iter_errors(row)]
         assert problems == [], row

@@ -6,7 +6,7 @@ import errno
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bare import ALL, accounts, error, play, world
@@ -112,10 +112,17 @@ def test_lending_is_traced() -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000), priorities=st.lists(st.integers(0, 20), min_size=2, max_size=5),
        cpus=st.integers(1, 3), flavour=st.sampled_from(ALL), locks=st.integers(1, 3))
+# A waiter gave up whose lock somebody had taken over; a runqueue of another CPU was pushed with interrupts off.
+@example(seed=5962, priorities=[10, 8, 15], cpus=2, flavour="4.19-arm", locks=1)
+@example(seed=3853, priorities=[10, 11, 18, 20, 9], cpus=2, flavour="4.19-arm", locks=1)
+@example(seed=5246, priorities=[12, 10, 12, 2, 2], cpus=2, flavour="6.18-x86_64", locks=2)
 def test_lent_priorities_come_back(
     seed: int, priorities: list[int], cpus: int, flavour: str, locks: int
 ) -> None:
-    """Whoever takes locks, dies with them or waits in vain: at the end nobody has a priority that is not its own."""
+    """Whoever takes locks, dies with them or waits in vain: at the end nobody has a priority that is not its own.
+
+    On 4.19 nobody dies with them: who is more urgent would ask again and again, for ever on one CPU (futex_cleanup()).
+    """
 
     def takes(sys: Any, n: int, words: list[Any]) -> int:
         if priorities[n]:
@@ -127,7 +134,7 @@ def test_lent_priorities_come_back(
                 if error(sys.futex, at, LOCK_PI, 0, until) == "0":
                     held.append(at)
                 sys.run_for(20_000)
-            if turn == 2 and n % 2:
+            if turn == 2 and n % 2 and flavour != "4.19-arm":
                 return 1                    # with its locks
             for at in reversed(held):
                 assert error(sys.futex, at, UNLOCK_PI, 0) == "0"
@@ -143,7 +150,8 @@ def test_lent_priorities_come_back(
         current = machine.cur.cpu.curr
         return statuses, queued(), current.prio
 
-    assert play(scenario, flavour, cpus, seed) == ([0x100 * (n % 2) for n in range(len(priorities))], 0, 120)
+    dies = 0 if flavour == "4.19-arm" else 0x100
+    assert play(scenario, flavour, cpus, seed) == ([dies * (n % 2) for n in range(len(priorities))], 0, 120)
 
 
 @pytest.mark.parametrize("flavour", ALL)

@@ -12,7 +12,7 @@ from taskscope.labs.truth.model import ModelRunner
 from taskscope.labs.truth.program import Program
 
 #: racy programs that are run with the other tests, in so many tests; tools/truth.py --racy runs more
-COUNT, PARTS = 500, 10
+COUNT, PARTS = 300, 10
 #: schedules of the model at most: first, and for what the host is asked once more
 MOST, MORE = 1500, 20_000
 
@@ -27,7 +27,7 @@ def test_what_the_host_says_is_possible_on_the_model(part: int) -> None:
     """
     programs = [races.race(f"check {n}") for n in range(part, COUNT, PARTS)]
     with HostRunner() as host:
-        lost = searched(programs, host, 3, MOST)
+        lost = searched(programs, host, 7, MOST)
         if lost:
             lost = searched([one.program for one in lost], host, 25, MORE)
     assert not lost, "\n".join(one.text() for one in lost)

@@ -187,6 +187,8 @@ class Task(_Switched):
         "fail_nth",
         "files",
         "fs",
+        "futex_exit_mutex",
+        "futex_state",
         "group_leader",
         "in_execve",
         "in_iowait",
@@ -348,6 +350,8 @@ class Task(_Switched):
     start_boottime: int
     restart_block: Any
     pi: Any                             # pi_lock: struct rtmutex.PiState; None until it is wanted
+    futex_state: int                    # FUTEX_STATE_*, since v5.5
+    futex_exit_mutex: Any               # held while a task that exits or execs cleans its futexes up; None: never yet
     robust_list: Any                    # where in user memory the locks stand that it holds (futex)
     task_works: Any
     kthread: Any                        # struct kthread of a kernel thread

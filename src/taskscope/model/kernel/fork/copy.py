@@ -373,6 +373,7 @@ def copy_process(
     p.thread_group = ListHead(p)
     p.task_works = None
     p.robust_list = None
+    p.futex_state, p.futex_exit_mutex = 0, None     # futex_init_task()
     p.pi = None                             # rt_mutex_init_task()
     if clone_flags & CLONE_THREAD:
         p.thread_node = ListHead(p)

@@ -7,7 +7,6 @@ from typing import Any
 
 import taskscope.model.fs.file_table as file_table
 import taskscope.model.kernel.futex.pi as pi
-import taskscope.model.kernel.futex.robust as robust
 import taskscope.model.kernel.futex.syscalls as futex_syscalls
 import taskscope.model.kernel.sched.completion as completion
 import taskscope.model.lib.fault_inject as fault_inject
@@ -182,11 +181,7 @@ def mm_release(tsk: Task, mm: MmStruct | None) -> None:
     Called when a task exits or executes another program.
     """
     # Get rid of any futexes when releasing the mm
-    if tsk.robust_list is not None:
-        robust.exit_robust_list(tsk)
-        tsk.robust_list = None
-    if tsk.pi is not None and tsk.pi.pi_state_list:
-        pi.exit_pi_state_list(tsk)
+    pi.futex_cleanup(tsk)
     # Not modelled: uprobe_free_utask(), deactivate_mm().
     if tsk.clear_child_tid is not None:
         # The program may still be there to see it only if it has another user.

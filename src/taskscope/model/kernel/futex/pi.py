@@ -8,10 +8,11 @@ Not modelled: FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI (-ENOSYS).
 
 from __future__ import annotations
 
-from errno import EAGAIN, EDEADLK, EFAULT, EINTR, EINVAL, EPERM, ESRCH
+from errno import EAGAIN, EBUSY, EDEADLK, EFAULT, EINTR, EINVAL, EPERM, ESRCH
 from typing import Any, Final
 
 import taskscope.model.kernel.futex.core as futex
+import taskscope.model.kernel.futex.robust as robust
 import taskscope.model.kernel.locking.rtmutex as rtmutex
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core.wake_q as wake_q_
@@ -19,16 +20,19 @@ import taskscope.model.kernel.time.hrtimer as hrtimer
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTARTNOINTR
 from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_ABS
+from taskscope.model.include.linux.mutex import Mutex
 from taskscope.model.include.linux.rtmutex import RtMutexWaiter, pi_of
 from taskscope.model.include.linux.sched import MAX_RT_PRIO, PF_EXITING, PF_EXITPIDONE, PF_KTHREAD, Task
 from taskscope.model.include.linux.spinlock import raw_spin_lock_irq, raw_spin_unlock_irq, spin_lock, spin_unlock
 from taskscope.model.include.linux.uaccess import put_user
 from taskscope.model.include.uapi.linux.futex import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS
 from taskscope.model.kernel.futex.futex import FLAGS_SHARED, FutexHashBucket, FutexKey, FutexPiState, FutexQ
+from taskscope.model.kernel.locking.mutex import mutex_lock, mutex_unlock
 from taskscope.model.lib import plist
 
 #: how long a try takes that is made again because the owner is about to be gone (ns)
 _RETRY: Final = 2_000
+FUTEX_STATE_OK, FUTEX_STATE_EXITING, FUTEX_STATE_DEAD = range(3)
 
 
 def futex_top_waiter(hb: FutexHashBucket, key: FutexKey) -> FutexQ | None:
@@ -82,17 +86,60 @@ def attach_to_pi_state(uval: int, pi_state: FutexPiState | None) -> FutexPiState
     return pi_state
 
 
-def attach_to_pi_owner(uval: int, key: FutexKey) -> FutexPiState | int:
-    """Make the state of a futex on which nobody waits yet; -ESRCH: its owner is gone, -EAGAIN: is about to be."""
+def futex_cleanup(tsk: Task) -> None:
+    """Let go of all futexes of a task that exits or executes: futex_exit_release(), futex_exec_release(), v5.5.
+
+    Who wants one of them meanwhile waits for the end of it (3ef240eaff36, "futex: Prevent exit livelock").  Before, he
+    tried again and again: for ever, if he is more urgent than who exits and both have one CPU.
+    """
+    work = tsk.robust_list is not None or (tsk.pi is not None and bool(tsk.pi.pi_state_list))
+    marks = not machine.cur.flavour.switches.pf_exitpidone
+    if work and marks:
+        # futex_cleanup_begin()
+        if tsk.futex_exit_mutex is None:
+            tsk.futex_exit_mutex = Mutex("futex_exit_mutex")
+        mutex_lock(tsk.futex_exit_mutex)
+        tsk.futex_state = FUTEX_STATE_EXITING
+    if tsk.robust_list is not None:
+        robust.exit_robust_list(tsk)
+        tsk.robust_list = None
+    if tsk.pi is not None and tsk.pi.pi_state_list:
+        exit_pi_state_list(tsk)
+    if marks:
+        # futex_cleanup_end()
+        tsk.futex_state = FUTEX_STATE_DEAD if tsk.flags & PF_EXITING else FUTEX_STATE_OK
+        if work:
+            mutex_unlock(tsk.futex_exit_mutex)
+
+
+def wait_for_owner_exiting(exiting: Task) -> None:
+    """Sleep until a task has cleaned its futexes up."""
+    mutex_lock(exiting.futex_exit_mutex)
+    # No point in doing state checking here.  If the waiter got here while the task was in exec()->exec_futex_release()
+    # then it can have any FUTEX_STATE_* value when the waiter has acquired the mutex.
+    mutex_unlock(exiting.futex_exit_mutex)
+
+
+def attach_to_pi_owner(uval: int, key: FutexKey, exiting: list[Task]) -> FutexPiState | int:
+    """Make the state of a futex on which nobody waits yet.
+
+    :param exiting: gets the owner where -EBUSY is returned
+    :return: it; -ESRCH: its owner is gone; -EBUSY: it cleans up; -EAGAIN: it will, before v5.5
+    """
     p = pid_.find_task_by_vpid(uval & FUTEX_TID_MASK)
     if p is None:
         return -ESRCH
     if p.flags & PF_KTHREAD:
         return -EPERM
-    if p.flags & PF_EXITING:
-        # Until the exit has cleaned up its futexes, wait for that; afterwards nobody owns it.
-        done = p.flags & PF_EXITPIDONE if machine.cur.flavour.switches.pf_exitpidone else p.mm is None
-        return -ESRCH if done else -EAGAIN
+    # handle_exit_race(): until the exit has cleaned up its futexes, wait for that; afterwards nobody owns it.
+    if machine.cur.flavour.switches.pf_exitpidone:
+        if p.flags & PF_EXITING:
+            return -ESRCH if p.flags & PF_EXITPIDONE else -EAGAIN
+    elif p.futex_state == FUTEX_STATE_EXITING:
+        exiting.append(p)
+        return -EBUSY
+    elif p.futex_state == FUTEX_STATE_DEAD:
+        return -ESRCH
     pi_state = FutexPiState(key)
     # Initialize the pi_mutex in locked state and make @p the owner of it:
     rtmutex.rt_mutex_init_proxy_locked(pi_state.pi_mutex, p)
@@ -101,10 +148,11 @@ def attach_to_pi_owner(uval: int, key: FutexKey) -> FutexPiState | int:
 
 
 def futex_lock_pi_atomic(
-    uaddr: Any, hb: FutexHashBucket, q: FutexQ, task: Task
+    uaddr: Any, hb: FutexHashBucket, q: FutexQ, task: Task, exiting: list[Task]
 ) -> int:
     """Take the futex in user memory if it is free: 1; else find or make its state: 0, and ``q.pi_state`` is set.
 
+    :param exiting: see `attach_to_pi_owner`
     Context: hb.lock held.
     """
     uval = futex.get_futex_value_locked(uaddr)
@@ -126,33 +174,52 @@ def futex_lock_pi_atomic(
         # First waiter.  Set the waiters bit before attaching ourself to the owner.  If owner tries to unlock, it will
         # be forced into the kernel and blocked on hb->lock.
         put_user(uval | FUTEX_WAITERS, uaddr)
-        found = attach_to_pi_owner(uval, q.key)
+        found = attach_to_pi_owner(uval, q.key, exiting)
     if isinstance(found, int):
         return found
     q.pi_state = found
     return 0
 
 
-def fixup_owner(uaddr: Any, q: FutexQ, locked: bool) -> None:
-    """Let word and state say that we own the futex, if we do.
+def fixup_owner(uaddr: Any, q: FutexQ, hb: FutexHashBucket, locked: bool) -> bool:
+    """Let word and state say that we own the futex, if we do, or who does that took it from us; True: it is ours.
 
-    Context: hb.lock held.
+    Context: hb.lock held; it may be released in between.
     """
     current = machine.cur.cpu.curr
     pi_state = q.pi_state
     assert pi_state is not None
-    if not locked:
-        # If we didn't get the lock; check if anybody stole it from us: the one whom the state names is not the owner.
-        return
-    # Got the lock.  We might not be the anticipated owner if we did a lock-steal - fix up the PI-state in that case.
-    if pi_state.owner is not current:
-        # fixup_pi_state_owner(): owner died?
-        newtid = pid_.task_pid_vnr(current) | FUTEX_WAITERS
-        if pi_state.owner is None:
-            newtid |= FUTEX_OWNER_DIED
-        uval = futex.get_futex_value_locked(uaddr)
-        put_user(uval & FUTEX_OWNER_DIED | newtid, uaddr)
-        pi_state_update_owner(pi_state, current)
+    if locked:
+        # Got the lock.  We might not be the anticipated owner if we did a lock-steal - fix up the PI-state then.
+        if pi_state.owner is not current:
+            fixup_pi_state_owner(uaddr, pi_state, current)
+        return True
+    # If we didn't get the lock; check if anybody stole it from us.  In that case, we need to fix up the uval to point
+    # to them instead of us, otherwise bad things happen.
+    while pi_state.owner is current:
+        if rtmutex.rt_mutex_futex_trylock(pi_state.pi_mutex):
+            # We got the lock.
+            return True
+        newowner = pi_state.pi_mutex.owner
+        if newowner is not None:
+            fixup_pi_state_owner(uaddr, pi_state, newowner)
+            break
+        # The higher priority waiter has not yet taken over: drop the lock and try again.
+        spin_unlock(hb.lock)
+        machine.cur.run_for(_RETRY)
+        spin_lock(hb.lock)
+    return False
+
+
+def fixup_pi_state_owner(uaddr: Any, pi_state: FutexPiState, newowner: Task) -> None:
+    """Write a new owner into word and state.  Context: hb.lock held."""
+    newtid = pid_.task_pid_vnr(newowner) | FUTEX_WAITERS
+    # Owner died?
+    if pi_state.owner is None:
+        newtid |= FUTEX_OWNER_DIED
+    uval = futex.get_futex_value_locked(uaddr)
+    put_user(uval & FUTEX_OWNER_DIED | newtid, uaddr)
+    pi_state_update_owner(pi_state, newowner)
 
 
 def futex_lock_pi(uaddr: Any, flags: int, time: int | None, trylock: bool) -> int:
@@ -171,12 +238,15 @@ def futex_lock_pi(uaddr: Any, flags: int, time: int | None, trylock: bool) -> in
         q.key = key
         hb = futex.hash_futex(key)
         spin_lock(hb.lock)
-        ret = futex_lock_pi_atomic(uaddr, hb, q, current)
-        if ret != -EAGAIN:
+        exiting: list[Task] = []
+        ret = futex_lock_pi_atomic(uaddr, hb, q, current, exiting)
+        if ret not in (-EAGAIN, -EBUSY):
             break
         # Two reasons for this: EAGAIN: The user space value changed.  EBUSY: The owner is exiting and we just wait for
         # the exit to complete.
         spin_unlock(hb.lock)
+        if exiting:
+            wait_for_owner_exiting(exiting[0])
         m.run_for(_RETRY)                       # cond_resched(), and the way back to here
     if ret:
         spin_unlock(hb.lock)
@@ -193,7 +263,8 @@ def futex_lock_pi(uaddr: Any, flags: int, time: int | None, trylock: bool) -> in
     else:
         ret = _wait_for_pi_mutex(pi_state, hb, to)
     # Fixup the pi_state owner and possibly acquire the lock if we haven't already.
-    fixup_owner(uaddr, q, not ret)
+    if fixup_owner(uaddr, q, hb, not ret):
+        ret = 0
     # unqueue_me_pi()
     futex.__unqueue_futex(q)
     put_pi_state(pi_state)

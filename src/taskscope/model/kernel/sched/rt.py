@@ -264,13 +264,14 @@ def push_rt_task(rq: Rq) -> bool:
 
 
 def push_rt_tasks(rq: Rq) -> None:
-    """Push until nothing more can be.  Context: preemption disabled, no rq.lock held, interrupts on."""
-    rq.cpu.irqs_off = True
+    """Push until nothing more can be.  Context: preemption disabled, no rq.lock held; `rq` may be another CPU's."""
+    cpu = machine.cur.cpu
+    flags, cpu.irqs_off = cpu.irqs_off, True
     rq_lock(rq)
     while push_rt_task(rq):
         pass
     rq_unlock(rq)
-    rq.cpu.irqs_off = False
+    cpu.irqs_off = flags
 
 
 def pull_rt_task_needed(rq: Rq, prev: Task) -> bool:
