@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_model_locks import Lockdep
 
@@ -309,6 +309,9 @@ STEPS = st.one_of(
     seed=st.integers(0, 30),
     cpus=st.integers(1, 3),
 )
+# jiffies stood still: a CPU whose tick was stopped had taken over the duty of counting them, and slept on.
+@example(programs=[[("queue", 0, 0), ("cancel", 0, 0), ("delayed", 2, 6), ("delayed", 4, 3)]],
+         costs=[(0, 0)] * 4 + [(3, 0), (0, 0)], seed=3, cpus=3)
 def test_no_work_is_lost_or_done_twice(
     flavour: str, programs: list[list[Any]], costs: list[tuple[int, int]], seed: int, cpus: int
 ) -> None:

@@ -124,14 +124,14 @@ def tick_nohz_idle_stop_tick() -> None:
         if ts.tick_stopped:
             tick_nohz_restart(ts, m.now)
         return
+    # If this CPU is the one which updates jiffies, then give up the assignment and let it be taken by the CPU which
+    # runs the tick timer next.  Its tick may be stopped already: the one that fired meanwhile has taken it.
+    if m.tick_do_timer_cpu == cpu.id:
+        m.tick_do_timer_cpu = TICK_DO_TIMER_NONE
     if not ts.tick_stopped:
         ts.tick_stopped = True
         ts.idle_sleeps += 1
         ts.idle_jiffies = m.jiffies
-        # If this CPU is the one which updates jiffies, then give up the assignment and let it be taken by the CPU which
-        # runs the tick timer next.
-        if m.tick_do_timer_cpu == cpu.id:
-            m.tick_do_timer_cpu = TICK_DO_TIMER_NONE
     if expires == hrtimer.KTIME_MAX:
         if ts.sched_timer.node is not None:
             hrtimer.hrtimer_cancel(ts.sched_timer)
