@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import taskscope.model.kernel.futex.core as futex
 import taskscope.model.kernel.futex.robust as robust
+import taskscope.model.kernel.locking.mutex as mutex_
 import taskscope.model.kernel.locking.rtmutex as rtmutex
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core.wake_q as wake_q_
@@ -27,7 +28,6 @@ from taskscope.model.include.linux.spinlock import raw_spin_lock_irq, raw_spin_u
 from taskscope.model.include.linux.uaccess import put_user
 from taskscope.model.include.uapi.linux.futex import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS
 from taskscope.model.kernel.futex.futex import FLAGS_SHARED, FutexHashBucket, FutexKey, FutexPiState, FutexQ
-from taskscope.model.kernel.locking.mutex import mutex_lock, mutex_unlock
 from taskscope.model.lib import plist
 
 #: how long a try takes that is made again because the owner is about to be gone (ns)
@@ -98,7 +98,7 @@ def futex_cleanup(tsk: Task) -> None:
         # futex_cleanup_begin()
         if tsk.futex_exit_mutex is None:
             tsk.futex_exit_mutex = Mutex("futex_exit_mutex")
-        mutex_lock(tsk.futex_exit_mutex)
+        mutex_.mutex_lock(tsk.futex_exit_mutex)
         tsk.futex_state = FUTEX_STATE_EXITING
     if tsk.robust_list is not None:
         robust.exit_robust_list(tsk)
@@ -109,15 +109,15 @@ def futex_cleanup(tsk: Task) -> None:
         # futex_cleanup_end()
         tsk.futex_state = FUTEX_STATE_DEAD if tsk.flags & PF_EXITING else FUTEX_STATE_OK
         if work:
-            mutex_unlock(tsk.futex_exit_mutex)
+            mutex_.mutex_unlock(tsk.futex_exit_mutex)
 
 
 def wait_for_owner_exiting(exiting: Task) -> None:
     """Sleep until a task has cleaned its futexes up."""
-    mutex_lock(exiting.futex_exit_mutex)
+    mutex_.mutex_lock(exiting.futex_exit_mutex)
     # No point in doing state checking here.  If the waiter got here while the task was in exec()->exec_futex_release()
     # then it can have any FUTEX_STATE_* value when the waiter has acquired the mutex.
-    mutex_unlock(exiting.futex_exit_mutex)
+    mutex_.mutex_unlock(exiting.futex_exit_mutex)
 
 
 def attach_to_pi_owner(uval: int, key: FutexKey, exiting: list[Task]) -> FutexPiState | int:
