@@ -21,6 +21,7 @@ import taskscope.model.lib.fault_inject as fault_inject
 import taskscope.model.mm.slab as slab
 from taskscope.model import costs, machine
 from taskscope.model.include.linux.errno import ERESTARTNOINTR
+from taskscope.model.include.linux.futex import FUTEX_STATE_OK
 from taskscope.model.include.linux.list import ListHead, list_add, list_add_tail, list_add_tail_rcu, list_del_init
 from taskscope.model.include.linux.pid import (
     PIDNS_ADDING,
@@ -373,7 +374,7 @@ def copy_process(
     p.thread_group = ListHead(p)
     p.task_works = None
     p.robust_list = None
-    p.futex_state, p.futex_exit_mutex = 0, None     # futex_init_task()
+    p.futex_state, p.futex_exit_mutex = FUTEX_STATE_OK, None    # futex_init_task()
     p.pi = None                             # rt_mutex_init_task()
     if clone_flags & CLONE_THREAD:
         p.thread_node = ListHead(p)

@@ -6,7 +6,7 @@ from errno import ENOMEM
 from typing import Any
 
 import taskscope.model.fs.file_table as file_table
-import taskscope.model.kernel.futex.pi as pi
+import taskscope.model.kernel.futex.core as futex
 import taskscope.model.kernel.futex.syscalls as futex_syscalls
 import taskscope.model.kernel.sched.completion as completion
 import taskscope.model.lib.fault_inject as fault_inject
@@ -181,7 +181,7 @@ def mm_release(tsk: Task, mm: MmStruct | None) -> None:
     Called when a task exits or executes another program.
     """
     # Get rid of any futexes when releasing the mm
-    pi.futex_cleanup(tsk)
+    futex.futex_cleanup(tsk)
     # Not modelled: uprobe_free_utask(), deactivate_mm().
     if tsk.clear_child_tid is not None:
         # The program may still be there to see it only if it has another user.

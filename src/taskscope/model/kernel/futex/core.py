@@ -1,16 +1,24 @@
-"""Who sleeps on which word: keys, hash buckets, queueing: kernel/futex.c, v4.19; kernel/futex/core.c since v5.16."""
+"""Who sleeps on which word: keys, hash buckets, queueing, and what an exit lets go of.
+
+kernel/futex.c, v4.19; kernel/futex/core.c since v5.16.
+"""
 
 from __future__ import annotations
 
 from errno import EFAULT, EINVAL
 from typing import Any, Final
 
+import taskscope.model.kernel.futex.pi as pi
+import taskscope.model.kernel.futex.robust as robust
+import taskscope.model.kernel.locking.mutex as mutex_
 import taskscope.model.kernel.time.hrtimer as hrtimer
 import taskscope.model.kernel.time.posix_timers as posix_timers
 import taskscope.model.lib.plist as plist
 from taskscope.model import machine
+from taskscope.model.include.linux.futex import FUTEX_STATE_DEAD, FUTEX_STATE_EXITING, FUTEX_STATE_OK
 from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_ABS
-from taskscope.model.include.linux.sched import MAX_RT_PRIO
+from taskscope.model.include.linux.mutex import Mutex
+from taskscope.model.include.linux.sched import MAX_RT_PRIO, PF_EXITING, Task
 from taskscope.model.include.linux.spinlock import spin_lock, spin_unlock
 from taskscope.model.include.linux.uaccess import Word
 from taskscope.model.kernel.futex.futex import FLAGS_CLOCKRT, FutexHashBucket, FutexKey, FutexQ
@@ -141,3 +149,37 @@ def double_unlock_hb(hb1: FutexHashBucket, hb2: FutexHashBucket) -> None:
     spin_unlock(hb1.lock)
     if hb1 is not hb2:
         spin_unlock(hb2.lock)
+
+
+def futex_cleanup(tsk: Task) -> None:
+    """Let go of all futexes of a task that exits or executes: futex_exit_release(), futex_exec_release(), v5.5.
+
+    Who wants one of them meanwhile waits for the end of it (3ef240eaff36, "futex: Prevent exit livelock").  Before, he
+    tried again and again: for ever, if he is more urgent than who exits and both have one CPU.
+    """
+    work = tsk.robust_list is not None or (tsk.pi is not None and bool(tsk.pi.pi_state_list))
+    marks = not machine.cur.flavour.switches.pf_exitpidone
+    if work and marks:
+        # futex_cleanup_begin()
+        if tsk.futex_exit_mutex is None:
+            tsk.futex_exit_mutex = Mutex("futex_exit_mutex")
+        mutex_.mutex_lock(tsk.futex_exit_mutex)
+        tsk.futex_state = FUTEX_STATE_EXITING
+    if tsk.robust_list is not None:
+        robust.exit_robust_list(tsk)
+        tsk.robust_list = None
+    if tsk.pi is not None and tsk.pi.pi_state_list:
+        pi.exit_pi_state_list(tsk)
+    if marks:
+        # futex_cleanup_end()
+        tsk.futex_state = FUTEX_STATE_DEAD if tsk.flags & PF_EXITING else FUTEX_STATE_OK
+        if work:
+            mutex_.mutex_unlock(tsk.futex_exit_mutex)
+
+
+def wait_for_owner_exiting(exiting: Task) -> None:
+    """Sleep until a task has cleaned its futexes up."""
+    mutex_.mutex_lock(exiting.futex_exit_mutex)
+    # No point in doing state checking here.  If the waiter got here while the task was in exec()->exec_futex_release()
+    # then it can have any FUTEX_STATE_* value when the waiter has acquired the mutex.
+    mutex_.mutex_unlock(exiting.futex_exit_mutex)

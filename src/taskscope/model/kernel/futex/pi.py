@@ -12,16 +12,14 @@ from errno import EAGAIN, EBUSY, EDEADLK, EFAULT, EINTR, EINVAL, EPERM, ESRCH
 from typing import Any, Final
 
 import taskscope.model.kernel.futex.core as futex
-import taskscope.model.kernel.futex.robust as robust
-import taskscope.model.kernel.locking.mutex as mutex_
 import taskscope.model.kernel.locking.rtmutex as rtmutex
 import taskscope.model.kernel.pid as pid_
 import taskscope.model.kernel.sched.core.wake_q as wake_q_
 import taskscope.model.kernel.time.hrtimer as hrtimer
 from taskscope.model import machine
 from taskscope.model.include.linux.errno import ERESTARTNOINTR
+from taskscope.model.include.linux.futex import FUTEX_STATE_DEAD, FUTEX_STATE_EXITING
 from taskscope.model.include.linux.hrtimer import HRTIMER_MODE_ABS
-from taskscope.model.include.linux.mutex import Mutex
 from taskscope.model.include.linux.rtmutex import RtMutexWaiter, pi_of
 from taskscope.model.include.linux.sched import MAX_RT_PRIO, PF_EXITING, PF_EXITPIDONE, PF_KTHREAD, Task
 from taskscope.model.include.linux.spinlock import raw_spin_lock_irq, raw_spin_unlock_irq, spin_lock, spin_unlock
@@ -32,7 +30,6 @@ from taskscope.model.lib import plist
 
 #: how long a try takes that is made again because the owner is about to be gone (ns)
 _RETRY: Final = 2_000
-FUTEX_STATE_OK, FUTEX_STATE_EXITING, FUTEX_STATE_DEAD = range(3)
 
 
 def futex_top_waiter(hb: FutexHashBucket, key: FutexKey) -> FutexQ | None:
@@ -84,40 +81,6 @@ def attach_to_pi_state(uval: int, pi_state: FutexPiState | None) -> FutexPiState
         return -EINVAL
     pi_state.refcount += 1
     return pi_state
-
-
-def futex_cleanup(tsk: Task) -> None:
-    """Let go of all futexes of a task that exits or executes: futex_exit_release(), futex_exec_release(), v5.5.
-
-    Who wants one of them meanwhile waits for the end of it (3ef240eaff36, "futex: Prevent exit livelock").  Before, he
-    tried again and again: for ever, if he is more urgent than who exits and both have one CPU.
-    """
-    work = tsk.robust_list is not None or (tsk.pi is not None and bool(tsk.pi.pi_state_list))
-    marks = not machine.cur.flavour.switches.pf_exitpidone
-    if work and marks:
-        # futex_cleanup_begin()
-        if tsk.futex_exit_mutex is None:
-            tsk.futex_exit_mutex = Mutex("futex_exit_mutex")
-        mutex_.mutex_lock(tsk.futex_exit_mutex)
-        tsk.futex_state = FUTEX_STATE_EXITING
-    if tsk.robust_list is not None:
-        robust.exit_robust_list(tsk)
-        tsk.robust_list = None
-    if tsk.pi is not None and tsk.pi.pi_state_list:
-        exit_pi_state_list(tsk)
-    if marks:
-        # futex_cleanup_end()
-        tsk.futex_state = FUTEX_STATE_DEAD if tsk.flags & PF_EXITING else FUTEX_STATE_OK
-        if work:
-            mutex_.mutex_unlock(tsk.futex_exit_mutex)
-
-
-def wait_for_owner_exiting(exiting: Task) -> None:
-    """Sleep until a task has cleaned its futexes up."""
-    mutex_.mutex_lock(exiting.futex_exit_mutex)
-    # No point in doing state checking here.  If the waiter got here while the task was in exec()->exec_futex_release()
-    # then it can have any FUTEX_STATE_* value when the waiter has acquired the mutex.
-    mutex_.mutex_unlock(exiting.futex_exit_mutex)
 
 
 def attach_to_pi_owner(uval: int, key: FutexKey, exiting: list[Task]) -> FutexPiState | int:
@@ -246,7 +209,7 @@ def futex_lock_pi(uaddr: Any, flags: int, time: int | None, trylock: bool) -> in
         # the exit to complete.
         spin_unlock(hb.lock)
         if exiting:
-            wait_for_owner_exiting(exiting[0])
+            futex.wait_for_owner_exiting(exiting[0])
         m.run_for(_RETRY)                       # cond_resched(), and the way back to here
     if ret:
         spin_unlock(hb.lock)
