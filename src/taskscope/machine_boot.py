@@ -35,17 +35,8 @@ def command_line(flavour: Flavour, preempt: str | None, threadirqs: bool) -> str
     return " ".join([*words, *(["threadirqs"] if threadirqs else [])])
 
 
-def boot(
-    cpus: int = 2,
-    flavour: str = "",
-    hz: int | None = None,
-    seed: int = 0,
-    mem: int = 1 << 30,
-    bare: bool = False,
-    preempt: str | None = None,
-    threadirqs: bool = False,
-    schedule: str = "",
-) -> System:
+def boot(cpus: int, flavour: str, hz: int | None, seed: int, mem: int, bare: bool, preempt: str | None,
+         threadirqs: bool, schedule: str) -> System:
     """See `taskscope.boot`."""
     from taskscope.model import machine
     from taskscope.model.flavours import DEFAULT

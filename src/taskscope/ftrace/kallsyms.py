@@ -84,22 +84,27 @@ class Symbols:
         order = keep[np.argsort(address[keep], kind="stable")]
         self.addresses: Addresses = address[order]
         self._line = order
-        self._code = np.isin(kind[order], _CODE)
         self._name, self._name_end, self._module_end = name, name_end, module_end
         # The number of the first alias of each symbol.
         fresh = np.ones(len(order), bool)
         fresh[1:] = self.addresses[1:] != self.addresses[:-1]
         self._first = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
+        # The same of those that stand for code, -1 where an address has none.
+        at = np.where(np.isin(kind[order], _CODE), np.arange(len(order)), len(order))
+        firsts = np.minimum.reduceat(at, np.flatnonzero(fresh)) if len(order) else at
+        self._first_code = np.where(firsts < len(order), firsts, -1)[np.cumsum(fresh) - 1]
 
     def __len__(self) -> int:
         return len(self.addresses)
 
-    def find(self, addresses: Any, *, exact: bool = False) -> npt.NDArray[np.int64]:
+    def find(self, addresses: Any, *, exact: bool = False, code: bool = False) -> npt.NDArray[np.int64]:
         """Look addresses up: the number of the symbol that holds each, -1 where none does.
 
         :param addresses: integers, of any shape
         :param exact: a symbol must begin at the address (function entries), not merely hold it (return
             addresses)
+        :param code: it must be one of code: an address in a module that the table does not know falls behind the data
+            of another
         """
         wanted = np.asarray(addresses, np.uint64)
         if not len(self):
@@ -108,7 +113,8 @@ class Symbols:
         at = np.maximum(after, 1) - 1
         offset = wanted - self.addresses[at]
         none = (after == 0) | ((offset != 0) if exact else (offset >= REACH))
-        found: npt.NDArray[np.int64] = np.where(none, -1, self._first[at]).astype(np.int64)
+        first = self._first_code if code else self._first
+        found: npt.NDArray[np.int64] = np.where(none, -1, first[at]).astype(np.int64)
         return found
 
     def symbol(self, number: int) -> tuple[str, str | None]:
@@ -136,14 +142,10 @@ class Symbols:
         return self._known[key]
 
     def function(self, address: int) -> str | None:
-        """Name the function that an address of a call stack lies in; None if what is there is no code.
-
-        An address in a module that the table does not know falls behind the data of another.
-        """
+        """Name the function that an address of a call stack lies in; None if what is there is no code."""
         if address not in self._functions:
-            first = int(self.find(address)) if 0 <= address < 1 << 64 else -1
-            aliases = np.flatnonzero(self._first[first:first + 64] == first) + first if first >= 0 else ()
-            self._functions[address] = next((self._shown(int(n), False) for n in aliases if self._code[n]), None)
+            inside = 0 <= address < 1 << 64
+            self._functions[address] = self._shown(int(self.find(address, code=True)), False) if inside else None
         return self._functions[address]
 
     def names(self, addresses: Any, *, exact: bool = False, module: bool = False) -> list[str | None]:

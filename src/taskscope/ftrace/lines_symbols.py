@@ -29,10 +29,7 @@ class SymbolTexts:
         """Return the text of each address."""
         if not addresses:
             return []
-        numbers = self._symbols.find(np.array(addresses, np.uint64)).tolist()
-        if style in ("ip", "ip+"):
-            numbers = [n if n < 0 or self._symbols.function(a) is not None else -1
-                       for a, n in zip(addresses, numbers, strict=True)]
+        numbers = self._symbols.find(np.array(addresses, np.uint64), code=style in ("ip", "ip+")).tolist()
         return [self._text(a, n, style) for a, n in zip(addresses, numbers, strict=True)]
 
     def _text(self, address: int, number: int, style: str) -> bytes:

@@ -130,8 +130,8 @@ LAB = Lab(
     scenario=scenario,
     real=on_real,
     real_note=(
-        "The system call is reached through __do_sys_clone(), and _do_fork() is kernel_clone() since 5.10. "
-        " What refuses the fork at the limit is RLIMIT_NPROC."
+        "The system call is reached through __do_sys_clone(), and _do_fork() is kernel_clone() since 5.10.  "
+        "What refuses the fork at the limit is RLIMIT_NPROC."
     ),
     needs=("events",),
     mutant=Mutant(

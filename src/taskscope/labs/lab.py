@@ -298,15 +298,14 @@ def run_real(lab: Lab, machine: Real, wrong: bool = False) -> Run:
         why = f": {lab.refused}" if kind == "host" and lab.refused else ""
         raise UsageError(f"lab {lab.name} is not for {machine.place}{why}; it runs on {', '.join(lab.machines)}")
     run = Run(lab, flavour_of(machine.release, machine.machine), place=machine.place, machine=machine, wrong=wrong)
-    if lab.real is not None and kind != "dump":
-        try:
+    try:
+        if lab.real is not None and kind != "dump":
             lab.real(run)
-        except AssertionError as error:
-            # Something that later checks look at was not seen at all.
-            run.crash = _why_it_ended(error)
-            return run
-    if lab.memory is not None:
-        look_at_memory(run)
+        if lab.memory is not None:
+            look_at_memory(run)
+    except AssertionError as error:
+        # Something that later checks look at was not seen at all.
+        run.crash = _why_it_ended(error)
     return run
 
 

@@ -225,8 +225,8 @@ LAB = Lab(
     places=("guest",),
     refused="it uses up all memory; use --on guest",
     real_note=(
-        "The driver left the kernel with 4.12: there the OOM killer chooses, in a guest of 256 MiB. "
-        " /proc/PID/oom_score said whom."
+        "The driver left the kernel with 4.12: there the OOM killer chooses, in a guest of 256 MiB.  "
+        "/proc/PID/oom_score said whom."
     ),
     needs=("events", "/proc"),
     mutant=Mutant(

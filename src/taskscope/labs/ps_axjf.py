@@ -170,8 +170,8 @@ LAB = Lab(
     memory=in_memory,
     real=on_real,
     real_note=(
-        "/proc puts the workqueue behind a worker's name (kworker/0:1-events), which comm itself has not. "
-        " Interrupt threads are there only if a driver asked for one."
+        "/proc puts the workqueue behind a worker's name (kworker/0:1-events), which comm itself has not.  "
+        "Interrupt threads are there only if a driver asked for one."
     ),
     needs=("/proc", "memory"),
     mutant=Mutant(

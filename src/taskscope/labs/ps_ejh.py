@@ -117,8 +117,8 @@ LAB = Lab(
     memory=in_memory,
     real=on_real,
     real_note=(
-        "Who types for the lab stands where a login would: init itself in the guest, your shell on the host. "
-        " Each CPU has its own set of kernel threads."
+        "Who types for the lab stands where a login would: init itself in the guest, your shell on the host.  "
+        "Each CPU has its own set of kernel threads."
     ),
     needs=("/proc", "memory"),
     mutant=Mutant(

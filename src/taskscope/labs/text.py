@@ -84,7 +84,7 @@ def compared(runs: Iterable[Run], *, as_json: bool = False) -> Iterator[tuple[st
         shown = f"A model {run.flavour}, B {run.place} ({run.real.release}): {text}"
         if as_json:
             shown = dumps({"name": run.lab.name, "compared": [f"model {run.flavour}", run.place],
-                                "verdict": verdict, "schedules": schedules, "text": text})
+                           "verdict": verdict, "schedules": schedules, "text": text})
         yield shown, verdict != "differs"
 
 

@@ -5,6 +5,7 @@ What ftrace does not record (uid, memory, terminal …) is None, with the reason
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,17 @@ from taskscope.abi.sched import prio_to_nice
 from taskscope.lives.life import STATE_LETTERS, Life, State, TaskRef
 from taskscope.lives.records import ints
 from taskscope.lives.rows import WAKE
-from taskscope.snapshot.snapshot import Snapshot, TaskRow, why_missing
+from taskscope.snapshot.snapshot import Snapshot, TaskRow
 
 if TYPE_CHECKING:
     from taskscope.lives.build import Built
 
 _NOT_RECORDED = "ftrace's process events do not carry it"
+#: what `_row` gives; the rest of a `TaskRow` is in no event
+_GIVEN = frozenset({"pid", "generation", "tgid", "ppid", "kind", "comm", "state", "cpu", "prio", "nice", "start_time",
+                    "sum_exec_runtime", "cputime", "forked", "unavailable"})
 UNAVAILABLE = {
-    **dict.fromkeys(("tty", "tracer", "thread_fn", "role", "about", "waits", "waits_for"), _NOT_RECORDED),
+    **{one.name: _NOT_RECORDED for one in fields(TaskRow) if one.name not in _GIVEN},
     "wchan": "only a call stack at the switch-out tells it",
     "start_time": "tasks that were there before the recording began have no birth in it",
     "ppid": "the parent of a task that was there before the recording began is not recorded",
@@ -38,8 +42,7 @@ def snapshot_at(built: Built, time: int) -> Snapshot:
     rows = [row for life in built.lives for row in [_row(built, life, time, prios)] if row is not None]
     rows.sort(key=lambda r: (r.pid, r.generation or 0))
     name = Path(built.trace.path).name or built.trace.path
-    return Snapshot(tuple(rows), time, f"{name} at {time / 1e9:.6f}",
-                    why_missing(rows, UNAVAILABLE, _NOT_RECORDED))
+    return Snapshot(tuple(rows), time, f"{name} at {time / 1e9:.6f}", UNAVAILABLE)
 
 
 def _prios(built: Built, time: int) -> dict[int, int]:

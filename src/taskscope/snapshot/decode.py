@@ -7,7 +7,7 @@ between kernels are looked for under each of them; a field that a kernel has not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from taskscope.abi.era import Version
@@ -117,6 +117,9 @@ _IDS: Final = (("ruid", "uid"), ("suid", "suid"), ("fsuid", "fsuid"), ("gid", "e
                ("sgid", "sgid"), ("fsgid", "fsgid"))
 #: a field of `TaskRow`, and under which names the kernel's credentials may have it
 _CREDENTIALS: Final = tuple((field, (f"cred.{name}", f"cred.{name}.val")) for field, name in _IDS)
+#: of what a thread counts and its process adds up: the member, and that for threads that have ended
+_FAULTS: Final = (("min_flt", "signal.min_flt"), ("maj_flt", "signal.maj_flt"))
+_CPUTIME: Final = (("se.sum_exec_runtime", "signal.sum_sched_runtime"),)
 #: what a table of tasks leaves in the kernel's memory, and why
 UNREAD: Final = {
     "generation": "a pid is counted only in recordings",
@@ -192,8 +195,7 @@ def more_of(memory: Memory, task: Any, row: dict[str, Any], *, stacks: bool = Fa
         )
     }
     found |= {name: one_of(memory, task, paths)[1] for name, paths in _CREDENTIALS}
-    leads = row["kind"] != "thread"
-    found |= {name: _of_process(memory, task, leads, name, f"signal.{name}") for name in ("min_flt", "maj_flt")}
+    found["min_flt"], found["maj_flt"] = _of_process(memory, task, row["kind"] != "thread", _FAULTS)
     found["locked_kib"] = (number(task, "mm.locked_vm") or 0) * 4
     why: dict[str, str] = {}
     on_rq = number(task, "on_rq")
@@ -258,20 +260,25 @@ def letter_of(memory: Memory, task: Any) -> str:
     return state_letter(state or 0, memory.number(task, "exit_state") or 0, memory.version)
 
 
-def _of_process(memory: Memory, task: Any, leads: bool, own: str, dead: str) -> int | None:
+def _of_process(memory: Memory, task: Any, leads: bool, counts: Sequence[tuple[str, str]]) -> list[int | None]:
     """Return what a task has counted; of one that leads a process, with its threads, those that have ended too.
 
     As thread_group_cputime() and do_task_stat() add it up.
 
-    :param own: the member in which each thread counts
-    :param dead: where its process keeps what threads that have ended had counted
+    :param counts: the member in which each thread counts, and where its process keeps what ended threads had counted
     """
-    count, ended = memory.number(task, own), memory.number(task, dead) if leads else None
-    if count is None or ended is None:
-        return count
-    if memory.number(task, "signal.nr_threads") == 1:
-        return ended + count
-    return ended + sum(memory.number(thread, own) or 0 for thread in memory.threads(task))
+    number = memory.number
+    threads = [task]
+    if leads and number(task, "signal.nr_threads") != 1:
+        threads = list(memory.threads(task))
+    found = []
+    for own, dead in counts:
+        ended = number(task, dead) if leads else None
+        if ended is None:
+            found.append(number(task, own))
+        else:
+            found.append(None if number(task, own) is None else ended + sum(number(one, own) or 0 for one in threads))
+    return found
 
 
 def fields_of(memory: Memory, task: Any, *, wchan: bool = True) -> dict[str, Any]:
@@ -306,6 +313,6 @@ def fields_of(memory: Memory, task: Any, *, wchan: bool = True) -> dict[str, Any
         "wchan": memory.waits_in(task) if wchan else None,
         "start_time": number(task, "start_time"),
         "sum_exec_runtime": number(task, "se.sum_exec_runtime"),
-        "cputime": _of_process(memory, task, pid == tgid, "se.sum_exec_runtime", "signal.sum_sched_runtime"),
+        "cputime": _of_process(memory, task, pid == tgid, _CPUTIME)[0],
         "forked": bool(flags & PF_FORKNOEXEC),
     }

@@ -132,7 +132,7 @@ def why_missing(rows: Sequence[TaskRow], known: Mapping[str, str], otherwise: st
     :param known: reasons, by field; also of fields that only some rows have
     :param otherwise: the reason of all others
     """
-    missing = (name for name in _MAYBE if all(getattr(row, name) is None for row in rows))
+    missing = (name for name in _MAYBE if name not in known and all(getattr(row, name) is None for row in rows))
     return {**dict.fromkeys(missing, otherwise), **known}
 
 

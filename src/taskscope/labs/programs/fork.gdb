@@ -6,8 +6,7 @@ set style enabled off
 python
 import gdb
 
-#: the architecture's name in gdb -> where the number of the call is, its first argument and its result, and what
-#: clone's number is
+#: the architecture's name in gdb -> the registers of a call's number, first argument and result, and clone's number
 MACHINES = {
     "i386:x86-64": ("rax", "rdi", "rax", 56),
     "aarch64": ("x8", "x0", "x0", 220),
@@ -32,12 +31,8 @@ def enters_the_kernel(pc, thumb):
     return code[:2] == b"\x00\xdf" if thumb else code == b"\x00\x00\x00\xef"
 
 
-if gdb.selected_inferior().pid == 0:
-    quietly("break main")
-    quietly("run")
-else:
-    quietly("break main")
-    quietly("continue")
+quietly("break main")
+quietly("continue" if gdb.selected_inferior().pid else "run")
 name = gdb.selected_frame().architecture().name()
 machine = "arm" if name.startswith("arm") else name
 number, first, result, clone = MACHINES[machine]
@@ -58,7 +53,7 @@ while frame is not None and len(frames) < 8:
     if frames[-1] == "main":
         break
     frame = frame.older()
-before = f"{value(number)} {value(first) & 0xffffffff:#010x}"
+called, flags = value(number), value(first) & 0xffffffff
 # What is in its memory then, the child would meet, too.
 quietly("delete")
 quietly("stepi")
@@ -67,8 +62,8 @@ print("seen machine:", machine)
 print("seen steps:", steps)
 print("seen way:", " <- ".join(frames))
 print("seen instruction:", instruction)
-print("seen number:", f"{number} {before.split()[0]}")
-print("seen flags:", f"{first} {before.split()[1]}")
+print("seen number:", f"{number} {called}")
+print("seen flags:", f"{first} {flags:#010x}")
 print("seen result:", f"{result} {value(result)}")
 quietly("kill")
 end
